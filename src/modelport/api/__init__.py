@@ -1,0 +1,1 @@
+"""What programs touch: the management API, and one adapter per inference protocol."""

@@ -1,0 +1,63 @@
+"""HTTP as the inference adapters see it: plain values, no server, no framework."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from modelport.errors import ModelportError
+
+
+@dataclass(slots=True)
+class Caller:
+    """Who calls, as the gateway has established it."""
+
+    project: str = "default"
+    role: str = "admin"
+    key_id: str | None = None
+
+
+@dataclass(slots=True)
+class HttpRequest:
+    """One request with its whole body (decompressed, within the size limit)."""
+
+    method: str
+    path: str
+    """Percent-decoded exactly once, as UTF-8."""
+    query: dict[str, str]
+    headers: dict[str, str]
+    """Names in lower case."""
+    body: bytes
+    caller: Caller
+    request_id: str
+    traced: bool = False
+    """Whether the caller gave the request id itself."""
+
+
+@dataclass(slots=True)
+class HttpResponse:
+    """One answer. ``body`` may be several buffers that are sent one after the other."""
+
+    status: int = 200
+    body: bytes | Sequence[bytes | memoryview] = b""
+    content_type: str = "application/json"
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+
+Handler = Callable[[HttpRequest, dict[str, str]], Awaitable[HttpResponse]]
+"""Gets the request and the path's parameters; raises ModelportError."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRoute:
+    """One path of one protocol."""
+
+    method: str
+    pattern: re.Pattern[str]
+    """Matched against the whole decoded path; named groups become parameters."""
+    handler: Handler
+    error: Callable[[ModelportError], HttpResponse]
+    """The protocol's wire form of an error."""
+    public: bool = False
+    """Answers without a key: the short, tested list."""

@@ -1,0 +1,1 @@
+"""Decides: registry, deployments, identity, audit. Knows no HTTP."""

@@ -1,0 +1,1 @@
+"""Load, infer, close: formats, runtimes, replicas, the dispatcher and the data plane."""

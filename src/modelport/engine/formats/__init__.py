@@ -1,0 +1,1 @@
+"""What artifacts may be pushed: one file per format."""

@@ -1,0 +1,39 @@
+"""What every protocol turns its bytes into, and gets back."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from modelport.tensors import Array
+
+
+def new_request_id() -> str:
+    """A fresh id for a request that brought none."""
+    return secrets.token_hex(8)
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """Named tensors for one endpoint."""
+
+    inputs: dict[str, Array]
+    """By input name; data types and shapes as the signature wants them (the data plane checks)."""
+    request_id: str = field(default_factory=new_request_id)
+    """Travels to the replica's log and back (``x-request-id``)."""
+    deadline: float = field(default_factory=lambda: time.monotonic() + 60)
+    """On the clock of time.monotonic()."""
+    outputs: tuple[str, ...] | None = None
+    """Which outputs are wanted; None for all."""
+    traced: bool = False
+    """Whether the caller gave the id itself: then the replica writes a log line."""
+
+
+@dataclass(slots=True)
+class InferResult:
+    """Named tensors of one answer; BYTES are object arrays of ``bytes``."""
+
+    outputs: dict[str, Array]
+    queue_ns: int = 0
+    compute_ns: int = 0

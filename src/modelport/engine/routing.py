@@ -1,0 +1,61 @@
+"""The routing table: what control tells every gateway, and all that a gateway needs to know.
+
+Plain structs without a framework; they travel as JSON. A table is whole, never a difference, and carries a number
+that grows: a gateway confirms the number it acts on.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from modelport.tensors import Signature
+
+
+class ReplicaAddress(msgspec.Struct, frozen=True):
+    """Where one ready replica listens: a Unix socket, relative to the run folder."""
+
+    id: str
+    socket: str
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One endpoint: its version, how it is run, who answers."""
+
+    project: str
+    name: str
+    """Of the endpoint."""
+    model: str
+    version: int
+    platform: str
+    """Such as ``onnx_onnxv1``; V2 metadata shows it."""
+    signature: Signature
+    replicas: tuple[ReplicaAddress, ...] = ()
+    labels: dict[str, list[str]] = {}
+    alias: str | None = None
+    batching: bool = True
+    """Whether requests may share a run: proven by a replica when it was admitted."""
+    max_batch: int = 32
+    max_delay_ms: float = 0
+    timeout_s: float = 60
+    asleep: bool = False
+    """Scaled to zero on purpose: counts as ready."""
+
+
+class KeyEntry(msgspec.Struct, frozen=True):
+    """What a gateway knows of a key: never its secret."""
+
+    id: str
+    sha256: str
+    project: str
+    role: str
+    expires_at: float | None = None
+    """Seconds since the epoch."""
+
+
+class RoutingTable(msgspec.Struct, frozen=True):
+    """Everything, at one moment."""
+
+    number: int
+    routes: tuple[Route, ...] = ()
+    keys: tuple[KeyEntry, ...] = ()
+    keys_required: bool = False

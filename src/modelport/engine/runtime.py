@@ -1,0 +1,81 @@
+"""What a format and a runtime are: the two shapes behind the plug-in door.
+
+A format looks at untrusted files in a process of its own and says what they are. A runtime loads a version in a
+replica and runs it. Optional abilities are mixins: a runtime that has one inherits from it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from modelport.tensors import Array, Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What a format found in an artifact; the fields are those of ``schemas.models.Inspection``."""
+
+    format: str
+    runtime: str
+    signature: Signature
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What the operator of the server allows; never read from an artifact."""
+
+    sklearn_types: tuple[str, ...] = ()
+
+
+class Format(ABC):
+    """Recognises and inspects the artifacts of one format. Entry-point group ``modelport.formats``."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def recognises(self, folder: Path, files: tuple[str, ...]) -> bool:
+        """Whether the content (not the file names) is of this format. Cheap; must not run anything."""
+
+    @abstractmethod
+    def inspect(self, folder: Path, files: tuple[str, ...], trust: Trust) -> Inspected:
+        """Read the signature; raises ArtifactRefused with the cause and the next step."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How a replica is to load its version."""
+
+    folder: Path
+    files: tuple[str, ...]
+    signature: Signature
+    labels: dict[str, list[str]]
+    threads: int = 1
+    trust: Trust = Trust()
+
+
+class Runtime(ABC):
+    """One loaded model. Entry-point group ``modelport.runtimes``. Used by one thread."""
+
+    name: ClassVar[str]
+    platform: ClassVar[str]
+    """What V2 metadata shows, such as ``onnx_onnxv1``."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, options: LoadOptions) -> Runtime:
+        """Load the version; any exception's text reaches the deployment's status."""
+
+    @abstractmethod
+    def infer(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        """Run once. Inputs and outputs are as the signature says; BYTES are object arrays of ``bytes``.
+
+        Raises ModelRejectedInput when this input cannot be run although it fits the signature.
+        """
+
+    def close(self) -> None:  # noqa: B027  (most runtimes have nothing to give back)
+        """Give back what the process's end would not."""

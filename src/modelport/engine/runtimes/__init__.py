@@ -1,0 +1,1 @@
+"""What runs them: one file per format, same shape each."""

@@ -1,0 +1,60 @@
+"""Project, Key, Role, audit row."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from modelport.schemas.names import Name
+
+#: What a role may do; each includes those before it. ``caller`` predicts, ``viewer`` also reads the management API,
+#: ``developer`` also pushes and deploys, ``admin`` also manages keys.
+Role = Literal["caller", "viewer", "developer", "admin"]
+ROLES: tuple[Role, ...] = ("caller", "viewer", "developer", "admin")
+
+
+class KeyCreate(BaseModel):
+    """Body of ``POST /keys``."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "mobile-app", "role": "caller", "days": 90}]}
+    )
+    name: Name
+    role: Role = "caller"
+    project: Name = "default"
+    days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+    """Days until it expires; never by default."""
+
+
+class Key(BaseModel):
+    """A key without its secret."""
+
+    id: str
+    name: str
+    prefix: str
+    """The first characters of the secret, to recognise it by."""
+    role: Role
+    project: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewKey(Key):
+    """A key with its secret: the only time that it is shown."""
+
+    secret: str
+
+
+class AuditRow(BaseModel):
+    """One management action."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    object: str
+    detail: dict[str, Any] = {}
+    request_id: str | None = None

@@ -1,0 +1,104 @@
+"""Deployment: the wish, and what has become of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from modelport.schemas.names import AliasName, Name
+
+
+class DeploymentSpec(BaseModel):
+    """How a version is to be run. Every field has a default that serves."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    replicas: Annotated[int, Field(ge=0, le=256)] = 1
+    """Copies of the model, each in a process of its own."""
+    runtime: Name | None = None
+    """Entry-point name of the runtime; by default the one of the version's format."""
+    max_batch: Annotated[int, Field(ge=1, le=65_536)] = 32
+    """Rows that one run takes at most."""
+    max_delay_ms: Annotated[float, Field(ge=0, le=10_000)] = 0
+    """How long a request may wait for company although a replica is free; 0 never waits."""
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Threads of the runtime inside one replica."""
+    cpu: Annotated[float, Field(gt=0, le=1024)] | None = None
+    """Cores that a replica may use (a limit where the placement can hold one)."""
+    memory: Annotated[str, Field(pattern=r"^[0-9]{1,9}(Ki|Mi|Gi|K|M|G)?$")] | None = None
+    """Most memory of one replica, such as ``512Mi``; beyond it the replica fails its allocations."""
+    gpu: Annotated[int, Field(ge=0, le=64)] = 0
+    """GPUs of one replica."""
+    timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 60
+    """A run that takes longer is hung: its replica is killed and replaced."""
+    start_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 120
+    """Time that a replica has to load and prove itself."""
+    env: Annotated[dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")], str], Field(max_length=100)] = {}
+    """Environment variables of the replica."""
+
+
+class DeploymentApply(BaseModel):
+    """Body of ``PUT /deployments/{name}`` and a document of ``modelport apply -f``."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"model": "digits", "alias": "champion", "spec": {"replicas": 2}}]},
+    )
+
+    model: Name
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """A version number; without it, and without an alias, the newest version."""
+    alias: AliasName | None = None
+    """Resolved when applied, and recorded."""
+    follow: bool = False
+    """Roll on to a new version when the alias moves."""
+    spec: DeploymentSpec = DeploymentSpec()
+
+
+class DeploymentDocument(DeploymentApply):
+    """One YAML document of ``modelport apply -f``."""
+
+    name: Name | None = None
+    """Endpoint name; by default the model's."""
+
+
+class ReplicaStatus(BaseModel):
+    """One running copy."""
+
+    id: str
+    state: Literal["starting", "ready", "draining", "failed"]
+    pid: int | None = None
+    revision: int
+    restarts: int = 0
+    memory_mb: float | None = None
+    """Resident memory, MB."""
+    uptime_s: float | None = None
+
+
+class Deployment(BaseModel):
+    """A deployment as the API shows it."""
+
+    name: str
+    model: str
+    version: int
+    """The version that is wished for."""
+    serving_version: int | None
+    """The version that answers now; None when nothing does."""
+    alias: str | None = None
+    follow: bool = False
+    revision: int
+    serving_revision: int | None
+    state: Literal["starting", "ready", "degraded", "updating", "failed", "stopped"]
+    reason: str | None = None
+    """Why it is not ready, in one line."""
+    log_tail: list[str] = []
+    """The last lines that a failed replica wrote."""
+    replicas_ready: int
+    spec: DeploymentSpec
+    replicas: list[ReplicaStatus] = []
+    batching: str | None = None
+    """Whether requests share runs, and if not why."""
+    created_at: datetime
+    updated_at: datetime

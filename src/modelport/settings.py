@@ -1,0 +1,134 @@
+"""Settings: typed, nested in what they build, read once at start and passed in.
+
+Each is also an environment variable ``MODELPORT_SECTION_KEY`` (``MODELPORT_HTTP_PORT=9000``), and can stand in
+``MODELPORT_HOME/settings.yaml``. Flags win over the environment, the environment over the file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from modelport.errors import InvalidInput
+
+
+class HttpSettings(BaseModel):
+    host: str = "127.0.0.1"
+    """Address to listen on, for HTTP and gRPC. Anything but loopback needs keys and TLS."""
+    port: int = Field(8000, ge=0, le=65535)
+    """HTTP port; 0 takes a free one."""
+    gateways: int = Field(0, ge=0, le=64)
+    """Gateway processes; 0 means one per core, at most 4."""
+    max_body_mb: int = Field(256, ge=1)
+    """Largest inference body, MB, after decompression."""
+    timeout_s: float = Field(60, gt=0)
+    """Deadline of a request that does not bring its own."""
+
+
+class GrpcSettings(BaseModel):
+    enabled: bool = True
+    port: int = Field(8001, ge=0, le=65535)
+
+
+class TlsSettings(BaseModel):
+    certificate: Path | None = None
+    """PEM file with the certificate chain."""
+    key: Path | None = None
+    """PEM file with the private key."""
+    insecure: bool = False
+    """Listen beyond loopback without TLS: only behind a proxy that ends TLS."""
+
+
+class DatabaseSettings(BaseModel):
+    url: str | None = None
+    """SQLAlchemy URL; by default SQLite inside the home folder. PostgreSQL: ``postgresql+psycopg://…``."""
+
+
+class ArtifactSettings(BaseModel):
+    url: str | None = None
+    """Any fsspec URL; by default a folder inside the home folder."""
+    max_file_gb: float = Field(100, gt=0)
+    """Largest single file that a push may bring, GB."""
+    gc_grace_s: float = Field(3600, ge=0)
+    """How long an unreferenced blob stays, so that a running push does not lose its files."""
+
+
+class TrustSettings(BaseModel):
+    sklearn_types: list[str] = []
+    """Further types that a skops file may hold, besides those of numpy, scipy and scikit-learn that skops trusts."""
+
+
+class LogSettings(BaseModel):
+    level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    max_mb: float = Field(20, gt=0)
+    """A log file is rotated once when it grows beyond this, MB."""
+
+
+class Settings(BaseSettings):
+    """Everything that an operator may set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MODELPORT_", env_nested_delimiter="_", env_nested_max_split=1, extra="ignore"
+    )
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".modelport")
+    """Folder of everything that Modelport keeps."""
+    http: HttpSettings = HttpSettings()
+    grpc: GrpcSettings = GrpcSettings()
+    tls: TlsSettings = TlsSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    artifacts: ArtifactSettings = ArtifactSettings()
+    trust: TrustSettings = TrustSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, _FileSource(settings_cls))
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.home / 'modelport.db'}"
+
+    @property
+    def artifacts_url(self) -> str:
+        return self.artifacts.url or (self.home / "artifacts").as_uri()
+
+
+class _FileSource(PydanticBaseSettingsSource):
+    """``settings.yaml`` in the home folder."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        home = self.current_state.get("home") or Path.home() / ".modelport"
+        file = Path(home) / "settings.yaml"
+        if not file.is_file():
+            return {}
+        found = yaml.safe_load(file.read_text()) or {}
+        if not isinstance(found, dict):
+            raise InvalidInput("settings.yaml must hold a mapping of sections, such as 'http: {port: 9000}'")
+        return found
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; ``overrides`` are nested dicts of flags that were given. Raises InvalidInput, naming the field."""
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"setting {field}: {first['msg']}, not {first.get('input')!r}") from None
+    return settings.model_copy(update={"home": Path(os.path.abspath(settings.home.expanduser()))})  # noqa: PTH100
