@@ -44,6 +44,14 @@ class Endpoint:
 class DataPlane:
     """The routing table at work."""
 
+    default_timeout_s: float = 60
+    """Deadline of a request that brings none, in seconds (the setting ``http.timeout_s``)."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether every endpoint of every project is ready; what health checks ask."""
+        raise RuntimeError
+
     def find(self, project: str, name: str, version: str | None = None, alias: str | None = None) -> Endpoint:
         """The endpoint of that name; raises NotFound, also when it serves another version or alias."""
         raise RuntimeError
