@@ -1,0 +1,83 @@
+"""What the server says of itself and of a model, in Triton's terms; REST answers it as it is, gRPC as messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import modelport
+from modelport.engine.dataplane import Endpoint, EndpointStats
+from modelport.engine.routing import Route
+from modelport.tensors import TensorSpec
+
+#: Extensions of the Open Inference Protocol that are spoken here.
+EXTENSIONS = ["binary_tensor_data", "classification", "model_repository", "model_configuration", "statistics"]
+
+
+def server_metadata() -> dict[str, Any]:
+    """Name, version and extensions of the server."""
+    return {"name": "modelport", "version": modelport.__version__, "extensions": EXTENSIONS}
+
+
+def metadata(route: Route) -> dict[str, Any]:
+    """Name, versions, platform, inputs and outputs of a model."""
+    return {
+        "name": route.name,
+        "versions": [str(route.version)],
+        "platform": route.platform,
+        "inputs": [_tensor(spec) for spec in route.signature.inputs],
+        "outputs": [_tensor(spec) for spec in route.signature.outputs],
+    }
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+
+
+def config(route: Route) -> dict[str, Any]:
+    """The part of Triton's model configuration that means something here.
+
+    As there, ``max_batch_size`` above 0 says that the dimensions leave out the batch.
+    """
+    batched = route.batching and route.signature.has_batch_dimension
+    return {
+        "name": route.name,
+        "platform": route.platform,
+        "backend": route.platform.partition("_")[0],
+        "version_policy": {"specific": {"versions": [route.version]}},
+        "max_batch_size": route.max_batch if batched else 0,
+        "input": [_config_tensor(spec, batched) for spec in route.signature.inputs],
+        "output": [_config_tensor(spec, batched) for spec in route.signature.outputs],
+    }
+
+
+def _config_tensor(spec: TensorSpec, batched: bool) -> dict[str, Any]:
+    datatype = "STRING" if spec.datatype == "BYTES" else spec.datatype
+    return {
+        "name": spec.name,
+        "data_type": f"TYPE_{datatype}",
+        "dims": list(spec.shape[1:] if batched else spec.shape),
+    }
+
+
+def statistics(endpoints: list[Endpoint]) -> dict[str, Any]:
+    """Counters of this gateway process, times in ns, in the form of Triton's ``ModelStatistics``."""
+    return {"model_stats": [_model_statistics(endpoint.route, endpoint.stats) for endpoint in endpoints]}
+
+
+def _model_statistics(route: Route, stats: EndpointStats) -> dict[str, Any]:
+    return {
+        "name": route.name,
+        "version": str(route.version),
+        "last_inference": stats.last_success_ms,
+        "inference_count": stats.rows,
+        "execution_count": stats.executions,
+        "inference_stats": {
+            "success": {"count": stats.success, "ns": stats.success_ns},
+            "fail": {"count": stats.failed, "ns": stats.failed_ns},
+            "queue": {"count": stats.success, "ns": stats.queue_ns},
+            "compute_infer": {"count": stats.success, "ns": stats.compute_ns},
+        },
+        "batch_stats": [
+            {"batch_size": size, "compute_infer": {"count": count}} for size, count in sorted(stats.batch_sizes.items())
+        ],
+    }
