@@ -6,7 +6,6 @@ This module imports only the standard library and numpy, so that a replica in an
 
 from __future__ import annotations
 
-import math
 import struct
 from dataclasses import dataclass
 from functools import cache
@@ -86,22 +85,36 @@ class Signature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Signature:
+        """Rebuild a signature from its JSON form."""
+
+        def specs(key: str) -> tuple[TensorSpec, ...]:
+            return tuple(
+                TensorSpec(s["name"], s["datatype"], tuple(s["shape"]), tuple(s.get("dims") or ())) for s in found[key]
+            )
+
+        return cls(specs("inputs"), specs("outputs"))
+
     @property
     def has_batch_dimension(self) -> bool:
         """Whether every input and output has a dynamic first dimension."""
         specs = (*self.inputs, *self.outputs)
-        return all(spec.shape[:1] == (-1,) for spec in specs)
+        return bool(specs) and all(spec.shape[:1] == (-1,) for spec in specs)
 
 
 def element_count(shape: tuple[int, ...] | list[int], name: str) -> int:
     """The product of a shape from outside; raises InvalidInput on negative or absurd dimensions."""
+    bound = 1
     for dim in shape:
         if type(dim) is not int or dim < 0:
             raise InvalidInput(f"input {name!r}: shape {_brief(shape)} has a dimension that is not a number >= 0")
-    count = math.prod(shape)
-    if count > 1 << 40 or len(shape) > 32:
-        raise InvalidInput(f"input {name!r}: shape {_brief(shape)} is too large")
-    return count
+        bound *= dim or 1
+        if bound > 1 << 40:  # checked as it grows: numpy refuses such a shape even when another dimension is 0
+            raise InvalidInput(f"input {name!r}: shape {_brief(shape)} is too large")
+    if len(shape) > 32:
+        raise InvalidInput(f"input {name!r}: shape {_brief(shape)} has more than 32 dimensions")
+    return 0 if 0 in shape else bound
 
 
 def check_input(spec: TensorSpec, array: Array) -> None:
@@ -111,9 +124,7 @@ def check_input(spec: TensorSpec, array: Array) -> None:
             f"input {spec.name!r}: datatype {datatype_of(array.dtype)} given, the model takes {spec.datatype}"
         )
     shape = array.shape
-    if len(shape) != len(spec.shape) or any(
-        want not in (-1, got) for want, got in zip(spec.shape, shape, strict=True)
-    ):
+    if len(shape) != len(spec.shape) or any(want not in (-1, got) for want, got in zip(spec.shape, shape, strict=True)):
         raise InvalidInput(f"input {spec.name!r}: shape {_brief(shape)} given, the model takes {list(spec.shape)}")
 
 

@@ -5,64 +5,172 @@ Knows tensors, routes and deadlines; knows no protocol and no server.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
 
+import numpy as np
+
+from modelport import errors
+from modelport.engine.dispatcher import Dispatcher, Moved, Stats
 from modelport.engine.requests import InferRequest, InferResult
-from modelport.engine.routing import Route
+from modelport.engine.routing import Route, RoutingTable
+from modelport.tensors import Array, check_inputs
 
-
-@dataclass(slots=True)
-class EndpointStats:
-    """Plain counters of one endpoint in this gateway; times in ns."""
-
-    success: int = 0
-    success_ns: int = 0
-    failed: int = 0
-    failed_ns: int = 0
-    queue_ns: int = 0
-    compute_ns: int = 0
-    executions: int = 0
-    """Runs of the model; a run may serve several requests."""
-    rows: int = 0
-    last_success_ms: int = 0
-    """Milliseconds since the epoch."""
-    batch_sizes: dict[int, int] = field(default_factory=dict)
+EndpointStats = Stats
 
 
 class Endpoint:
     """What callers address, as this gateway sees it now."""
 
-    route: Route
-    stats: EndpointStats
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self.stats = EndpointStats()
+        self.dispatcher = Dispatcher(route, self.stats)
 
     @property
     def ready(self) -> bool:
         """Whether an inference, real or proof, succeeded within 10 s, or the endpoint sleeps on purpose."""
-        raise RuntimeError
+        return self.route.asleep or self.dispatcher.ready
+
+    async def update(self, route: Route) -> None:
+        """Take a new route; another version gets a queue of its own, so that nobody's request changes version."""
+        old = self.dispatcher
+        if (route.model, route.version, route.signature) == (old.route.model, old.route.version, old.route.signature):
+            await old.update(route)
+            self.route = route
+            return
+        fresh = Dispatcher(route, self.stats)
+        await fresh.update(route)
+        self.dispatcher, self.route = fresh, route
+        old.retire()
 
 
 class DataPlane:
     """The routing table at work."""
 
-    default_timeout_s: float = 60
-    """Deadline of a request that brings none, in seconds (the setting ``http.timeout_s``)."""
+    def __init__(self, default_timeout_s: float = 60) -> None:
+        self.default_timeout_s = default_timeout_s
+        """Deadline of a request that brings none, in seconds (the setting ``http.timeout_s``)."""
+        self.number = 0
+        """Of the table that is acted on."""
+        self._endpoints: dict[tuple[str, str], Endpoint] = {}
 
     @property
     def ready(self) -> bool:
         """Whether every endpoint of every project is ready; what health checks ask."""
-        raise RuntimeError
+        return all(endpoint.ready for endpoint in self._endpoints.values())
 
     def find(self, project: str, name: str, version: str | None = None, alias: str | None = None) -> Endpoint:
         """The endpoint of that name; raises NotFound, also when it serves another version or alias."""
-        raise RuntimeError
+        endpoint = self._endpoints.get((project, name))
+        if endpoint is None:
+            raise errors.NotFound(
+                f"no endpoint {_shown(name)} here; `modelport deployments list` shows those there are"
+            )
+        route = endpoint.route
+        if version and version != str(route.version):
+            raise errors.NotFound(f"endpoint {name!r} serves version {route.version}, not {_shown(version)}")
+        if alias and alias != route.alias:
+            raise errors.NotFound(f"endpoint {name!r} was not deployed by the alias {_shown(alias)}")
+        return endpoint
 
     def endpoints(self, project: str) -> list[Endpoint]:
         """All endpoints of a project, by name."""
-        raise RuntimeError
+        return [self._endpoints[key] for key in sorted(self._endpoints) if key[0] == project]
+
+    def all_endpoints(self) -> list[Endpoint]:
+        """Of every project: for figures."""
+        return list(self._endpoints.values())
 
     async def infer(self, endpoint: Endpoint, request: InferRequest) -> InferResult:
         """Check against the signature, queue, batch, run, retry.
 
         Raises InvalidInput, ModelRejectedInput, Overloaded, DeadlineExceeded, RunFailed, Unavailable.
         """
-        raise RuntimeError
+        try:
+            return await self._infer(endpoint, request)
+        except Moved:
+            return await self._infer(self.find(endpoint.route.project, endpoint.route.name), request)
+
+    async def _infer(self, endpoint: Endpoint, request: InferRequest) -> InferResult:
+        route = endpoint.route
+        inputs = request.inputs
+        check_inputs(route.signature, inputs)
+        _check_outputs(route, request.outputs)
+        dispatcher = endpoint.dispatcher
+        if not route.batching:
+            result = await dispatcher.submit(request, inputs, 1, None).future
+        else:
+            first = next(iter(inputs.values()))
+            rows = first.shape[0]
+            if rows <= route.max_batch:
+                result = await dispatcher.submit(request, inputs, rows, batch_key(inputs) if rows else None).future
+            else:
+                result = await _infer_in_parts(dispatcher, request, rows, route.max_batch)
+        if request.outputs is not None:
+            result.outputs = {name: result.outputs[name] for name in request.outputs}
+        return result
+
+    async def update(self, table: RoutingTable) -> None:
+        """Act on a new table; returns when requests go by it. An older table than the present one is ignored."""
+        if table.number <= self.number:
+            return
+        wanted = {(route.project, route.name): route for route in table.routes}
+        changes = []
+        for key, route in wanted.items():
+            endpoint = self._endpoints.get(key)
+            if endpoint is None:
+                endpoint = Endpoint(route)
+                changes.append(_introduce(self._endpoints, key, endpoint))
+            elif endpoint.route != route:
+                changes.append(endpoint.update(route))
+        await asyncio.gather(*changes)
+        for key in [key for key in self._endpoints if key not in wanted]:
+            self._endpoints.pop(key).dispatcher.retire()
+        self.number = table.number
+
+    def close(self) -> None:
+        """Hang up on every replica."""
+        for endpoint in self._endpoints.values():
+            endpoint.dispatcher.close()
+
+
+async def _introduce(endpoints: dict[tuple[str, str], Endpoint], key: tuple[str, str], endpoint: Endpoint) -> None:
+    await endpoint.dispatcher.update(endpoint.route)
+    endpoints[key] = endpoint
+
+
+async def _infer_in_parts(dispatcher: Dispatcher, request: InferRequest, rows: int, size: int) -> InferResult:
+    """More rows than one run may take: several runs, put together again."""
+    parts = []
+    try:
+        for start in range(0, rows, size):
+            inputs = {name: array[start : start + size] for name, array in request.inputs.items()}
+            parts.append(dispatcher.submit(request, inputs, min(size, rows - start), batch_key(inputs)).future)
+        results = await asyncio.gather(*parts)
+    except BaseException:
+        for part in parts:
+            part.cancel()
+        raise
+    names = results[0].outputs
+    outputs = {name: np.concatenate([result.outputs[name] for result in results]) for name in names}
+    return InferResult(outputs, max(r.queue_ns for r in results), sum(r.compute_ns for r in results))
+
+
+def batch_key(inputs: dict[str, Array]) -> object:
+    """Requests with equal keys can be stacked: equal shapes but for the first dimension."""
+    if len(inputs) == 1:
+        return next(iter(inputs.values())).shape[1:]
+    return tuple((name, inputs[name].shape[1:]) for name in sorted(inputs))
+
+
+def _check_outputs(route: Route, wanted: tuple[str, ...] | None) -> None:
+    if wanted is None:
+        return
+    known = [spec.name for spec in route.signature.outputs]
+    for name in wanted:
+        if name not in known:
+            raise errors.InvalidInput(f"output {_shown(name)} is unknown; the model gives {', '.join(known)}")
+
+
+def _shown(name: str) -> str:
+    return repr(name[:80]).encode("ascii", "backslashreplace").decode()

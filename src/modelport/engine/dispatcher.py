@@ -1,0 +1,376 @@
+"""The queue of one endpoint in one gateway: batch, balance, deadline, retry, quarantine.
+
+A batch forms while every replica is busy: a free slot takes what waits, at once. A request is kept until its answer
+has arrived; when its replica dies it is sent again, alone, so that one poisonous request cannot take its neighbours
+along twice. Knows pending requests and links; knows no protocol and no model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+
+from modelport import errors
+from modelport.engine import frames
+from modelport.engine.frames import Frame
+from modelport.engine.link import Link, Pending
+from modelport.engine.requests import InferRequest, InferResult
+from modelport.engine.routing import ReplicaAddress, Route
+from modelport.tensors import Array, to_buffer
+
+_SWEEP_S = 0.05
+_RECONNECT_S = 0.2
+_MAX_ATTEMPTS = 3
+_DEADLY = 2
+"""A request that kills its replica this often while it is alone there is refused from then on."""
+_QUARANTINE = 1024
+_LEAST_QUEUE = 64
+_UNMEASURED_QUEUE = 1024
+_TARGET_S = 1.0
+"""A queue may hold what its replicas answer in this time."""
+
+_ids = itertools.count(1)
+
+
+class Moved(errors.Unavailable):
+    """The version that was asked is gone; the data plane asks the one that answers now."""
+
+
+@dataclass(slots=True)
+class Stats:
+    """Plain counters of one endpoint in this gateway; times in ns."""
+
+    success: int = 0
+    success_ns: int = 0
+    failed: int = 0
+    failed_ns: int = 0
+    queue_ns: int = 0
+    compute_ns: int = 0
+    executions: int = 0
+    """Runs of the model; a run may serve several requests."""
+    rows: int = 0
+    retried: int = 0
+    last_success_ms: int = 0
+    """Milliseconds since the epoch."""
+    batch_sizes: dict[int, int] = field(default_factory=dict)
+
+
+class Dispatcher:
+    """Requests of one endpoint version on their way to its replicas."""
+
+    def __init__(self, route: Route, stats: Stats) -> None:
+        self.route = route
+        self.stats = stats
+        self._loop = asyncio.get_running_loop()
+        self._queues: dict[object, deque[Pending]] = {}
+        self._waiting = 0
+        self._links: dict[str, Link] = {}
+        self._idle: deque[Link] = deque()
+        self._quarantine: OrderedDict[bytes, None] = OrderedDict()
+        self._flush_planned = False
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._retired = False
+        self._rate = 0.0
+        self._window_start = time.monotonic()
+        self._window_rows = 0
+
+    # -- what the data plane calls --------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether an inference succeeded within 10 s at one of the replicas."""
+        return any(link.connected and link.fresh for link in self._links.values())
+
+    @property
+    def in_flight(self) -> int:
+        """Requests queued or under way."""
+        return self._waiting + sum(len(link.inflight) for link in self._links.values())
+
+    @property
+    def waiting(self) -> int:
+        """Requests queued."""
+        return self._waiting
+
+    def submit(self, request: InferRequest, inputs: dict[str, Array], rows: int, key: object) -> Pending:
+        """Queue one request whose inputs fit the signature; its future gives the answer."""
+        self._check_room()
+        if self._quarantine and _fingerprint(inputs) in self._quarantine:
+            raise errors.RunFailed("this very input has killed its replica twice and is not run again")
+        pending = Pending(
+            next(_ids), inputs, rows, key, request.deadline, self._loop.create_future(),
+            request.request_id, request.traced, time.perf_counter_ns(),
+        )  # fmt: skip
+        self._enqueue(pending)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
+        return pending
+
+    async def update(self, route: Route) -> None:
+        """Act on a new route of the same version: reach the new replicas first, then let go of the old ones."""
+        self.route = route
+        wanted = {address.id: address for address in route.replicas}
+        fresh = [address for name, address in wanted.items() if name not in self._links]
+        if fresh:
+            await asyncio.gather(*(self._connect(address, attempts=10) for address in fresh))
+        for name, link in list(self._links.items()):
+            if name not in wanted and not link.draining:
+                self._let_go(link)
+        if not wanted and not route.recovering:
+            self._refuse_waiting(errors.Unavailable(f"endpoint {route.name!r} has no replica any more"))
+        self._plan_flush()
+
+    def retire(self) -> None:
+        """Another version answers from now on: finish what is here, then hang up."""
+        self._retired = True
+        if not self.in_flight:
+            for link in list(self._links.values()):
+                self._let_go(link)
+
+    def close(self) -> None:
+        """Hang up at once; what waits fails as unavailable."""
+        self._retired = True
+        self._refuse_waiting(errors.Unavailable("the server is stopping"))
+        for task in self._connecting:
+            task.cancel()
+        for link in list(self._links.values()):
+            link.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    # -- queue ----------------------------------------------------------------------------------------------------
+
+    def _check_room(self) -> None:
+        if not self._links and not self.route.recovering:
+            raise errors.Unavailable(f"endpoint {self.route.name!r} has no ready replica; see `modelport status`")
+        bound = max(_LEAST_QUEUE, self._rate * _TARGET_S) if self._rate else _UNMEASURED_QUEUE
+        if self._waiting >= bound:
+            raise errors.Overloaded(
+                f"endpoint {self.route.name!r} is at its capacity: {self._waiting} requests wait; try again later"
+            )
+
+    def _enqueue(self, pending: Pending, *, first: bool = False) -> None:
+        queue = self._queues.get(pending.key)
+        if queue is None:
+            queue = self._queues[pending.key] = deque()
+        if first:
+            queue.appendleft(pending)
+        else:
+            queue.append(pending)
+        self._waiting += 1
+        if self._idle:
+            self._plan_flush()
+
+    def _plan_flush(self) -> None:
+        if not self._flush_planned:  # once per turn of the loop, so that all that arrived in it shares a frame
+            self._flush_planned = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        while self._waiting and self._idle:
+            batch = self._next_batch()
+            if not batch:
+                return
+            link = self._idle.popleft()
+            link.send(batch)
+
+    def _next_batch(self) -> list[Pending]:
+        queues = self._queues
+        key = next(iter(queues)) if len(queues) == 1 else min(queues, key=lambda k: queues[k][0].queued_ns)
+        queue = queues[key]
+        if self._should_wait(queue):
+            return []
+        batch: list[Pending] = []
+        rows, limit = 0, self.route.max_batch
+        while queue and (not batch or (key is not None and rows + queue[0].rows <= limit)):
+            pending = queue.popleft()
+            self._waiting -= 1
+            if not pending.future.done():
+                batch.append(pending)
+                rows += pending.rows
+        if not queue:
+            del queues[key]
+        if not batch and self._waiting:
+            return self._next_batch()
+        return batch
+
+    def _should_wait(self, queue: deque[Pending]) -> bool:
+        delay = self.route.max_delay_ms / 1e3
+        if not delay or queue[0].attempts or sum(p.rows for p in queue) >= self.route.max_batch:
+            return False
+        left = delay - (time.perf_counter_ns() - queue[0].queued_ns) / 1e9
+        if left <= 0:
+            return False
+        self._loop.call_later(left, self._plan_flush)
+        return True
+
+    def _sweep(self) -> None:
+        """Expired requests are answered, and never run if they have not been sent."""
+        self._sweeper = None
+        now = time.monotonic()
+        for queue in list(self._queues.values()):
+            for pending in queue:
+                if pending.deadline < now and not pending.future.done():
+                    pending.future.set_exception(_expired(self.route.name, "queued"))
+        for link in self._links.values():
+            for pending in link.inflight.values():
+                if pending.deadline < now and not pending.future.done():
+                    pending.future.set_exception(_expired(self.route.name, "running"))
+        for key, queue in list(self._queues.items()):
+            while queue and queue[0].future.done():
+                queue.popleft()
+                self._waiting -= 1
+            if not queue:
+                del self._queues[key]
+        if self.in_flight:
+            self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
+        elif self._retired:
+            self.retire()
+
+    def _refuse_waiting(self, error: errors.ModelportError) -> None:
+        for queue in self._queues.values():
+            for pending in queue:
+                if not pending.future.done():
+                    pending.future.set_exception(error)
+        self._queues.clear()
+        self._waiting = 0
+
+    # -- replicas -------------------------------------------------------------------------------------------------
+
+    async def _connect(self, address: ReplicaAddress, attempts: int) -> None:
+        for attempt in range(attempts):
+            link = Link(address, self._answered, self._lost)
+            try:
+                await self._loop.create_unix_connection(lambda link=link: link, address.socket)  # type: ignore[misc]
+                await asyncio.wait_for(link.greeted, timeout=2)
+            except (OSError, TimeoutError, asyncio.CancelledError):
+                link.close()
+                if attempt + 1 < attempts:
+                    await asyncio.sleep(_RECONNECT_S)
+                continue
+            self._links[address.id] = link
+            self._idle.append(link)
+            self._plan_flush()
+            return
+
+    def _let_go(self, link: Link) -> None:
+        if link in self._idle:
+            self._idle.remove(link)
+        link.drain()
+
+    def _answered(self, link: Link, frame: Frame) -> None:
+        if frame.kind == frames.RESULT:
+            link.last_ok = time.monotonic()
+            self._succeeded(link, frame)
+        elif frame.kind == frames.FAILED:
+            self._failed(link, frame)
+        if not link.inflight:
+            if link.draining:
+                link.close()
+            else:
+                self._idle.append(link)
+                if self._waiting:
+                    self._flush()
+                elif self._retired and not self.in_flight:
+                    self.retire()
+
+    def _succeeded(self, link: Link, frame: Frame) -> None:
+        start, total = 0, 0
+        stats = self.stats
+        now = time.perf_counter_ns()
+        whole = len(frame.items) == 1
+        for item in frame.items:
+            pending = link.inflight.pop(item.id, None)
+            rows = slice(start, start + item.rows)
+            start += item.rows
+            total += item.rows
+            if pending is None:
+                continue
+            stats.success += 1
+            queued = pending.sent_ns - pending.queued_ns
+            stats.queue_ns += queued
+            stats.success_ns += now - pending.queued_ns
+            if not pending.future.done():
+                tensors = frame.tensors if whole else {name: array[rows] for name, array in frame.tensors.items()}
+                pending.future.set_result(InferResult(tensors, queued, frame.ns))
+        stats.executions += 1
+        stats.rows += total
+        stats.compute_ns += frame.ns
+        stats.last_success_ms = int(time.time() * 1e3)
+        stats.batch_sizes[total] = stats.batch_sizes.get(total, 0) + 1
+        self._measure(len(frame.items))
+
+    def _failed(self, link: Link, frame: Frame) -> None:
+        code, _, message = bytes(frame.data).decode(errors="replace").partition("\0")
+        for item in frame.items:
+            pending = link.inflight.pop(item.id, None)
+            if pending is not None:
+                self._give_up(pending, errors.from_wire(code, message.rstrip("\0")))
+
+    def _give_up(self, pending: Pending, error: errors.ModelportError) -> None:
+        self.stats.failed += 1
+        self.stats.failed_ns += time.perf_counter_ns() - pending.queued_ns
+        if not pending.future.done():
+            pending.future.set_exception(error)
+
+    def _measure(self, requests: int) -> None:
+        """Requests per second while somebody waited: what the replicas can do."""
+        self._window_rows += requests
+        now = time.monotonic()
+        elapsed = now - self._window_start
+        if elapsed < 0.5:
+            return
+        rate = self._window_rows / elapsed
+        if self._waiting or rate > self._rate:
+            self._rate = rate if not self._rate else 0.5 * self._rate + 0.5 * rate
+        self._window_start, self._window_rows = now, 0
+
+    def _lost(self, link: Link) -> None:
+        """The replica died, or has been let go: what it had is sent again, each alone."""
+        if self._links.get(link.address.id) is link:
+            del self._links[link.address.id]
+        if link in self._idle:
+            self._idle.remove(link)
+        lost = list(link.inflight.values())
+        link.inflight.clear()
+        for pending in reversed(lost):
+            if pending.future.done():
+                continue
+            if link.alone:
+                pending.deaths_alone += 1
+            if pending.deaths_alone >= _DEADLY or pending.attempts >= _MAX_ATTEMPTS:
+                self._quarantine[_fingerprint(pending.inputs)] = None
+                if len(self._quarantine) > _QUARANTINE:
+                    self._quarantine.popitem(last=False)
+                self._give_up(
+                    pending, errors.RunFailed(f"the model's process died {pending.attempts} times on this request")
+                )
+                continue
+            pending.key = ("alone", pending.id)
+            self.stats.retried += 1
+            self._enqueue(pending, first=True)
+        if self._retired and not self._links:
+            self._refuse_waiting(Moved(f"endpoint {self.route.name!r} has moved on"))
+            return
+        still_wanted = any(address.id == link.address.id for address in self.route.replicas)
+        if still_wanted and not link.draining:
+            task = self._loop.create_task(self._connect(link.address, attempts=50))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+
+def _expired(name: str, where: str) -> errors.DeadlineExceeded:
+    return errors.DeadlineExceeded(f"endpoint {name!r}: the deadline passed while the request was {where}")
+
+
+def _fingerprint(inputs: dict[str, Array]) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, array in sorted(inputs.items()):
+        digest.update(f"{name}\0{array.dtype}{array.shape}".encode())
+        digest.update(to_buffer(array))
+    return digest.digest()

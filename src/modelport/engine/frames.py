@@ -1,0 +1,162 @@
+"""The wire between a gateway and a replica: one columnar frame per batch over a byte stream, without pickle.
+
+A frame is a fixed head, a table of requests, a table of tensors, and the tensors' bytes one after the other, each
+starting at a multiple of 8. Everything is little-endian. One frame carries a whole batch: the ids and row counts of
+its requests, and one stacked tensor per input, so that the cost of a hop is shared.
+
+    head      magic "MP", version u8, kind u8, requests u32, tensors u32, table bytes u32, data bytes u64, ns u64
+    request   id u64, rows u32, traced u8, length u8, request id
+    tensor    datatype u8, dims u8, name length u16, bytes u64, dims x i64, name
+
+Knows tensors; knows neither queues nor models. Imports only the standard library and numpy.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from modelport.errors import ModelportError
+from modelport.tensors import DATATYPES, Array, datatype_of, dtype_of, to_buffer, unpack_bytes
+
+VERSION: Final = 1
+
+HELLO: Final = 1
+"""Replica to gateway, once, when connected: no requests, no tensors."""
+RUN: Final = 2
+"""Gateway to replica: a batch to run."""
+RESULT: Final = 3
+"""Replica to gateway: the outputs of the named requests, stacked in their order; ``ns`` is the time of the run."""
+FAILED: Final = 4
+"""Replica to gateway: one request could not be run; the data is ``code NUL message``."""
+ALIVE: Final = 5
+"""Replica to gateway: a proof inference has succeeded just now."""
+
+HEAD: Final = struct.Struct("<2sBBIIIQQ")
+_REQUEST: Final = struct.Struct("<QIBB")
+_TENSOR: Final = struct.Struct("<BBHQ")
+_MAGIC: Final = b"MP"
+_MAX_TABLE: Final = 1 << 26
+_MAX_DATA: Final = 1 << 36
+_PADDING: Final = bytes(8)
+
+Buffer = bytes | bytearray | memoryview
+
+
+class BrokenFrame(ModelportError):
+    """The other side does not speak this protocol."""
+
+    code = "broken_frame"
+
+
+@dataclass(slots=True)
+class Item:
+    """One request inside a frame."""
+
+    id: int
+    rows: int
+    request_id: str = ""
+    traced: bool = False
+
+
+@dataclass(slots=True)
+class Frame:
+    """A decoded frame; tensors are views of the received bytes."""
+
+    kind: int
+    items: list[Item]
+    tensors: dict[str, Array]
+    ns: int = 0
+    data: Buffer = b""
+
+
+def encode(
+    kind: int, items: Sequence[Item] = (), tensors: dict[str, Array] | None = None, *, ns: int = 0, data: bytes = b""
+) -> list[Buffer]:
+    """The buffers of one frame, to be written one after the other; large tensors are not copied."""
+    table = bytearray()
+    for item in items:
+        raw = item.request_id.encode()[:255]
+        table += _REQUEST.pack(item.id, item.rows, item.traced, len(raw))
+        table += raw
+    buffers: list[Buffer] = []
+    size = len(data)
+    if tensors:
+        for name, array in tensors.items():
+            raw_name = name.encode()
+            payload = to_buffer(array)
+            length = len(payload)
+            table += _TENSOR.pack(DATATYPES.index(datatype_of(array.dtype)), array.ndim, len(raw_name), length)
+            table += struct.pack(f"<{array.ndim}q", *array.shape)
+            table += raw_name
+            buffers.append(payload)
+            padding = -length % 8
+            if padding:
+                buffers.append(_PADDING[:padding])
+            size += length + padding
+    else:
+        tensors = {}
+        buffers.append(data)
+    table += _PADDING[: -(HEAD.size + len(table)) % 8]
+    head = HEAD.pack(_MAGIC, VERSION, kind, len(items), len(tensors), len(table), size, ns)
+    small = head + table
+    if size <= 1 << 16:  # one write of one buffer costs less than several
+        return [b"".join((small, *buffers))]
+    return [small, *buffers]
+
+
+def body_size(head: Buffer) -> int:
+    """How many bytes follow a head; raises BrokenFrame when it is none."""
+    magic, version, _, _, _, table, data, _ = HEAD.unpack(head)
+    if magic != _MAGIC or version != VERSION:
+        raise BrokenFrame(f"the other side speaks frame version {version}, this one {VERSION}")
+    if table > _MAX_TABLE or data > _MAX_DATA:
+        raise BrokenFrame("a frame is larger than any can be")
+    return int(table + data)
+
+
+def decode(head: Buffer, body: Buffer) -> Frame:
+    """The inverse of encode. Raises BrokenFrame; tensors are views of ``body``."""
+    _, _, kind, n_items, n_tensors, table_size, _, ns = HEAD.unpack(head)
+    view = memoryview(body)
+    try:
+        return _decode(view, kind, n_items, n_tensors, table_size, ns)
+    except (struct.error, ValueError, IndexError, ModelportError) as error:
+        raise BrokenFrame(f"a frame does not hold what its head says: {error}") from None
+
+
+def _decode(view: memoryview, kind: int, n_items: int, n_tensors: int, table_size: int, ns: int) -> Frame:
+    position = 0
+    items: list[Item] = []
+    for _ in range(n_items):
+        number, rows, traced, length = _REQUEST.unpack_from(view, position)
+        position += _REQUEST.size
+        items.append(Item(number, rows, str(view[position : position + length], "utf-8"), bool(traced)))
+        position += length
+    tensors: dict[str, Array] = {}
+    offset = table_size
+    for _ in range(n_tensors):
+        code, ndim, name_length, size = _TENSOR.unpack_from(view, position)
+        position += _TENSOR.size
+        shape = struct.unpack_from(f"<{ndim}q", view, position)
+        position += 8 * ndim
+        name = str(view[position : position + name_length], "utf-8")
+        position += name_length
+        payload = view[offset : offset + size]
+        if len(payload) != size:
+            raise BrokenFrame(f"tensor {name!r} is cut short")
+        offset += size + (-size % 8)
+        datatype = DATATYPES[code]
+        if datatype == "BYTES":
+            count = 1
+            for dim in shape:
+                count *= dim
+            tensors[name] = unpack_bytes(payload, count, name).reshape(shape)
+        else:
+            tensors[name] = np.frombuffer(payload, dtype_of(datatype)).reshape(shape)
+    data = view[table_size:] if not n_tensors else b""
+    return Frame(kind, items, tensors, ns, data)

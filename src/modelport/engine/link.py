@@ -1,0 +1,172 @@
+"""A gateway's connection to one replica: sends a batch, hears the answers, notices the end.
+
+The replica grants one slot per connection, so at most one frame is under way. Knows frames and pending requests;
+knows no queue and no balance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from modelport.engine import frames
+from modelport.engine.frames import Frame, Item
+from modelport.engine.requests import InferResult
+from modelport.tensors import Array
+
+if TYPE_CHECKING:
+    from modelport.engine.routing import ReplicaAddress
+
+_SCRATCH = 1 << 18
+_FRESH_S = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """One request on its way: kept until its answer arrives, so that a dead replica loses nothing."""
+
+    id: int
+    inputs: dict[str, Array]
+    rows: int
+    key: object
+    """Requests with equal keys may share a run."""
+    deadline: float
+    future: asyncio.Future[InferResult]
+    request_id: str
+    traced: bool
+    queued_ns: int
+    attempts: int = 0
+    deaths_alone: int = 0
+    """How often a replica died while it ran this request and no other."""
+    sent_ns: int = 0
+
+
+class Link(asyncio.BufferedProtocol):
+    """One connection. ``on_frame`` hears the answers; at ``on_lost``, ``inflight`` holds what is unanswered."""
+
+    def __init__(
+        self,
+        address: ReplicaAddress,
+        on_frame: Callable[[Link, Frame], None],
+        on_lost: Callable[[Link], None],
+    ) -> None:
+        self.address = address
+        self.inflight: dict[int, Pending] = {}
+        self.draining = False
+        self.last_ok = 0.0
+        self.alone = False
+        """Whether the frame under way holds a single request."""
+        self._on_frame = on_frame
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._scratch = memoryview(bytearray(_SCRATCH))
+        self._buffer = self._scratch
+        self._filled = 0
+        self._total = 0
+        self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def connected(self) -> bool:
+        """Whether frames can be sent."""
+        return self._transport is not None and self.greeted.done()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether an inference succeeded there within 10 s."""
+        return time.monotonic() - self.last_ok < _FRESH_S
+
+    def send(self, batch: list[Pending]) -> None:
+        """Write one frame with all of ``batch``; the slot is taken until each of them is answered."""
+        assert self._transport is not None
+        now = time.perf_counter_ns()
+        first = batch[0]
+        self.alone = len(batch) == 1
+        for pending in batch:
+            pending.attempts += 1
+            pending.sent_ns = now
+            self.inflight[pending.id] = pending
+        tensors = first.inputs if self.alone else _stack([pending.inputs for pending in batch])
+        items = [Item(p.id, p.rows, p.request_id, p.traced) for p in batch]
+        for buffer in frames.encode(frames.RUN, items, tensors):
+            self._transport.write(buffer)
+
+    def drain(self) -> None:
+        """Take no more; hang up as soon as nothing is under way."""
+        self.draining = True
+        if not self.inflight:
+            self.close()
+
+    def close(self) -> None:
+        """Hang up now."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # -- asyncio.BufferedProtocol ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop, also after close."""
+        self._transport = None
+        if not self.greeted.done():
+            self.greeted.cancel()
+        self._on_lost(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the loop puts what it reads."""
+        return self._buffer[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Called by the loop with what it has read; hands over every whole frame."""
+        self._filled += nbytes
+        while self._filled >= frames.HEAD.size:
+            if not self._total:
+                try:
+                    self._total = frames.HEAD.size + frames.body_size(self._buffer[: frames.HEAD.size])
+                except frames.BrokenFrame:
+                    self.close()
+                    return
+                if self._total > len(self._buffer):
+                    larger = memoryview(bytearray(self._total))
+                    larger[: self._filled] = self._buffer[: self._filled]
+                    self._buffer = larger
+            if self._filled < self._total:
+                return
+            self._deliver()
+
+    def _deliver(self) -> None:
+        total, rest = self._total, self._filled - self._total
+        head = self._buffer[: frames.HEAD.size]
+        if self._buffer is self._scratch:  # copied, because the tensors are views and the scratch is used again
+            body = memoryview(bytes(self._buffer[frames.HEAD.size : total]))
+            frame_head = bytes(head)
+            if rest:
+                self._buffer[:rest] = bytes(self._buffer[total : self._filled])
+        else:
+            body, frame_head = self._buffer[frames.HEAD.size : total], bytes(head)
+            self._buffer = self._scratch
+        self._filled, self._total = rest, 0
+        try:
+            frame = frames.decode(frame_head, body)
+        except frames.BrokenFrame:
+            self.close()
+            return
+        if frame.kind == frames.HELLO:
+            self.last_ok = time.monotonic()
+            if not self.greeted.done():
+                self.greeted.set_result(None)
+        elif frame.kind == frames.ALIVE:
+            self.last_ok = time.monotonic()
+        else:
+            self._on_frame(self, frame)
+
+
+def _stack(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

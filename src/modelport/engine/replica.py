@@ -1,0 +1,330 @@
+"""One process, one runtime, one loop: reads frames from gateways, runs them, writes the answers.
+
+``python -m modelport.engine.replica SPEC`` loads a version, proves it, and only then listens. Inference happens in
+the main thread; a second thread sends a heartbeat to whoever decides, so that a hung run shows. It knows no queue: a
+gateway has at most one frame here at a time. Imports only the standard library, numpy and its runtime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelport import plugins
+from modelport.engine import frames, proof
+from modelport.engine.frames import Frame, Item
+from modelport.engine.runtime import LoadOptions, Runtime, Trust
+from modelport.errors import ModelportError
+from modelport.tensors import Array, Signature
+
+_PROOF_EVERY_S = 4.0
+_HEARTBEAT_S = 0.5
+_PEER_TIMEOUT_S = 30.0
+_SCRATCH = 1 << 18
+
+
+@dataclass(slots=True)
+class Spec:
+    """What a replica is told on its command line, as JSON."""
+
+    id: str
+    socket: str
+    """Where to listen, relative to the working folder."""
+    heartbeat: str
+    """Where to send the heartbeat."""
+    runtime: str
+    folder: str
+    files: list[str]
+    signature: dict[str, Any]
+    labels: dict[str, list[str]]
+    threads: int = 1
+    sample: dict[str, Any] | None = None
+    memory: int | None = None
+    """Most bytes of memory; allocations beyond it fail."""
+    trusted_sklearn_types: tuple[str, ...] = ()
+
+
+def log(event: str, **facts: Any) -> None:
+    """One JSON line; standard output is the replica's log."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    sys.stdout.write(json.dumps({"time": f"{stamp}Z", "event": event, **facts}) + "\n")
+    sys.stdout.flush()
+
+
+class Heartbeat(threading.Thread):
+    """Tells the control process twice a second how the replica is; reconnects when control comes back."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self._spec = spec
+        self._socket: socket.socket | None = None
+        self._lock = threading.Lock()
+        self.facts: dict[str, Any] = {"id": spec.id, "pid": os.getpid(), "state": "starting"}
+        self.busy_since: float | None = None
+        self.last_ok: float | None = None
+
+    def run(self) -> None:
+        while True:
+            self.send()
+            time.sleep(_HEARTBEAT_S)
+
+    def send(self) -> None:
+        """Send the facts as they are now; a control process that is away is no reason to stop."""
+        now = time.monotonic()
+        busy, last_ok = self.busy_since, self.last_ok
+        facts = {
+            **self.facts,
+            "busy_s": round(now - busy, 3) if busy is not None else 0.0,
+            "ok_age_s": round(now - last_ok, 3) if last_ok is not None else None,
+            "memory": _resident_bytes(),
+        }
+        line = json.dumps(facts).encode() + b"\n"
+        with self._lock:
+            try:
+                if self._socket is None:
+                    self._socket = socket.socket(socket.AF_UNIX)
+                    self._socket.settimeout(5)
+                    self._socket.connect(self._spec.heartbeat)
+                self._socket.sendall(line)
+            except OSError:
+                if self._socket is not None:
+                    self._socket.close()
+                self._socket = None
+
+
+def _resident_bytes() -> int:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Replica:
+    """A loaded, proven model and the gateways that are connected to it."""
+
+    def __init__(self, spec: Spec, runtime: Runtime, proven: dict[str, Array], heartbeat: Heartbeat) -> None:
+        self._spec = spec
+        self._runtime = runtime
+        self._proven = proven
+        self._heartbeat = heartbeat
+        self._selector = selectors.DefaultSelector()
+        self._gateways: set[socket.socket] = set()
+        self._scratch = bytearray(_SCRATCH)
+        self._draining = False
+        self._last_ok = time.monotonic()
+        heartbeat.last_ok = self._last_ok
+
+    def serve(self) -> None:
+        """Answer until told to stop and the last gateway has hung up."""
+        listener = socket.socket(socket.AF_UNIX)
+        Path(self._spec.socket).unlink(missing_ok=True)
+        listener.bind(self._spec.socket)
+        listener.listen(64)
+        woken, waker = socket.socketpair()
+        waker.setblocking(False)
+        signal.set_wakeup_fd(waker.fileno())
+        signal.signal(signal.SIGTERM, self._drain)
+        self._selector.register(listener, selectors.EVENT_READ, "gateway")
+        self._selector.register(woken, selectors.EVENT_READ, "signal")
+        self._heartbeat.facts["state"] = "ready"
+        self._heartbeat.send()
+        log("ready", replica=self._spec.id)
+        while not (self._draining and not self._gateways):
+            timeout = max(0.0, self._last_ok + _PROOF_EVERY_S - time.monotonic())
+            for key, _ in self._selector.select(timeout):
+                if key.data == "gateway":
+                    self._accept(listener)
+                elif key.data == "signal":
+                    woken.recv(64)
+                else:
+                    self._answer(key.data)
+            if time.monotonic() - self._last_ok >= _PROOF_EVERY_S:
+                self._prove_again()
+        Path(self._spec.socket).unlink(missing_ok=True)
+        self._runtime.close()
+
+    def _drain(self, *_: object) -> None:
+        self._draining = True
+        self._heartbeat.facts["state"] = "draining"
+
+    def _accept(self, listener: socket.socket) -> None:
+        gateway, _ = listener.accept()
+        gateway.settimeout(_PEER_TIMEOUT_S)
+        self._gateways.add(gateway)
+        self._selector.register(gateway, selectors.EVENT_READ, gateway)
+        self._write(gateway, frames.encode(frames.HELLO))
+
+    def _hang_up(self, gateway: socket.socket) -> None:
+        if gateway in self._gateways:
+            self._gateways.discard(gateway)
+            self._selector.unregister(gateway)
+            gateway.close()
+
+    def _prove_again(self) -> None:
+        try:
+            with self._running():
+                self._runtime.infer(self._proven)
+        except Exception:
+            log("proof_failed", replica=self._spec.id, error=traceback.format_exc())
+            self._last_ok = time.monotonic()  # the next attempt comes in its turn; readiness lapses meanwhile
+            return
+        self._succeeded()
+        alive = frames.encode(frames.ALIVE)
+        for gateway in list(self._gateways):
+            self._write(gateway, alive)
+
+    def _succeeded(self) -> None:
+        self._last_ok = self._heartbeat.last_ok = time.monotonic()
+
+    @contextlib.contextmanager
+    def _running(self) -> Any:
+        self._heartbeat.busy_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._heartbeat.busy_since = None
+
+    # -- one frame ------------------------------------------------------------------------------------------------
+
+    def _answer(self, gateway: socket.socket) -> None:
+        try:
+            frame = self._read(gateway)
+        except (OSError, frames.BrokenFrame) as error:
+            log("gateway_dropped", error=str(error))
+            frame = None
+        if frame is None:
+            self._hang_up(gateway)
+            return
+        for buffers in self._run(frame):
+            self._write(gateway, buffers)
+
+    def _read(self, gateway: socket.socket) -> Frame | None:
+        """One frame, or None at the end of the stream. A gateway sends the next only after the answer."""
+        scratch = self._scratch
+        got = gateway.recv_into(scratch)
+        while 0 < got < frames.HEAD.size:
+            more = gateway.recv_into(memoryview(scratch)[got:])
+            got = got + more if more else 0
+        if not got:
+            return None
+        head = bytes(scratch[: frames.HEAD.size])
+        total = frames.HEAD.size + frames.body_size(head)
+        buffer = scratch
+        if total > len(scratch):
+            buffer = bytearray(total)
+            buffer[:got] = memoryview(scratch)[:got]
+        view = memoryview(buffer)
+        while got < total:
+            more = gateway.recv_into(view[got:total])
+            if not more:
+                return None
+            got += more
+        return frames.decode(head, view[frames.HEAD.size : total])
+
+    def _write(self, gateway: socket.socket, buffers: list[frames.Buffer]) -> None:
+        try:
+            for buffer in buffers:
+                gateway.sendall(buffer)
+        except OSError:
+            self._hang_up(gateway)
+
+    def _run(self, frame: Frame) -> list[list[frames.Buffer]]:
+        """The answer frames of a batch: one for all, or one for each when the batch as a whole did not work."""
+        items = frame.items
+        try:
+            answer = self._run_together(items, frame.tensors)
+        except Exception as error:
+            if len(items) == 1:
+                return [self._failure(items[0], error)]
+        else:
+            if answer is not None:
+                return [answer]
+        answers, start = [], 0
+        for item in items:
+            rows = {name: array[start : start + item.rows] for name, array in frame.tensors.items()}
+            start += item.rows
+            try:
+                answers.append(self._run_together([item], rows) or [])
+            except Exception as error:
+                answers.append(self._failure(item, error))
+        return answers
+
+    def _run_together(self, items: list[Item], tensors: dict[str, Array]) -> list[frames.Buffer] | None:
+        """One run; None when its outputs cannot be divided among the requests."""
+        started = time.perf_counter_ns()
+        self._heartbeat.busy_since = time.monotonic()
+        try:
+            outputs = self._runtime.infer(tensors)
+        finally:
+            self._heartbeat.busy_since = None
+        elapsed = time.perf_counter_ns() - started
+        if len(items) > 1:
+            rows = sum(item.rows for item in items)
+            if any(array.shape[:1] != (rows,) for array in outputs.values()):
+                return None
+        self._succeeded()
+        traced = [item.request_id for item in items if item.traced]
+        if traced:
+            log("infer", request_ids=traced, requests=len(items), ms=round(elapsed / 1e6, 3))
+        return frames.encode(frames.RESULT, items, outputs, ns=elapsed)
+
+    def _failure(self, item: Item, error: Exception) -> list[frames.Buffer]:
+        if isinstance(error, ModelportError):
+            code, message = error.code, error.message
+            log("refused", request_id=item.request_id, code=code, message=message)
+        else:
+            code = "run_failed"
+            message = f"the model failed on this request ({type(error).__name__}); its replica's log says more"
+            log("failed", request_id=item.request_id, error=traceback.format_exc())
+        return frames.encode(frames.FAILED, [item], data=f"{code}\0{message}".encode())
+
+
+def start(spec: Spec) -> Replica:
+    """Load and prove; raises whatever made that impossible."""
+    if spec.memory is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (spec.memory, spec.memory))
+    heartbeat = Heartbeat(spec)
+    heartbeat.start()
+    signature = Signature.from_json(spec.signature)
+    options = LoadOptions(
+        Path(spec.folder),
+        tuple(spec.files),
+        signature,
+        spec.labels,
+        spec.threads,
+        Trust(tuple(spec.trusted_sklearn_types)),
+    )
+    try:
+        cls: type[Runtime] = plugins.load("runtimes", spec.runtime)
+        runtime = cls.load(options)
+        proven = proof.prove(runtime, signature, spec.sample)
+        heartbeat.facts["not_batched"] = proof.why_not_batched(runtime, signature, proven)
+        heartbeat.facts["platform"] = cls.platform
+    except BaseException as error:
+        reason = error.message if isinstance(error, ModelportError) else f"{type(error).__name__}: {error}"
+        log("load_failed", replica=spec.id, error=traceback.format_exc())
+        heartbeat.facts |= {"state": "failed", "reason": reason.replace(spec.folder, "…").splitlines()[0][:500]}
+        heartbeat.send()
+        raise SystemExit(1) from None
+    return Replica(spec, runtime, proven, heartbeat)
+
+
+def main() -> None:
+    """Entry of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    start(Spec(**json.loads(sys.argv[1]))).serve()
+
+
+if __name__ == "__main__":
+    main()
