@@ -1,0 +1,37 @@
+"""API keys: make, list, revoke."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from modelport.schemas.access import Key, KeyCreate, NewKey, Role
+from modelport.sdk.flows import D_co, Flow, Operations, Request, operation, path_of, send, send_json, send_list
+from modelport.sdk.models import API, refused
+
+KeyList = list[Key]
+
+
+class Keys(Operations[D_co]):
+    """``client.keys``; for administrators."""
+
+    @operation
+    def create(
+        self, name: str, role: Role = "caller", *, project: str = "default", days: int | None = None
+    ) -> Flow[NewKey]:
+        """Make a key; its ``secret`` is told this once. ``days`` until it expires, never by default."""
+        try:
+            body = KeyCreate(name=name, role=role, project=project, days=days)
+        except ValidationError as error:
+            raise refused(error) from None
+        answer = yield from send_json("POST", f"{API}/keys", body.model_dump(), idempotent=False)
+        return NewKey.model_validate(answer)
+
+    @operation
+    def list(self) -> Flow[KeyList]:
+        """All keys, without their secrets."""
+        return [Key.model_validate(item) for item in (yield from send_list(f"{API}/keys", "id"))]
+
+    @operation
+    def revoke(self, id: str) -> Flow[None]:
+        """Make a key useless, at once and for good."""
+        yield from send(Request("DELETE", API + path_of("keys", id)))
