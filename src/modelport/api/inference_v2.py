@@ -110,8 +110,6 @@ class V2:
         endpoint = self._endpoint(request, path)
         head, tail = _split(request)
         inputs, wanted, timeout_us = read_infer(head, tail)
-        known = {spec.name for spec in endpoint.route.signature.outputs}
-        check_outputs(wanted.outputs, known)
         result = await self._plane.infer(
             endpoint,
             InferRequest(
@@ -123,13 +121,6 @@ class V2:
             ),
         )
         return _write_infer(endpoint, wanted, result)
-
-
-def check_outputs(outputs: dict[str, WantedOutput] | None, known: set[str]) -> None:
-    """Raise InvalidInput for an output that the model does not have."""
-    for name in outputs or ():
-        if name not in known:
-            raise InvalidInput(f"output {shown(name)} is unknown; the model gives {', '.join(sorted(known))}")
 
 
 def _split(request: HttpRequest) -> tuple[bytes, memoryview | None]:
