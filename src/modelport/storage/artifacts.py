@@ -1,0 +1,253 @@
+"""Contents by their SHA-256, in a folder or behind any fsspec URL; and folders of a version's files, made from them.
+
+A content lies at ``<project>/<first two digits>/<hash>``, so that equal files of a project are kept once. Writing is
+staged: a crash leaves at most a file in ``tmp``. This is the one place that hands out local paths, and the one place
+where plain bytes become stored bytes and back. Knows no model and no database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from modelport.errors import InvalidInput, MissingExtra, TooLarge, Unavailable
+from modelport.schemas.models import FileEntry
+from modelport.storage.paths import check_paths
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A whole content that lies in ``tmp``, hashed, and not yet stored."""
+
+    path: Path
+    sha256: str
+    size: int
+
+
+class Artifacts:
+    """The store. Safe for many threads and processes.
+
+    ``cache`` is a local folder for what is made from the store: versions' folders, staged uploads.
+    """
+
+    def __init__(self, url: str, cache: Path) -> None:
+        try:
+            filesystem, root = url_to_fs(url)
+        except ImportError:
+            raise MissingExtra("s3", f"artifacts at {url.split(':', 1)[0]}:") from None
+        except ValueError:
+            raise InvalidInput("setting artifacts.url: no file system is known for this URL") from None
+        self._fs: Any = filesystem
+        self._root: str = root.rstrip("/")
+        self._local: Path | None = Path(root) if isinstance(filesystem, LocalFileSystem) else None
+        self._cache = cache
+        # Staging must share a file system with the place of arrival, so that arriving is a rename.
+        self._staging = (self._local or cache) / "tmp"
+        self._staging.mkdir(parents=True, exist_ok=True)
+        self._folders = cache / "versions"
+        self._folders.mkdir(parents=True, exist_ok=True)
+
+    # Contents
+
+    @contextmanager
+    def staged(self, chunks: Iterable[bytes], limit: int | None = None) -> Iterator[Staged]:
+        """Receive a content in constant memory and hash it; it is gone after the block unless it was stored.
+
+        Raises TooLarge beyond ``limit`` bytes.
+        """
+        path = self._staging / uuid.uuid4().hex
+        digest, size = hashlib.sha256(), 0
+        try:
+            with path.open("xb") as file:
+                for chunk in chunks:
+                    size += len(chunk)
+                    if limit is not None and size > limit:
+                        raise TooLarge(f"the file is larger than the limit of {limit} bytes")
+                    digest.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            yield Staged(path, digest.hexdigest(), size)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def store(self, project_id: int, staged: Staged) -> None:
+        """Move a staged content to its address: whole or not at all. Storing it twice is harmless."""
+        if self._local is None:
+            self._fs.put_file(str(staged.path), self._address(project_id, staged.sha256))
+            return
+        target = Path(self._address(project_id, staged.sha256))
+        _make_folder(target.parent)
+        staged.path.chmod(0o444)  # versions' folders are hard links to this very file
+        staged.path.replace(target)
+        _sync_folder(target.parent)
+
+    def write(
+        self, project_id: int, sha256: str, chunks: Iterable[bytes], size: int | None = None, limit: int | None = None
+    ) -> int:
+        """Receive, check and store a content; returns its size in bytes.
+
+        Raises InvalidInput when the hash or the size is another, TooLarge beyond ``limit`` bytes.
+        """
+        with self.staged(chunks, limit) as staged:
+            check_staged(staged, sha256, size)
+            self.store(project_id, staged)
+            return staged.size
+
+    def exists(self, project_id: int, sha256: str) -> bool:
+        """Whether the content is here."""
+        return bool(self._fs.exists(self._address(project_id, sha256)))
+
+    def iterate(self, project_id: int, sha256: str) -> Iterator[bytes]:
+        """The content in chunks, verified: the last one is held back until the hash is right.
+
+        Raises Unavailable when the content is lost or damaged.
+        """
+        digest, held = hashlib.sha256(), b""
+        try:
+            with self._fs.open(self._address(project_id, sha256), "rb") as file:
+                while chunk := file.read(CHUNK):
+                    digest.update(chunk)
+                    if held:
+                        yield held
+                    held = chunk
+        except FileNotFoundError:
+            raise Unavailable(f"the file with SHA-256 {sha256} is lost from the store; push it again") from None
+        if digest.hexdigest() != sha256:
+            raise Unavailable(
+                f"the file with SHA-256 {sha256} is damaged in the store; delete the version and push again"
+            )
+        yield held
+
+    def delete(self, project_id: int, sha256: str) -> None:
+        """Remove a content; nothing happens when it is not here."""
+        with suppress(FileNotFoundError):
+            self._fs.rm_file(self._address(project_id, sha256))
+
+    # Folders of versions
+
+    def materialize(self, project_id: int, digest: str, files: Sequence[FileEntry]) -> Path:
+        """A local read-only folder with these files; made once per ``digest`` and kept until it is evicted.
+
+        Hard links to the store where it is local, else verified downloads. Raises Unavailable when a content is lost
+        or damaged.
+        """
+        target = self._folders / str(project_id) / digest
+        if self._touched(target):
+            return target
+        check_paths(entry.path for entry in files)
+        made = self._folders / str(project_id) / f"tmp-{uuid.uuid4().hex}"
+        made.mkdir(parents=True)
+        try:
+            for entry in files:
+                path = made / entry.path
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._bring(project_id, entry.sha256, path)
+            with suppress(OSError):  # somebody else was faster: theirs is the same
+                made.rename(target)
+        finally:
+            _remove_folder(made)
+        if not self._touched(target):
+            raise Unavailable("the version's folder could not be made; is the disk of the server full?")
+        _make_read_only(target)
+        return target
+
+    def evict(self, project_id: int, keep: Collection[str], older_than_s: float) -> None:
+        """Remove the folders of digests that are not to be kept and were not asked for lately."""
+        for folder in _old(self._folders / str(project_id), older_than_s):
+            if folder.name not in keep:
+                _remove_folder(folder)
+
+    def sweep(self, older_than_s: float, dry_run: bool = False) -> tuple[int, int]:
+        """Remove what crashed uploads left behind; returns how many files and bytes."""
+        files = size = 0
+        for path in _old(self._staging, older_than_s):
+            with suppress(FileNotFoundError):
+                size += path.stat().st_size
+                files += 1
+                if not dry_run:
+                    path.unlink()
+        return files, size
+
+    def _address(self, project_id: int, sha256: str) -> str:
+        return f"{self._root}/{project_id}/{sha256[:2]}/{sha256}"
+
+    def _bring(self, project_id: int, sha256: str, path: Path) -> None:
+        if self._local is not None:
+            try:
+                os.link(self._address(project_id, sha256), path)
+                return
+            except FileNotFoundError:
+                raise Unavailable(f"the file with SHA-256 {sha256} is lost from the store; push it again") from None
+            except OSError:  # another disk, or no hard links there: copy
+                pass
+        with path.open("xb") as file:
+            for chunk in self.iterate(project_id, sha256):
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        path.chmod(0o444)
+
+    @staticmethod
+    def _touched(folder: Path) -> bool:
+        try:
+            os.utime(folder)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def check_staged(staged: Staged, sha256: str, size: int | None) -> None:
+    """Raise InvalidInput unless the content is the one that was announced."""
+    if size is not None and staged.size != size:
+        raise InvalidInput(f"the body has {staged.size} bytes, {size} were announced")
+    if staged.sha256 != sha256:
+        raise InvalidInput(f"the body's SHA-256 is {staged.sha256}, not {sha256}; was it cut or changed on the way?")
+
+
+def _old(folder: Path, older_than_s: float) -> Iterator[Path]:
+    limit = time.time() - older_than_s
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime <= limit:
+                yield path
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder so that it survives a power cut."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _make_read_only(folder: Path) -> None:
+    for path, _, _ in os.walk(folder):
+        Path(path).chmod(0o555)
+
+
+def _remove_folder(folder: Path) -> None:
+    for path, _, _ in os.walk(folder):
+        Path(path).chmod(0o755)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,116 @@
+"""Metadata in SQLite (embedded) or PostgreSQL (by URL): sessions, and migrations to the newest schema.
+
+A session is one transaction. On SQLite a writing one takes the write lock when it begins, so that two writers queue
+up instead of failing half way. Knows no noun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Table, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from modelport.errors import Conflict, InvalidInput, MissingExtra, Unavailable
+
+#: How long a writer waits for another, seconds.
+BUSY_S = 30
+#: An arbitrary constant: whoever holds it migrates, the others wait.
+_MIGRATION_LOCK = 0x6D6F64656C
+
+
+class Database:
+    """One database; safe for many threads."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise InvalidInput(
+                "setting database.url: not a database URL, such as sqlite:////data/modelport.db"
+            ) from None
+        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+            raise InvalidInput("setting database.url: only sqlite:/// and postgresql+psycopg:// are supported")
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        if self.is_sqlite and parsed.database in (None, "", ":memory:"):
+            raise InvalidInput("setting database.url: SQLite needs a file")
+        try:
+            self.engine = create_engine(parsed, pool_size=10, max_overflow=50, pool_pre_ping=not self.is_sqlite)
+        except (ModuleNotFoundError, NoSuchModuleError):
+            raise MissingExtra("postgres", "a PostgreSQL database") from None
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        self._reader = self.engine.execution_options(reading=True)
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest revision, all or nothing; safe to call from several processes."""
+        from alembic import command  # noqa: PLC0415  (only the one that migrates pays for it)
+        from alembic.config import Config  # noqa: PLC0415
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+        with self._translated(), self.engine.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """One transaction that may write: committed at the end, rolled back on any error.
+
+        Raises Conflict when a constraint refuses, Unavailable when the database does not answer.
+        """
+        with self._translated(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One transaction that only reads, and waits for no writer."""
+        with self._translated(), Session(self._reader, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError as error:
+            raise Conflict("somebody changed the same thing at the same moment; look again and retry") from error
+        except OperationalError as error:
+            raise Unavailable("the database does not answer; try again in a moment") from error
+
+
+def insert_missing(session: Session, table: type[DeclarativeBase], **values: Any) -> None:
+    """Insert a row unless one with the same unique key is there; waits for a concurrent insert of it."""
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    target = table.__table__
+    assert isinstance(target, Table)
+    session.execute(insert(target).values(**values).on_conflict_do_nothing())
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN comes too late: see _begin_sqlite
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("reading")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

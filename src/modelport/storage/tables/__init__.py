@@ -1,0 +1,25 @@
+"""The tables, one file per noun. Say ``tables.Model``, so that a row is never taken for the API's shape of it."""
+
+from modelport.storage.tables.access import Audit, Key
+from modelport.storage.tables.base import Base, now
+from modelport.storage.tables.blobs import Blob, VersionBlob
+from modelport.storage.tables.deployments import Deployment, Revision
+from modelport.storage.tables.models import Alias, Label, Model, Parent, Version
+from modelport.storage.tables.projects import Project
+
+__all__ = [
+    "Alias",
+    "Audit",
+    "Base",
+    "Blob",
+    "Deployment",
+    "Key",
+    "Label",
+    "Model",
+    "Parent",
+    "Project",
+    "Revision",
+    "Version",
+    "VersionBlob",
+    "now",
+]
