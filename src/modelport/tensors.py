@@ -7,7 +7,7 @@ This module imports only the standard library and numpy, so that a replica in an
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
@@ -95,6 +95,10 @@ class Signature:
             )
 
         return cls(specs("inputs"), specs("outputs"))
+
+    def to_json(self) -> dict[str, Any]:
+        """The inverse of from_json."""
+        return asdict(self)
 
     @property
     def has_batch_dimension(self) -> bool:

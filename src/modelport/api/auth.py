@@ -1,0 +1,82 @@
+"""Who calls: the gateway's own check, against the keys that control has pushed.
+
+A key that is given is always checked. Without one, a server on loopback answers callers of this machine, but not a
+web page of somewhere else that their browser has open (by its Host and Origin). Knows hashes of keys, never keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+
+from modelport.api.messages import Caller
+from modelport.engine.routing import KeyEntry, RoutingTable
+from modelport.errors import NotAllowed, NotAuthenticated
+
+HOW = "send a key: `Authorization: Bearer KEY` or `X-Api-Key: KEY`; `modelport keys create` makes one"
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Authenticator:
+    """Turns headers into a Caller."""
+
+    def __init__(self, host: str, owner_token: str | None) -> None:
+        self._hosts = frozenset((*_LOOPBACK, host, f"[{host}]"))
+        self._owner = _digest(owner_token) if owner_token else None
+        self._keys: dict[str, KeyEntry] = {}
+        self._required = True
+
+    def update(self, table: RoutingTable) -> None:
+        """Take the keys of a new table."""
+        self._keys = {key.sha256: key for key in table.keys}
+        self._required = table.keys_required
+
+    def __call__(self, headers: Mapping[str, str]) -> Caller:
+        """The caller, by headers with lower-case names; raises NotAuthenticated or NotAllowed."""
+        secret = secret_of(headers)
+        if secret is None:
+            if self._required:
+                raise NotAuthenticated(f"this server wants a key; {HOW}")
+            self._check_same_machine(headers)
+            return Caller()
+        digest = _digest(secret)
+        if digest == self._owner:
+            return Caller()
+        key = self._keys.get(digest)  # looked up by hash: nothing about a key shows in the time this takes
+        if key is None or (key.expires_at is not None and key.expires_at < time.time()):
+            raise NotAuthenticated(f"this key is unknown, expired or revoked; {HOW}")
+        return Caller(key.project, key.role, key.id)
+
+    def check_origin(self, headers: Mapping[str, str]) -> None:
+        """For what control answers: it checks keys itself, but does not know who is on this machine."""
+        if not self._required and secret_of(headers) is None:
+            self._check_same_machine(headers)
+
+    def _check_same_machine(self, headers: Mapping[str, str]) -> None:
+        host = headers.get("host", "localhost")
+        if _without_port(host) not in self._hosts:
+            raise NotAllowed("this server listens on loopback without keys and answers only requests addressed to it")
+        origin = headers.get("origin")
+        if origin is not None and _without_port(origin.partition("://")[2]) not in self._hosts:
+            raise NotAllowed("this server listens on loopback without keys and answers no other site's pages")
+
+
+def secret_of(headers: Mapping[str, str]) -> str | None:
+    """The key that a request brings, if any."""
+    bearer = headers.get("authorization")
+    if bearer is not None:
+        scheme, _, secret = bearer.partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise NotAuthenticated(f"the Authorization header holds no bearer key; {HOW}")
+        return secret.strip()
+    return headers.get("x-api-key")
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _without_port(host: str) -> str:
+    name, separator, port = host.rpartition(":")
+    return name if separator and port.isdigit() else host

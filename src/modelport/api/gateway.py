@@ -1,0 +1,292 @@
+"""One gateway: HTTP and gRPC on inherited sockets, no model inside, no state that matters.
+
+The one file that knows the HTTP server. Inference and health are answered here; every other route is streamed to
+control. ``python -m modelport.api.gateway INDEX FD`` is what the supervisor starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import uvicorn
+
+from modelport.api import health, inference_predict, inference_v1, inference_v2
+from modelport.api.answers import error_answer
+from modelport.api.auth import Authenticator
+from modelport.api.bodies import read_body
+from modelport.api.channel import EndpointFigures, Report, follow_control
+from modelport.api.messages import Caller, HttpRequest, HttpResponse, HttpRoute
+from modelport.api.proxy import ControlProxy, Receive, Send
+from modelport.engine.dataplane import DataPlane
+from modelport.engine.requests import new_request_id
+from modelport.engine.routing import RoutingTable
+from modelport.errors import MethodNotAllowed, ModelportError, NotFound
+
+_CONTROL_PREFIXES = ("/api/", "/docs", "/openapi.json", "/metrics", "/v2/repository/", "/console")
+_KNOWN_PATHS = 2048
+_NOBODY = Caller(project="", role="nobody")
+_SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_DRAIN_S = 0.5
+
+
+@dataclass(slots=True)
+class GatewayConfig:
+    """What a gateway is told at its start."""
+
+    host: str
+    timeout_s: float = 60
+    max_body: int = 256_000_000
+    owner_token: str | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    grpc_address: str | None = None
+
+
+class Gateway:
+    """The ASGI application, over one data plane."""
+
+    def __init__(self, plane: DataPlane, config: GatewayConfig, proxy: ControlProxy | None) -> None:
+        self.plane = plane
+        self.authenticate = Authenticator(config.host, config.owner_token)
+        self.draining = False
+        self.open = False
+        """Set with the first routing table: before it, nobody's key could be checked."""
+        self.in_flight = 0
+        self.http: Counter[str] = Counter()
+        self._limit = config.max_body
+        self._proxy = proxy
+        rooms = {"v2": inference_v2, "v1": inference_v1, "predict": inference_predict, "health": health}
+        self._routes = [(name, route) for name, room in rooms.items() for route in room.routes(plane)]
+        self._matches: dict[tuple[str, str], tuple[str, HttpRoute, dict[str, str]]] = {}
+
+    async def act(self, table: RoutingTable) -> None:
+        """Go by a new routing table."""
+        self.authenticate.update(table)
+        await self.plane.update(table)
+        self.open = True
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """One request, by the server."""
+        if scope["type"] != "http":
+            return
+        self.in_flight += 1
+        try:
+            await self._handle(scope, receive, send)
+        finally:
+            self.in_flight -= 1
+
+    async def _handle(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        given = headers.get("x-request-id")
+        traced = given is not None and _SAFE_ID.fullmatch(given) is not None
+        request_id = given if traced and given is not None else new_request_id()
+        method, path = scope["method"], scope["path"]
+        if self._proxy is not None and path.startswith(_CONTROL_PREFIXES):
+            await self._forward(scope, headers, receive, send, request_id)
+            return
+        match = self._matches.get((method, path))
+        route, params, protocol = (match[1], match[2], match[0]) if match else (None, {}, "none")
+        try:
+            if route is None:
+                protocol, route, params = self._match(method, path, headers)
+            if not self.open and not route.public:
+                raise NotYetOpen("the server is starting; try again in a moment")
+            caller = _NOBODY if route.public else self.authenticate(headers)
+            body = await read_body(receive, headers, self._limit) if method != "GET" else b""
+            query = scope["query_string"]
+            parameters = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
+            request = HttpRequest(method, path, parameters, headers, body, caller, request_id, traced)
+            response = await route.handler(request, params)
+        except ModelportError as error:
+            response = (route.error if route is not None else error_answer)(error)
+        except Exception as error:
+            log("internal_error", request_id=request_id, path=path, error=repr(error))
+            response = error_answer(ModelportError(f"internal error; the log has it under request id {request_id}"))
+        self._count(protocol, params, response.status)
+        await self._respond(response, request_id, method, send)
+
+    def _match(self, method: str, path: str, headers: dict[str, str]) -> tuple[str, HttpRoute, dict[str, str]]:
+        allowed = []
+        for name, route in self._routes:
+            found = route.pattern.fullmatch(path)
+            if found is None:
+                continue
+            if route.method == method or (method == "HEAD" and route.method == "GET"):
+                result = (name, route, {k: v for k, v in found.groupdict().items() if v is not None})
+                if len(self._matches) < _KNOWN_PATHS:
+                    self._matches[method, path] = result
+                return result
+            allowed.append(route.method)
+        self.authenticate(headers)  # what exists is not told to strangers
+        if allowed:
+            raise MethodNotAllowed(f"this path takes {', '.join(sorted(set(allowed)))}, not {method[:20]}")
+        raise NotFound("there is nothing at this path; see /docs and the protocol's own paths")
+
+    async def _forward(
+        self, scope: dict[str, Any], headers: dict[str, str], receive: Receive, send: Send, request_id: str
+    ) -> None:
+        assert self._proxy is not None
+        try:
+            self.authenticate.check_origin(headers)
+        except ModelportError as error:
+            await self._respond(error_answer(error), request_id, scope["method"], send)
+            return
+        status = await self._proxy(scope, receive, send, request_id)
+        self._count("api", {}, status)
+
+    def _count(self, protocol: str, params: dict[str, str], status: int) -> None:
+        name = params.get("model", "")
+        if status == 404:
+            name = ""
+        self.http[f"{protocol}|{name}|{status}"] += 1
+
+    async def _respond(self, response: HttpResponse, request_id: str, method: str, send: Send) -> None:
+        body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
+        headers = [
+            (b"content-type", response.content_type.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-request-id", request_id.encode()),
+        ]
+        headers += [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in response.headers]
+        if self.draining:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+
+    def report(self, index: int, with_figures: bool) -> Report:
+        """What control wants to know of this gateway."""
+        report = Report(index, os.getpid(), self.plane.number)
+        if with_figures:
+            for endpoint in self.plane.all_endpoints():
+                route, dispatcher = endpoint.route, endpoint.dispatcher
+                report.endpoints.append(
+                    EndpointFigures(
+                        route.project, route.name, route.model, route.version, endpoint.stats,
+                        dispatcher.waiting, dispatcher.in_flight,
+                    )
+                )  # fmt: skip
+            report.http = dict(self.http)
+            report.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return report
+
+
+class NotYetOpen(ModelportError):
+    """The first routing table has not come yet."""
+
+    code = "unavailable"
+    status = 503
+    grpc_status = "UNAVAILABLE"
+
+
+def log(event: str, **facts: Any) -> None:
+    """One JSON line in the gateway's log."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    sys.stdout.write(json.dumps({"time": f"{stamp}Z", "event": event, **facts}) + "\n")
+    sys.stdout.flush()
+
+
+async def serve_http(app: Gateway, sockets: Sequence[socket.socket], config: GatewayConfig) -> None:
+    """Serve until SIGTERM or SIGINT; then answer what is under way, announcing ``Connection: close`` first."""
+    server = _Server(
+        uvicorn.Config(
+            app, loop="none", http="httptools", ws="none", lifespan="off", access_log=False, log_config=None,
+            server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=75, backlog=2048,
+            timeout_graceful_shutdown=30, ssl_certfile=config.tls_certificate, ssl_keyfile=config.tls_key,
+        )
+    )  # fmt: skip
+    loop = asyncio.get_running_loop()
+
+    async def stop() -> None:
+        app.draining = True
+        await asyncio.sleep(_DRAIN_S if app.in_flight else 0.05)
+        server.should_exit = True
+
+    stopping: set[asyncio.Task[None]] = set()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, lambda: stopping.add(asyncio.ensure_future(stop())))
+    gc.collect()
+    gc.freeze()
+    await server.serve(sockets=list(sockets))
+    app.plane.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: draining comes before stopping."""
+
+    def capture_signals(self) -> Any:
+        return nullcontext()
+
+
+async def run(index: int, fd: int, boot: dict[str, Any]) -> None:
+    """One gateway of the tree."""
+    http = boot["settings"]["http"]
+    endpoint = boot["endpoint"]
+    config = GatewayConfig(
+        boot["host"], http["timeout_s"], http["max_body_mb"] * 1_000_000, endpoint["token"],
+        boot["tls_certificate"], boot["tls_key"], _grpc_address(boot),
+    )  # fmt: skip
+    plane = DataPlane(config.timeout_s)
+    app = Gateway(plane, config, ControlProxy())
+    following = asyncio.create_task(follow_control(app.act, lambda figures: app.report(index, figures)))
+    grpc_server = await start_grpc(app, config)
+    await serve_http(app, [socket.socket(fileno=fd)], config)
+    following.cancel()
+    if grpc_server is not None:
+        await grpc_server.stop(grace=5)
+
+
+def _grpc_address(boot: dict[str, Any]) -> str | None:
+    endpoint = boot["endpoint"]["grpc"]
+    if endpoint is None:
+        return None
+    host = boot["host"]
+    return f"[{host}]:{endpoint.rpartition(':')[2]}" if ":" in host else f"{host}:{endpoint.rpartition(':')[2]}"
+
+
+async def start_grpc(app: Gateway, config: GatewayConfig) -> Any:
+    """The gRPC server of this gateway, or None when it is switched off."""
+    if config.grpc_address is None:
+        return None
+    from modelport.api import inference_grpc  # noqa: PLC0415  (not paid for where gRPC is off)
+
+    credentials = None
+    if config.tls_certificate and config.tls_key:
+        key, chain = Path(config.tls_key), Path(config.tls_certificate)
+        credentials = inference_grpc.tls_credentials(
+            await asyncio.to_thread(key.read_bytes), await asyncio.to_thread(chain.read_bytes)
+        )
+    return await inference_grpc.serve_grpc(
+        app.plane,
+        app.authenticate,
+        config.grpc_address,
+        credentials=credentials,
+        max_message_bytes=config.max_body,
+    )
+
+
+def main() -> None:
+    """Entry of the process."""
+    boot = json.loads(os.environ.pop("MODELPORT_BOOT"))
+    import uvloop  # noqa: PLC0415
+
+    uvloop.run(run(int(sys.argv[1]), int(sys.argv[2]), boot))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""``modelport serve PATH``: a model file to an API in the smallest tree — this process, and one per replica.
+
+The same gateway, data plane and replicas as under ``modelport up``; no registry, no control, no database. Gone with
+Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from modelport import errors
+from modelport.api.gateway import Gateway, GatewayConfig, serve_http, start_grpc
+from modelport.engine.dataplane import DataPlane
+from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
+from modelport.engine.inspect import inspect
+from modelport.engine.placement.process import spawn
+from modelport.engine.replica import Spec
+from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
+from modelport.engine.runtime import Inspected, Trust
+from modelport.supervisor import CannotStart, bind
+
+_GROUP = "serve"
+_BACKOFF_S = 1.0
+
+
+@dataclass(slots=True)
+class ServeOptions:
+    """What ``modelport serve`` was asked for."""
+
+    path: Path
+    name: str
+    host: str = "127.0.0.1"
+    port: int = 8000
+    grpc_port: int | None = 8001
+    replicas: int = 1
+    threads: int = 1
+    max_batch: int = 32
+    trusted_sklearn_types: tuple[str, ...] = ()
+
+
+class _Children:
+    """The launcher of a tree whose root is this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: dict[str, Any] = {}
+        self.fleet: Fleet | None = None
+
+    def start(self, process_id: str, argv: list[str], env: Mapping[str, str], log: str, about: Any) -> None:
+        out: IO[bytes] = sys.stderr.buffer
+        self._running[process_id] = spawn(argv, cwd=self._folder, log=out, env=env)
+
+    def stop(self, process_id: str, signum: int) -> None:
+        process = self._running.get(process_id)
+        if process is not None and process.poll() is None:
+            process.send_signal(signum)
+
+    def reap(self) -> None:
+        assert self.fleet is not None
+        for process_id, process in list(self._running.items()):
+            if process.poll() is not None:
+                del self._running[process_id]
+                self.fleet.exited(process_id, process.returncode)
+
+    def end(self) -> None:
+        for process in self._running.values():
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        for process in self._running.values():
+            while process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.kill()
+            process.wait()
+
+
+class Standalone:
+    """One model, served."""
+
+    def __init__(self, options: ServeOptions, folder: Path) -> None:
+        self._options = options
+        self._children = _Children(folder)
+        self.fleet = self._children.fleet = Fleet(self._children, self._changed)
+        self._folder = folder
+        self._number = 0
+        self._started = 0
+        self._failures = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._table_lock = asyncio.Lock()
+        self.first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Serve until a signal; raises CannotStart when the model cannot be served at all."""
+        options = self._options
+        sockets, port = bind(options.host, options.port, 1, "--port")
+        grpc_address = None
+        if options.grpc_port is not None:
+            _, grpc_port = bind(options.host, options.grpc_port, 1, "--grpc-port", listen=False)
+            grpc_address = f"{options.host}:{grpc_port}"
+        config = GatewayConfig(options.host, grpc_address=grpc_address)
+        self._plane = DataPlane(config.timeout_s)
+        self._app = Gateway(self._plane, config, None)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._children.reap)
+        await self.fleet.open(self._folder)
+        root, files, self._found = await asyncio.to_thread(_inspect, options)
+        self._root, self._files = root, files
+        try:
+            for _ in range(options.replicas):
+                self._start_one()
+            await self.first_ready
+            grpc_server = await start_grpc(self._app, config)
+            self._greet(port, grpc_address)
+            await serve_http(self._app, sockets, config)
+            if grpc_server is not None:
+                await grpc_server.stop(grace=2)
+        finally:
+            loop.remove_signal_handler(signal.SIGCHLD)
+            self._children.end()
+
+    def _start_one(self) -> None:
+        self._started += 1
+        found, options = self._found, self._options
+        spec = Spec(
+            id=f"{self._started}", socket=f"r-{self._started}.sock", heartbeat=HEARTBEAT_SOCKET, runtime=found.runtime,
+            folder=str(self._root), files=list(self._files), signature=found.signature.to_json(), labels=found.labels,
+            threads=options.threads, trusted_sklearn_types=options.trusted_sklearn_types,
+        )  # fmt: skip
+        self.fleet.start(spec, _GROUP, Limits(), {})
+
+    def _changed(self, replica: Replica) -> None:
+        if replica.state == "failed" and replica.id not in self.fleet.replicas:
+            self._failures += 1
+            if not self.first_ready.done():
+                self.first_ready.set_exception(CannotStart(f"the model does not load: {replica.reason}"))
+                return
+            sys.stderr.write(f"modelport: a replica is replaced: {replica.reason}\n")
+            delay = 0.0 if self._failures < 3 else min(30.0, _BACKOFF_S * self._failures)
+            asyncio.get_running_loop().call_later(delay, self._start_one)
+        task = asyncio.ensure_future(self._publish())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _publish(self) -> None:
+        async with self._table_lock:
+            ready = [r for r in self.fleet.of(_GROUP) if r.ready]
+            self._number += 1
+            found = self._found
+            route = Route(
+                project="default", name=self._options.name, model=self._options.name, version=1,
+                platform=ready[0].platform if ready else "", signature=found.signature, labels=found.labels,
+                replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), recovering=not ready,
+                batching=bool(ready) and all(r.not_batched is None for r in ready), max_batch=self._options.max_batch,
+            )  # fmt: skip
+            if ready or self.first_ready.done():
+                await self._app.act(RoutingTable(self._number, (route,)))
+            if ready and not self.first_ready.done():
+                self.first_ready.set_result(None)
+
+    def _greet(self, port: int, grpc_address: str | None) -> None:
+        options = self._options
+        inputs = ", ".join(f"{s.name} {s.datatype}{list(s.shape)}" for s in self._found.signature.inputs)
+        sys.stderr.write(
+            f"{options.name} ({self._found.format}; {inputs}) is served on http://{options.host}:{port}"
+            + (f", gRPC on {grpc_address}" if grpc_address else "")
+            + f"\n  curl http://{options.host}:{port}/v2/models/{options.name}\nCtrl-C stops it.\n"
+        )
+        sys.stderr.flush()
+
+
+def _inspect(options: ServeOptions) -> tuple[Path, tuple[str, ...], Inspected]:
+    path = options.path
+    if not path.exists():
+        raise CannotStart(f"{path} does not exist")
+    found = inspect(path, Trust(options.trusted_sklearn_types))
+    if path.is_file():
+        return path.parent.resolve(), (path.name,), found
+    files = tuple(sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()))
+    return path.resolve(), files, found
+
+
+def main(options: ServeOptions) -> None:
+    """Serve until Ctrl-C; exits with 1 and one line when that is impossible."""
+    import uvloop  # noqa: PLC0415
+
+    async def run(folder: Path) -> None:
+        await Standalone(options, folder).run()
+
+    options.path = options.path.absolute()
+    with tempfile.TemporaryDirectory(prefix="modelport-") as name:
+        os.chdir(name)  # sockets have relative names
+        try:
+            uvloop.run(run(Path(name)))
+        except (CannotStart, errors.ModelportError) as error:
+            sys.stderr.write(f"modelport: {error}\n")
+            raise SystemExit(1) from None
+        finally:
+            os.chdir("/")
