@@ -1,0 +1,344 @@
+"""The Open Inference Protocol V2 over gRPC (``inference.GRPCInferenceService``), with Triton's repository,
+configuration, statistics and stream.
+
+Turns messages into named tensors and back; the data plane decides everything else. Raw contents become views, answers
+always go out as raw contents. The only file that knows grpc.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import grpc
+import numpy as np
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+from modelport.api import inference_v2, model_facts
+from modelport.api.deadline import deadline
+from modelport.api.inference_v2 import Wanted, WantedOutput
+from modelport.api.messages import Caller
+from modelport.api.proto import SERVICE, message, service
+from modelport.api.tensor_json import shown
+from modelport.engine.dataplane import DataPlane, Endpoint
+from modelport.engine.requests import InferRequest, new_request_id
+from modelport.errors import InvalidInput, ModelportError, NotFound, Overloaded, Unavailable
+from modelport.tensors import DATATYPES, Array, datatype_of, dtype_of, element_count, from_buffer, to_buffer
+
+Authenticate = Callable[[Mapping[str, str]], Caller]
+"""Gets the call's metadata; raises NotAuthenticated or NotAllowed."""
+Repository = Callable[[Caller, str, str | None], Awaitable[list[dict[str, Any]]]]
+"""Gets the caller, ``index``, ``load`` or ``unload``, and the model. An index has name, version, state, reason."""
+
+#: Methods that answer without a key.
+PUBLIC = {"ServerLive", "ServerReady"}
+
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+
+_log = logging.getLogger(__name__)
+_InferResponse = message("ModelInferResponse")
+_StreamResponse = message("ModelStreamInferResponse")
+
+
+async def serve_grpc(
+    plane: DataPlane,
+    authenticate: Authenticate,
+    address: str,
+    *,
+    credentials: grpc.ServerCredentials | None,
+    max_message_bytes: int,
+    repository: Repository | None = None,
+) -> grpc.aio.Server:
+    """Listen on ``host:port``, sharing the port with other processes; returns the started server.
+
+    Raises Unavailable when the address cannot be had.
+    """
+    server = grpc.aio.server(
+        options=[
+            ("grpc.so_reuseport", 1),
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+        ]
+    )
+    handlers = _Service(plane, authenticate, repository).handlers()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    try:
+        if credentials is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, credentials)
+    except RuntimeError:
+        raise Unavailable(f"gRPC cannot listen on {address}: another program may hold the port") from None
+    await server.start()
+    return server
+
+
+@dataclass(slots=True)
+class _Call:
+    """What is known of a call besides its message."""
+
+    caller: Caller
+    metadata: dict[str, str]
+    request_id: str
+    traced: bool
+    remaining_s: float | None
+    """Until the deadline that the client set, if it did."""
+
+
+class _Service:
+    """The methods, by their name in the protocol."""
+
+    def __init__(self, plane: DataPlane, authenticate: Authenticate, repository: Repository | None) -> None:
+        self._plane = plane
+        self._authenticate = authenticate
+        self._repository = repository
+
+    def handlers(self) -> dict[str, Any]:
+        """What grpc wants to know of every method. Messages are parsed here, so that a broken one gets our error."""
+        found = {}
+        for method in service().methods:
+            request_class = message(method.input_type.name)
+            if method.client_streaming:
+                stream = partial(self._stream, request_class)
+                found[method.name] = grpc.stream_stream_rpc_method_handler(stream)
+            else:
+                run = getattr(self, method.name)
+                answer = partial(self._answer, run, request_class, method.name in PUBLIC)
+                found[method.name] = grpc.unary_unary_rpc_method_handler(answer)
+        return found
+
+    async def _answer(
+        self, run: Any, request_class: Any, public: bool, raw: bytes, context: grpc.aio.ServicerContext
+    ) -> bytes:
+        try:
+            call = self._receive(context, public)
+            response = await run(_parse(request_class, raw), call)
+            return response.SerializeToString()  # type: ignore[no-any-return]
+        except ModelportError as error:
+            failure = error
+        except Exception:
+            _log.exception("a gRPC call failed")
+            failure = ModelportError("internal error")
+        return await _abort(context, failure)
+
+    async def _stream(
+        self, request_class: Any, raws: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[bytes]:
+        """Each request is answered before the next is read; an error is an answer and leaves the stream open."""
+        try:
+            call = self._receive(context, public=False)
+        except ModelportError as error:
+            await _abort(context, error)
+            return
+        async for raw in raws:
+            try:
+                response = _StreamResponse(infer_response=await self.ModelInfer(_parse(request_class, raw), call))
+            except ModelportError as error:
+                response = _StreamResponse(error_message=error.message)
+            yield response.SerializeToString()
+
+    def _receive(self, context: grpc.aio.ServicerContext, public: bool) -> _Call:
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        given = metadata.get("x-request-id", "")[:200]
+        request_id = given or new_request_id()
+        context.set_trailing_metadata((("x-request-id", request_id),))
+        caller = Caller() if public else self._authenticate(metadata)
+        return _Call(caller, metadata, request_id, bool(given), context.time_remaining())
+
+    def _find(self, name: str, version: str, call: _Call) -> Endpoint:
+        return self._plane.find(call.caller.project, name, version or None)
+
+    async def ServerLive(self, request: Any, call: _Call) -> Any:
+        return message("ServerLiveResponse")(live=True)
+
+    async def ServerReady(self, request: Any, call: _Call) -> Any:
+        return message("ServerReadyResponse")(ready=self._plane.ready)
+
+    async def ModelReady(self, request: Any, call: _Call) -> Any:
+        try:
+            ready = self._find(request.name, request.version, call).ready
+        except NotFound:  # as Triton has it: a model that is not there is not ready
+            ready = False
+        return message("ModelReadyResponse")(ready=ready)
+
+    async def ServerMetadata(self, request: Any, call: _Call) -> Any:
+        return _from_dict("ServerMetadataResponse", model_facts.server_metadata())
+
+    async def ModelMetadata(self, request: Any, call: _Call) -> Any:
+        endpoint = self._find(request.name, request.version, call)
+        return _from_dict("ModelMetadataResponse", model_facts.metadata(endpoint.route))
+
+    async def ModelConfig(self, request: Any, call: _Call) -> Any:
+        endpoint = self._find(request.name, request.version, call)
+        return _from_dict("ModelConfigResponse", {"config": model_facts.config(endpoint.route)})
+
+    async def ModelStatistics(self, request: Any, call: _Call) -> Any:
+        if request.name:
+            endpoints = [self._find(request.name, request.version, call)]
+        else:
+            endpoints = self._plane.endpoints(call.caller.project)
+        return _from_dict("ModelStatisticsResponse", model_facts.statistics(endpoints))
+
+    async def RepositoryIndex(self, request: Any, call: _Call) -> Any:
+        models = await self._manage(call, "index", None)
+        if request.ready:
+            models = [model for model in models if model.get("state") == "READY"]
+        return _from_dict("RepositoryIndexResponse", {"models": models})
+
+    async def RepositoryModelLoad(self, request: Any, call: _Call) -> Any:
+        await self._manage(call, "load", request.model_name)
+        return message("RepositoryModelLoadResponse")()
+
+    async def RepositoryModelUnload(self, request: Any, call: _Call) -> Any:
+        await self._manage(call, "unload", request.model_name)
+        return message("RepositoryModelUnloadResponse")()
+
+    async def _manage(self, call: _Call, action: str, model: str | None) -> list[dict[str, Any]]:
+        if self._repository is None:
+            raise Unavailable("this server has no model repository")
+        return await self._repository(call.caller, action, model)
+
+    async def ModelInfer(self, request: Any, call: _Call) -> Any:
+        endpoint = self._find(request.model_name, request.model_version, call)
+        wanted, timeout_us = _read_wanted(request)
+        result = await self._plane.infer(
+            endpoint,
+            InferRequest(
+                inputs=_read_inputs(request),
+                request_id=call.request_id,
+                deadline=self._deadline(call, timeout_us),
+                outputs=None if wanted.outputs is None else tuple(wanted.outputs),
+                traced=call.traced,
+            ),
+        )
+        response = _InferResponse(
+            model_name=endpoint.route.name, model_version=str(endpoint.route.version), id=request.id
+        )
+        for name, _, tensor in inference_v2.answered_tensors(endpoint, wanted, result):
+            response.outputs.add(name=name, datatype=datatype_of(tensor.dtype), shape=tensor.shape)
+            response.raw_output_contents.append(bytes(to_buffer(tensor)))
+        return response
+
+    def _deadline(self, call: _Call, timeout_us: Any) -> float:
+        if call.remaining_s is None:
+            return deadline(call.metadata, self._plane.default_timeout_s, timeout_us)
+        moment = deadline(call.metadata, call.remaining_s, timeout_us)
+        return min(moment, time.monotonic() + call.remaining_s)
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: ModelportError) -> bytes:
+    """End the call with the error's status and its message; does not return."""
+    metadata = tuple(context.trailing_metadata() or ())
+    if isinstance(error, Overloaded):
+        metadata += (("retry-after", str(error.retry_after)),)
+    await context.abort(grpc.StatusCode[error.grpc_status], error.message, metadata)
+    return b""
+
+
+def _parse(request_class: Any, raw: bytes) -> Any:
+    try:
+        return request_class.FromString(raw)
+    except DecodeError:
+        raise InvalidInput(f"the message is not a {request_class.DESCRIPTOR.name} of the protocol") from None
+
+
+def _from_dict(name: str, fields: dict[str, Any]) -> Any:
+    return json_format.ParseDict(fields, message(name)())
+
+
+def _parameters(items: Any) -> dict[str, Any]:
+    """A map of InferParameter as plain values; one without a value is None."""
+    found: dict[str, Any] = {}
+    for key, parameter in items.items():
+        kind = parameter.WhichOneof("parameter_choice")
+        found[key] = None if kind is None else getattr(parameter, kind)
+    return found
+
+
+def _read_wanted(request: Any) -> tuple[Wanted, Any]:
+    parameters = _parameters(request.parameters)
+    inference_v2.check_request_parameters(parameters)
+    timeout_us = parameters.get("timeout")
+    if not request.outputs:
+        return Wanted(request.id, None, WantedOutput()), timeout_us
+    outputs: dict[str, WantedOutput] = {}
+    for item in request.outputs:
+        if item.name in outputs:
+            raise InvalidInput(f"output {shown(item.name)} is asked for twice")
+        what = f"output {shown(item.name)}"
+        found = _parameters(item.parameters)
+        inference_v2.check_tensor_parameters(found, what)
+        outputs[item.name] = WantedOutput(classes=inference_v2.class_count(found.get("classification", 0), what))
+    return Wanted(request.id, outputs, WantedOutput()), timeout_us
+
+
+def _read_inputs(request: Any) -> dict[str, Array]:
+    raws = request.raw_input_contents
+    if raws and len(raws) != len(request.inputs):
+        raise InvalidInput(f"{len(raws)} raw_input_contents for {len(request.inputs)} inputs: each input needs one")
+    inputs: dict[str, Array] = {}
+    for index, item in enumerate(request.inputs):
+        name, datatype = item.name, item.datatype
+        if not name:
+            raise InvalidInput(f"inputs[{index}]: 'name' must be a non-empty string")
+        if name in inputs:
+            raise InvalidInput(f"input {shown(name)} is given twice")
+        if datatype not in DATATYPES:
+            raise InvalidInput(f"input {shown(name)}: 'datatype' must be one of {', '.join(DATATYPES)}")
+        if item.parameters:
+            inference_v2.check_tensor_parameters(_parameters(item.parameters), f"input {shown(name)}")
+        shape = tuple(item.shape)
+        filled = [field.name for field, _ in item.contents.ListFields()] if item.HasField("contents") else []
+        if raws:
+            if filled:
+                raise InvalidInput(f"input {shown(name)} has both contents and raw_input_contents")
+            inputs[name] = from_buffer(datatype, shape, raws[index], name[:80])
+        else:
+            inputs[name] = _read_typed(item.contents, filled, datatype, shape, name)
+    return inputs
+
+
+def _read_typed(contents: Any, filled: list[str], datatype: str, shape: tuple[int, ...], name: str) -> Array:
+    count = element_count(shape, name[:80])
+    field = _CONTENTS.get(datatype)
+    if field is None:
+        raise InvalidInput(f"input {shown(name)}: {datatype} has no typed contents; send raw_input_contents")
+    if filled not in ([], [field]):
+        raise InvalidInput(f"input {shown(name)}: {datatype} belongs into {field}, not {', '.join(filled)}")
+    values = getattr(contents, field)
+    if len(values) != count:
+        raise InvalidInput(f"input {shown(name)}: shape {list(shape)} is {count} elements, {len(values)} given")
+    dtype = dtype_of(datatype)
+    if datatype == "BYTES":
+        strings = np.empty(count, dtype=object)
+        strings[:] = list(values)
+        return strings.reshape(shape)
+    tensor = np.array(values, dtype=np.int64 if field in ("int_contents", "uint_contents") else dtype)
+    if tensor.dtype != dtype:
+        limits = np.iinfo(dtype)
+        outside = (tensor < limits.min) | (tensor > limits.max)
+        if outside.any():
+            raise InvalidInput(
+                f"input {shown(name)}: element {int(outside.argmax())} is outside {datatype}'s range "
+                f"{limits.min} to {limits.max}"
+            )
+        tensor = tensor.astype(dtype)
+    return tensor.reshape(shape)
