@@ -1,0 +1,187 @@
+"""The V1 protocol over HTTP, as TensorFlow Serving and KServe speak it.
+
+    GET  /v1/models                                           names, also as OpenAI lists them
+    GET  /v1/models/{m}[/versions/{v}|/labels/{alias}]        status
+    GET  …/metadata                                           the signature, in TensorFlow's terms
+    POST …:predict                                            ``instances`` (rows) or ``inputs`` (columns)
+
+``?top_k=K`` and ``?labels=true`` answer a classifier's scores as ``[{"label", "score"}, …]``, best first.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from modelport.api import rows
+from modelport.api.answers import answer, error_answer
+from modelport.api.deadline import deadline
+from modelport.api.messages import Handler, HttpRequest, HttpResponse, HttpRoute
+from modelport.api.tensor_json import json_name, parse_object, shown, to_array
+from modelport.engine.dataplane import DataPlane, Endpoint
+from modelport.engine.requests import InferRequest
+from modelport.engine.routing import Route
+from modelport.errors import InvalidInput, NotFound
+from modelport.tensors import Array, Signature, TensorSpec
+
+_MODEL = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[^/:]+)|/labels/(?P<alias>[^/:]+))?"
+_SIGNATURE = "serving_default"
+_TF_DTYPES = {
+    "BOOL": "DT_BOOL",
+    "UINT8": "DT_UINT8",
+    "UINT16": "DT_UINT16",
+    "UINT32": "DT_UINT32",
+    "UINT64": "DT_UINT64",
+    "INT8": "DT_INT8",
+    "INT16": "DT_INT16",
+    "INT32": "DT_INT32",
+    "INT64": "DT_INT64",
+    "FP16": "DT_HALF",
+    "FP32": "DT_FLOAT",
+    "FP64": "DT_DOUBLE",
+    "BF16": "DT_BFLOAT16",
+    "BYTES": "DT_STRING",
+}
+
+
+def routes(plane: DataPlane) -> list[HttpRoute]:
+    """Every path of V1."""
+    doors = V1(plane)
+    table: list[tuple[str, str, Handler]] = [
+        ("POST", _MODEL + ":predict", doors.predict),
+        ("POST", _MODEL + ":(?P<verb>[^/:]+)", doors.other_verb),
+        ("GET", "/v1/models", doors.models),
+        ("GET", _MODEL, doors.status),
+        ("GET", _MODEL + "/metadata", doors.metadata),
+    ]
+    return [HttpRoute(method, re.compile(pattern), handler, error_answer) for method, pattern, handler in table]
+
+
+class V1:
+    """The handlers, over one data plane."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+
+    def _endpoint(self, request: HttpRequest, path: dict[str, str]) -> Endpoint:
+        return self._plane.find(request.caller.project, path["model"], path.get("version"), path.get("alias"))
+
+    async def models(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
+        names = [endpoint.route.name for endpoint in self._plane.endpoints(request.caller.project)]
+        cards = [{"id": name, "object": "model", "created": 0, "owned_by": request.caller.project} for name in names]
+        return answer({"models": names, "object": "list", "data": cards})
+
+    async def status(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
+        endpoint = self._endpoint(request, path)
+        version = {
+            "version": str(endpoint.route.version),
+            "state": "AVAILABLE" if endpoint.ready else "LOADING",
+            "status": {"error_code": "OK", "error_message": ""},
+        }
+        return answer({"name": endpoint.route.name, "ready": endpoint.ready, "model_version_status": [version]})
+
+    async def metadata(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
+        return answer(_metadata(self._endpoint(request, path).route))
+
+    async def other_verb(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
+        self._endpoint(request, path)
+        verb = path["verb"]
+        if verb in ("classify", "regress", "explain"):
+            raise InvalidInput(f"':{verb}' is not supported here; use ':predict' (with ?top_k=K for a classifier)")
+        raise NotFound(f"there is no verb {shown(verb)}; use ':predict'")
+
+    async def predict(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
+        endpoint = self._endpoint(request, path)
+        route = endpoint.route
+        classes = rows.class_outputs(route, request.query)
+        by_row, inputs = read_predict(route.signature, request.body)
+        result = await self._plane.infer(
+            endpoint,
+            InferRequest(
+                inputs=inputs,
+                request_id=request.request_id,
+                deadline=deadline(request.headers, self._plane.default_timeout_s),
+                outputs=classes and classes[1],
+                traced=request.traced,
+            ),
+        )
+        if by_row:
+            _check_rows(inputs, result.outputs)
+        values = rows.write_all(route, result.outputs, classes and classes[0])
+        if not by_row:
+            return answer({"outputs": _bare(values)})
+        return answer({"predictions": _bare(values) if len(values) == 1 else _transposed(values)})
+
+
+def read_predict(signature: Signature, body: bytes) -> tuple[bool, dict[str, Array]]:
+    """Whether rows were given (``instances``), and the tensors; raises InvalidInput."""
+    document = parse_object(body)
+    name = document.get("signature_name", _SIGNATURE)
+    if name not in (_SIGNATURE, ""):
+        raise InvalidInput(f"'signature_name' {shown(name)} is unknown; there is {_SIGNATURE!r} only")
+    if ("instances" in document) == ("inputs" in document):
+        raise InvalidInput("the body must have either 'instances' (rows) or 'inputs' (columns)")
+    if "inputs" in document:
+        return False, rows.read_columns(signature, document["inputs"], "inputs")
+    return True, _read_instances(signature, document["instances"])
+
+
+def _read_instances(signature: Signature, instances: Any) -> dict[str, Array]:
+    if type(instances) is not list:
+        raise InvalidInput(f"'instances' must be a list of rows, not {json_name(instances)}")
+    if not instances:
+        raise InvalidInput("'instances' is empty")
+    specs = signature.inputs
+    if len(specs) == 1 and (type(instances[0]) is not dict or instances[0].keys() == {"b64"}):
+        spec = specs[0]
+        return {spec.name: to_array(instances, spec.datatype, spec.name, base64_objects=True)}
+    for index, instance in enumerate(instances):
+        if type(instance) is not dict:
+            raise InvalidInput(f"instances[{index}] must be an object with the inputs, not {json_name(instance)}")
+        rows.check_names(signature, instance, f"instances[{index}]: ")
+    return {
+        spec.name: to_array(
+            [instance[spec.name] for instance in instances], spec.datatype, spec.name, base64_objects=True
+        )
+        for spec in specs
+    }
+
+
+def _check_rows(inputs: dict[str, Array], outputs: dict[str, Array]) -> None:
+    """Rows in, rows out: an output without one entry per row cannot be answered row by row."""
+    count = len(next(iter(inputs.values())))
+    for name, tensor in outputs.items():
+        if tensor.shape[:1] != (count,):
+            raise InvalidInput(
+                f"output {shown(name)} of shape {list(tensor.shape)} has no entry for each of the {count} instances; "
+                "send 'inputs' instead of 'instances'"
+            )
+
+
+def _bare(values: dict[str, Any]) -> Any:
+    return next(iter(values.values())) if len(values) == 1 else values
+
+
+def _transposed(values: dict[str, Any]) -> list[dict[str, Any]]:
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def _metadata(route: Route) -> dict[str, Any]:
+    definition = {
+        "inputs": {spec.name: _tensor_info(spec) for spec in route.signature.inputs},
+        "outputs": {spec.name: _tensor_info(spec) for spec in route.signature.outputs},
+        "method_name": "tensorflow/serving/predict",
+    }
+    return {
+        "model_spec": {"name": route.name, "signature_name": "", "version": str(route.version)},
+        "metadata": {"signature_def": {"signature_def": {_SIGNATURE: definition}}},
+    }
+
+
+def _tensor_info(spec: TensorSpec) -> dict[str, Any]:
+    dims = [{"size": str(dim), "name": ""} for dim in spec.shape]
+    return {
+        "dtype": _TF_DTYPES[spec.datatype],
+        "tensor_shape": {"dim": dims, "unknown_rank": False},
+        "name": spec.name,
+    }
