@@ -1,0 +1,138 @@
+"""What the management routes work with: the services of control, who calls, and bodies as streams.
+
+One ``Context`` lies on the application; nothing is global.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+from fastapi import Depends, Path, Query, Request, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+from pydantic import BaseModel
+
+from modelport.api.auth import secret_of
+from modelport.control.actors import Actor
+from modelport.control.identity import Identity
+from modelport.control.registry import Registry
+from modelport.errors import InvalidInput, NotAllowed, TooLarge
+from modelport.schemas.access import Role
+from modelport.schemas.names import NAME_PATTERN
+from modelport.settings import Settings
+from modelport.storage.database import Database
+
+T = TypeVar("T")
+_CHUNK = 1 << 20
+#: A body that stands still for so long is given up, seconds.
+_STALL_S = 60
+#: Uploads that are received at once; the next ones wait, and never take the threads of short requests.
+_UPLOADS = 16
+
+_BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="`Authorization: Bearer mp_…`")
+_HEADER = APIKeyHeader(name="X-Api-Key", auto_error=False, scheme_name="header", description="The same key, bare.")
+
+
+@dataclass(slots=True)
+class Context:
+    """The services behind the routes."""
+
+    settings: Settings
+    registry: Registry
+    identity: Identity
+    database: Database
+    deployments: Any = None
+    """Set by the process that reconciles."""
+
+    @property
+    def max_file_bytes(self) -> int:
+        """Largest content that may come in."""
+        return int(self.settings.artifacts.max_file_gb * 10**9)
+
+
+class Page(BaseModel, Generic[T]):
+    """One page of a list. The next one begins ``after`` the last item."""
+
+    items: list[T]
+
+
+def uploads_limiter() -> anyio.CapacityLimiter:
+    """How many bodies are received at once."""
+    return anyio.CapacityLimiter(_UPLOADS)
+
+
+def context_of(request: Request) -> Context:
+    """The application's context."""
+    context: Context = request.app.state.context
+    return context
+
+
+def require(role: Role) -> Callable[..., Actor]:
+    """A dependency: the calling actor, who must have ``role``. Raises NotAuthenticated or NotAllowed."""
+
+    def actor(request: Request, _bearer: Any = Security(_BEARER), _header: Any = Security(_HEADER)) -> Actor:  # noqa: B008
+        secret = secret_of(request.headers)
+        if secret is None and request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise NotAllowed("without a key, pages of another site are not answered")
+        found = context_of(request).identity.authenticate(secret, request.state.request_id)
+        if not found.may(role):
+            raise NotAllowed(f"this needs the role {role!r}; the key {found.name!r} is a {found.role!r}")
+        return found
+
+    return actor
+
+
+PathName = Annotated[str, Path(pattern=NAME_PATTERN, max_length=100)]
+PathRef = Annotated[str, Path(pattern=NAME_PATTERN, max_length=100, description="A number, an alias, or `latest`.")]
+Here = Annotated[Context, Depends(context_of)]
+Viewer = Annotated[Actor, Depends(require("viewer"))]
+Developer = Annotated[Actor, Depends(require("developer"))]
+Admin = Annotated[Actor, Depends(require("admin"))]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Items of this page at most.")]
+AfterName = Annotated[str | None, Query(pattern=NAME_PATTERN, description="Name of the previous page's last item.")]
+AfterNumber = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Number of the previous page's last item.")]
+
+
+def announced_size(request: Request, limit: int) -> int | None:
+    """Bytes of the body, where the caller says so; raises TooLarge before any is read."""
+    text = request.headers.get("content-length")
+    if text is None or not text.isdecimal() or len(text) > 18:
+        return None
+    if int(text) > limit:
+        raise TooLarge(f"the body of {text} bytes is over the limit of {limit}")
+    return int(text)
+
+
+async def receive(request: Request, work: Callable[[Iterator[bytes]], T]) -> T:
+    """Run ``work`` on the request's body in a thread, in constant memory."""
+    return await anyio.to_thread.run_sync(work, body_chunks(request), limiter=request.app.state.uploads)
+
+
+def body_chunks(request: Request) -> Iterator[bytes]:
+    """The request's body in pieces of about 1 MiB, for a worker thread; the event loop reads it meanwhile."""
+    stream = request.stream().__aiter__()
+
+    async def read() -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        with anyio.fail_after(_STALL_S):
+            while size < _CHUNK:
+                part = await anext(stream, None)
+                if part is None:
+                    break
+                parts.append(part)  # the last one is empty
+                size += len(part)
+        return b"".join(parts)
+
+    while True:
+        try:
+            chunk = anyio.from_thread.run(read)
+        except TimeoutError:
+            raise InvalidInput(f"the body stood still for {_STALL_S} s") from None
+        if not chunk:
+            return
+        yield chunk

@@ -1,0 +1,127 @@
+"""Errors of the management API on the wire: ``{"error": {"code", "message", "request_id"}}``, whatever went wrong."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError, ResponseValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from modelport.errors import Cancelled, InvalidInput, MethodNotAllowed, ModelportError, NotFound, Overloaded
+
+_log = logging.getLogger(__name__)
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    code: str
+    """Stable, for programs."""
+    message: str
+    """The thing, the cause and the next step, for people."""
+    request_id: str
+
+
+class ErrorBody(BaseModel):
+    """Every failing answer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": {
+                        "code": "not_found",
+                        "message": "there is no model 'digits'",
+                        "request_id": "4bf92f3577b34da6",
+                    }
+                }
+            ]
+        }
+    )
+    error: ErrorDetail
+
+
+_DESCRIPTIONS = {
+    400: "The request does not fit",
+    401: "No key, or not a good one",
+    403: "The key's role does not cover this",
+    404: "There is no such thing in this project",
+    409: "It exists already, or is in use",
+    413: "The body is over the limit",
+    415: "The Content-Type is not spoken here",
+    422: "A field is wrong, or the artifact was refused",
+    503: "Try again in a moment",
+}
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For a route's documentation: these answers, and those that every route can give."""
+    return {
+        status: {"model": ErrorBody, "description": _DESCRIPTIONS[status]}
+        for status in sorted({401, 403, 422, 503, *statuses})
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Add one handler per kind of error."""
+    app.add_exception_handler(ModelportError, _handle)
+    app.add_exception_handler(RequestValidationError, _handle)
+    app.add_exception_handler(HTTPException, _handle)
+    app.add_exception_handler(ClientDisconnect, _handle)
+    app.add_exception_handler(ResponseValidationError, _handle)
+    app.add_exception_handler(Exception, _handle)
+
+
+def answer(error: ModelportError, request_id: str, status: int | None = None) -> JSONResponse:
+    """An error in its native wire form."""
+    headers = {"x-request-id": request_id}
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(error, Overloaded):
+        headers["retry-after"] = str(error.retry_after)
+    elif error.status == 503:
+        headers["retry-after"] = "1"
+    body = {"error": {"code": error.code, "message": error.message, "request_id": request_id}}
+    return JSONResponse(body, status or error.status, headers)
+
+
+async def _handle(request: Request, error: Exception) -> JSONResponse:
+    request_id: str = request.state.request_id
+    if isinstance(error, RequestValidationError):
+        return answer(InvalidInput(first_problem(error)), request_id, status=422)
+    known = _known(request, error)
+    if known is None:
+        _log.error("request %s failed", request_id, exc_info=error)
+        known = ModelportError(f"internal error; the server's log says more under request id {request_id}")
+    elif known.__cause__ is not None:
+        _log.warning("request %s: %s", request_id, known.message, exc_info=known.__cause__)
+    return answer(known, request_id)
+
+
+def first_problem(error: RequestValidationError) -> str:
+    """The first field that is wrong, with its path, and why."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}"
+    return f"{'.'.join(str(part)[:100] for part in first['loc'])}: {first['msg']}"
+
+
+def _known(request: Request, error: Exception) -> ModelportError | None:
+    if isinstance(error, ModelportError):
+        return error
+    if isinstance(error, ClientDisconnect):
+        return Cancelled("the caller went away")
+    if isinstance(error, HTTPException):
+        if isinstance(error.__cause__, ModelportError):  # raised while the framework read the body
+            return error.__cause__
+        if error.status_code == 404:
+            return NotFound(f"there is no route {request.url.path[:200]!r}; see /docs")
+        if error.status_code == 405:
+            return MethodNotAllowed(f"{request.method[:20]} is not possible on {request.url.path[:200]!r}; see /docs")
+        return InvalidInput(str(error.detail)[:500])
+    return None

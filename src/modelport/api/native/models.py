@@ -1,0 +1,172 @@
+"""Routes of models, their versions, aliases, labels and files."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated
+from urllib.parse import quote
+
+from anyio import to_thread
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import StreamingResponse
+from pydantic import ValidationError
+
+from modelport.api.native.context import (
+    AfterName,
+    AfterNumber,
+    Developer,
+    Here,
+    Limit,
+    Page,
+    PathName,
+    PathRef,
+    Viewer,
+    announced_size,
+    receive,
+)
+from modelport.api.native.errors import responses
+from modelport.errors import UnsupportedEncoding
+from modelport.schemas.models import AliasTarget, LabelTarget, LineageNode, Model, ModelVersion, VersionPush
+from modelport.schemas.names import AliasName, LabelKey
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_PUSH_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/VersionPush"}},
+            "application/octet-stream": _BINARY,
+        },
+    }
+}
+
+
+@router.get("", responses=responses())
+def list_models(here: Here, actor: Viewer, limit: Limit = 100, after: AfterName = None) -> Page[Model]:
+    """The project's models, by name."""
+    return Page(items=here.registry.models(actor, limit, after))
+
+
+@router.get("/{name}", responses=responses(404))
+def get_model(here: Here, actor: Viewer, name: PathName) -> Model:
+    """One model: its newest version and its aliases."""
+    return here.registry.model(actor, name)
+
+
+@router.delete("/{name}", status_code=204, responses=responses(404, 409))
+def delete_model(here: Here, actor: Developer, name: PathName) -> None:
+    """Delete a model with all its versions; refused while a deployment uses one."""
+    here.registry.delete_model(actor, name)
+
+
+@router.get("/{name}/versions", responses=responses(404))
+def list_versions(
+    here: Here, actor: Viewer, name: PathName, limit: Limit = 100, after: AfterNumber = None
+) -> Page[ModelVersion]:
+    """A model's versions, newest first."""
+    return Page(items=here.registry.versions(actor, name, limit, after))
+
+
+@router.post("/{name}/versions", status_code=201, openapi_extra=_PUSH_BODY, responses=responses(400, 409, 413, 415))
+async def push_version(
+    request: Request,
+    here: Here,
+    actor: Developer,
+    name: PathName,
+    filename: Annotated[str, Query(max_length=500, description="Of a one-file push.")] = "model",
+    alias: Annotated[AliasName | None, Query(description="Points to the new version; of a one-file push.")] = None,
+) -> ModelVersion:
+    """Register the next version.
+
+    As JSON it names files whose contents were uploaded as blobs. As `application/octet-stream` the body is the only
+    file: `curl --data-binary @model.onnx -H 'Content-Type: application/octet-stream' …/models/digits/versions`.
+    """
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media == "application/octet-stream":
+        size = announced_size(request, here.max_file_bytes)
+        entry = await receive(request, lambda body: here.registry.add_file(actor, filename, body, size))
+        push = VersionPush(files=[entry], alias=alias)
+    elif media == "application/json":
+        push = _parse(await request.body())
+    else:
+        raise UnsupportedEncoding(
+            f"Content-Type {media[:100]!r}: send application/json, or one file as application/octet-stream"
+        )
+    return await to_thread.run_sync(here.registry.push, actor, name, push)
+
+
+@router.get("/{name}/versions/{ref}", responses=responses(404))
+def get_version(here: Here, actor: Viewer, name: PathName, ref: PathRef) -> ModelVersion:
+    """One version with its manifest."""
+    return here.registry.version(actor, name, ref)
+
+
+@router.delete("/{name}/versions/{ref}", status_code=204, responses=responses(404, 409))
+def delete_version(here: Here, actor: Developer, name: PathName, ref: PathRef) -> None:
+    """Delete a version; refused while a deployment uses it or an alias points to it."""
+    here.registry.delete_version(actor, name, ref)
+
+
+@router.get("/{name}/versions/{ref}/lineage", responses=responses(404))
+def get_lineage(here: Here, actor: Viewer, name: PathName, ref: PathRef) -> LineageNode:
+    """What a version was made from, what was made from it, and which deployments use it."""
+    return here.registry.lineage(actor, name, ref)
+
+
+@router.get(
+    "/{name}/versions/{ref}/files/{path:path}",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/octet-stream": _BINARY}}, **responses(404)},
+)
+def get_file(
+    here: Here, actor: Viewer, name: PathName, ref: PathRef, path: Annotated[str, Path(max_length=500)]
+) -> StreamingResponse:
+    """One file of a version. The answer breaks off before its end when the stored content is damaged."""
+    entry, chunks = here.registry.iterate_file(actor, name, ref, path)
+    first = next(chunks)  # a lost content is a clean error, not half an answer
+    headers = {
+        "content-length": str(entry.size),
+        "etag": f'"{entry.sha256}"',
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(entry.path.rpartition('/')[2], safe='')}",
+        "x-content-type-options": "nosniff",
+    }
+    return StreamingResponse(itertools.chain((first,), chunks), 200, headers, "application/octet-stream")
+
+
+@router.put("/{name}/aliases/{alias}", responses=responses(400, 404))
+def set_alias(here: Here, actor: Developer, name: PathName, alias: AliasName, target: AliasTarget) -> Model:
+    """Point an alias at a version, wherever it pointed before."""
+    here.registry.set_alias(actor, name, alias, target.version)
+    return here.registry.model(actor, name)
+
+
+@router.delete("/{name}/aliases/{alias}", status_code=204, responses=responses(404))
+def delete_alias(here: Here, actor: Developer, name: PathName, alias: PathRef) -> None:
+    """Remove an alias; its version stays."""
+    here.registry.delete_alias(actor, name, alias)
+
+
+@router.put("/{name}/versions/{ref}/labels/{key}", responses=responses(404))
+def set_label(
+    here: Here, actor: Developer, name: PathName, ref: PathRef, key: LabelKey, target: LabelTarget
+) -> ModelVersion:
+    """Put a label on a version, or change it."""
+    here.registry.set_label(actor, name, ref, key, target.value)
+    return here.registry.version(actor, name, ref)
+
+
+@router.delete("/{name}/versions/{ref}/labels/{key}", status_code=204, responses=responses(404))
+def delete_label(here: Here, actor: Developer, name: PathName, ref: PathRef, key: LabelKey) -> None:
+    """Remove a label."""
+    here.registry.delete_label(actor, name, ref, key)
+
+
+def _parse(body: bytes) -> VersionPush:
+    try:
+        return VersionPush.model_validate_json(body)
+    except ValidationError as error:
+        problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
+        raise RequestValidationError(problems) from None
