@@ -178,7 +178,13 @@ def sample_tensors(sample: Mapping[str, Any]) -> dict[str, Any]:
     """Example inputs as the manifest keeps them, ``{"inputs": [V2 tensors]}``, from those or from arrays by name."""
     if isinstance(sample.get("inputs"), list) and len(sample) == 1:
         return dict(sample)
-    return {"inputs": [_tensor_json(name, np.asarray(value)) for name, value in sample.items()]}
+    return {"inputs": [_tensor_json(name, _array(value)) for name, value in sample.items()]}
+
+
+def _array(value: Any) -> Array:
+    """Lists of fractions are FP32, what models mostly take; arrays are what they say."""
+    made = np.asarray(value)
+    return made.astype(np.float32) if made.dtype == np.float64 and not hasattr(value, "dtype") else made
 
 
 def _tensor_json(name: str, array: Array) -> dict[str, Any]:

@@ -1,0 +1,240 @@
+"""``modelport deploy``, ``undeploy``, ``logs`` and ``modelport deployments``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelport.cli.options import AsJson, Endpoint, Key, NoWait, Reference, Timeout, Url
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modelport.schemas.deployments import Deployment
+    from modelport.sdk.client import Client
+
+group = typer.Typer(help="What is served, and how.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def deploy(
+    model: Reference,
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Endpoint name; by default the model's.")] = None,
+    replicas: Annotated[int | None, typer.Option("--replicas", "-r", min=0, help="Copies of the model. [1]")] = None,
+    cpu: Annotated[float | None, typer.Option("--cpu", help="Cores of one replica.")] = None,
+    memory: Annotated[str | None, typer.Option("--memory", help="Most memory of one replica, such as 512Mi.")] = None,
+    gpu: Annotated[int | None, typer.Option("--gpu", min=0, help="GPUs of one replica.")] = None,
+    max_batch: Annotated[int | None, typer.Option("--max-batch", min=1, help="Rows in one run at most. [32]")] = None,
+    max_delay: Annotated[
+        float | None, typer.Option("--max-delay", min=0, help="Milliseconds to wait for company. [0]")
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of one replica. [1]")] = None,
+    run_timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0, help="Seconds after which a run counts as hung. [60]")
+    ] = None,
+    start_timeout: Annotated[
+        float | None, typer.Option("--start-timeout", min=0, help="Seconds that a replica has to load. [120]")
+    ] = None,
+    runtime: Annotated[str | None, typer.Option("--runtime", help="Runtime; by default the one of the format.")] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="K=V", help="Variable; repeatable.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Roll on when the alias moves.")] = False,
+    no_wait: NoWait = False,
+    wait_timeout: Annotated[float, typer.Option("--wait-timeout", min=0, help="Seconds to wait at most.")] = 300,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Serve a version of a model, and wait until it answers.
+
+    Example: modelport deploy digits@champion --replicas 2 --max-batch 64
+    """
+    from modelport.cli import render
+    from modelport.cli.inputs import pairs
+    from modelport.sdk.client import Client
+
+    fields: dict[str, Any] = {
+        "replicas": replicas,
+        "cpu": cpu,
+        "memory": memory,
+        "gpu": gpu,
+        "max_batch": max_batch,
+        "max_delay_ms": max_delay,
+        "threads": threads,
+        "timeout_s": run_timeout,
+        "start_timeout_s": start_timeout,
+        "runtime": runtime,
+        "env": pairs(env, "--env") or None,
+    }
+    spec = {field: value for field, value in fields.items() if value is not None}
+    with Client(url, key) as client:
+        with render.deployment_spinner() as progress:
+            made = client.deploy(
+                model,
+                endpoint=name,
+                follow=follow,
+                wait=not no_wait,
+                timeout=wait_timeout,
+                progress=progress,
+                **spec,
+            )
+        if as_json:
+            render.as_json(made)
+        else:
+            _show_deployed(client, made)
+
+
+def _show_deployed(client: Client, made: Deployment) -> None:
+    from modelport.cli.curl import curl_for
+    from modelport.cli.render import facts, say
+
+    say(f"{made.name} is {made.state}: {made.model}:{made.version}, {made.replicas_ready} replicas ready")
+    facts(
+        [
+            ("url", f"{client.url}/v2/models/{made.name}/infer"),
+            ("reason", made.reason),
+            ("batching", made.batching),
+        ]
+    )
+    if made.replicas_ready:
+        say(f"\n{curl_for(client.url, client.metadata(made.name), client.status().keys_required)}")
+
+
+def undeploy(name: Endpoint, no_wait: NoWait = False, url: Url = None, key: Key = None) -> None:
+    """Remove a deployment; its model stays in the registry.
+
+    Example: modelport undeploy digits
+    """
+    from modelport.cli.render import say
+    from modelport.sdk.client import Client
+
+    with Client(url, key) as client:
+        client.undeploy(name, wait=not no_wait)
+    say(f"{name} is no longer deployed")
+
+
+def logs(
+    name: Endpoint,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")] = False,
+    tail: Annotated[int, typer.Option("--tail", "-n", min=0, help="Lines to begin with.")] = 100,
+    replica: Annotated[str | None, typer.Option("--replica", help="Only this replica, as `status` names it.")] = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Show what the replicas of a deployment write.
+
+    Example: modelport logs digits -f
+    """
+    from modelport.cli.render import say
+    from modelport.sdk.client import Client
+
+    with Client(url, key) as client:
+        for line in client.deployments.logs(name, follow=follow, tail=tail, replica=replica):
+            say(line)
+
+
+def deployment_rows(found: Sequence[Deployment]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """The columns and rows of a table of deployments."""
+    rows: list[tuple[Any, ...]] = []
+    for one in found:
+        wished = f"{one.model}:{one.version}" + (f" (@{one.alias})" if one.alias else "")
+        ready = f"{one.replicas_ready}/{one.spec.replicas}"
+        rows.append((one.name, wished, one.serving_version, one.state, ready, one.revision, one.updated_at))
+    return ("NAME", "MODEL", "SERVING", "STATE", "READY", "REVISION", "UPDATED"), rows
+
+
+@group.command("list")
+def list_deployments(as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
+    """List the deployments.
+
+    Example: modelport deployments list
+    """
+    from modelport.cli import render
+    from modelport.sdk.client import Client
+
+    with Client(url, key) as client:
+        found = client.deployments.list()
+    if as_json:
+        render.as_json(found)
+        return
+    columns, rows = deployment_rows(found)
+    render.table(columns, rows, "nothing is deployed; `modelport deploy NAME` serves a pushed model")
+
+
+@group.command()
+def show(name: Endpoint, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
+    """Show one deployment and its replicas.
+
+    Example: modelport deployments show digits
+    """
+    from modelport.cli import render
+    from modelport.sdk.client import Client
+
+    with Client(url, key) as client:
+        found = client.deployments.get(name)
+    if as_json:
+        render.as_json(found)
+        return
+    render.facts(
+        [
+            ("name", found.name),
+            ("model", f"{found.model}:{found.version}" + (f" (@{found.alias})" if found.alias else "")),
+            ("follows", f"@{found.alias}" if found.follow else None),
+            ("serving", f"{found.model}:{found.serving_version}" if found.serving_version else "nothing"),
+            ("state", found.state),
+            ("reason", found.reason),
+            ("revision", found.revision),
+            ("batching", found.batching),
+            ("spec", found.spec.model_dump(exclude_none=True)),
+            ("updated", found.updated_at),
+        ]
+    )
+    rows = [
+        (r.id, r.state, r.revision, r.pid, r.restarts, r.memory_mb, render.seconds_text(r.uptime_s))
+        for r in found.replicas
+    ]
+    render.say("")
+    render.table(("REPLICA", "STATE", "REVISION", "PID", "RESTARTS", "MB", "UPTIME"), rows, "no replicas run")
+    for line in found.log_tail:
+        render.say(f"  | {render.plain(line)}")
+
+
+@group.command()
+def stop(name: Endpoint, url: Url = None, key: Key = None) -> None:
+    """End the replicas, keep the deployment.
+
+    Example: modelport deployments stop digits
+    """
+    from modelport.cli.render import say
+    from modelport.sdk.client import Client
+
+    with Client(url, key) as client:
+        client.deployments.stop(name)
+    say(f"{name} is stopped; `modelport deployments start {name}` serves it again")
+
+
+@group.command()
+def start(name: Endpoint, no_wait: NoWait = False, timeout: Timeout = 300, url: Url = None, key: Key = None) -> None:
+    """Serve a stopped deployment again.
+
+    Example: modelport deployments start digits
+    """
+    from modelport.cli import render
+    from modelport.sdk.client import Client
+
+    with Client(url, key) as client, render.deployment_spinner() as progress:
+        made = client.deployments.start(name, wait=not no_wait, timeout=timeout, progress=progress)
+    render.say(f"{name} is {made.state}")
+
+
+@group.command()
+def rollback(name: Endpoint, no_wait: NoWait = False, timeout: Timeout = 300, url: Url = None, key: Key = None) -> None:
+    """Go back to the revision before.
+
+    Example: modelport deployments rollback digits
+    """
+    from modelport.cli import render
+    from modelport.sdk.client import Client
+
+    with Client(url, key) as client, render.deployment_spinner() as progress:
+        made = client.deployments.rollback(name, wait=not no_wait, timeout=timeout, progress=progress)
+    render.say(f"{name} is {made.state}: {made.model}:{made.version} as revision {made.revision}")

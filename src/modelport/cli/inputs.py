@@ -1,0 +1,174 @@
+"""What people type or keep in files, as data: ``k=v`` pairs, class names, JSON, .npy, .npz and CSV.
+
+Every refusal names the argument or the file's line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelport.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from modelport.tensors import Array, TensorSpec
+
+
+def pairs(given: Sequence[str] | None, what: str) -> dict[str, str]:
+    """``["k=v", …]`` as a dict."""
+    found: dict[str, str] = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise InvalidInput(f"{what} {text[:100]!r} is not like KEY=VALUE")
+        found[name] = value
+    return found
+
+
+def numbers(given: Sequence[str] | None, what: str) -> dict[str, float]:
+    """``["k=0.5", …]`` as a dict of numbers."""
+    found: dict[str, float] = {}
+    for name, text in pairs(given, what).items():
+        try:
+            found[name] = float(text)
+        except ValueError:
+            raise InvalidInput(f"{what} {name}={text[:100]!r} is not a number") from None
+    return found
+
+
+def class_names(given: str) -> list[str]:
+    """``a,b,c``, or a file with one name per line."""
+    file = Path(given)
+    if "," not in given and file.is_file():
+        return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    return [name.strip() for name in given.split(",")]
+
+
+def sample_inputs(path: Path) -> dict[str, Any]:
+    """Example inputs by name from a .npz or .json file."""
+    if not path.is_file():
+        raise NotFound(f"--sample {str(path)!r} is no file")
+    found = parse(path.read_bytes(), str(path))
+    if not isinstance(found, dict):
+        raise InvalidInput(
+            f"--sample {path.name!r} does not name its inputs; np.savez('{path.stem}.npz', NAME=array) does"
+        )
+    return found
+
+
+def load(given: str, metadata: Callable[[], tuple[TensorSpec, ...]]) -> Any:
+    """What ``predict`` is given: ``-``, a file, or JSON itself. ``metadata`` is asked for when columns need names."""
+    if given == "-":
+        return parse(sys.stdin.buffer.read(), "standard input")
+    try:
+        is_file = Path(given).is_file()
+    except (OSError, ValueError):  # JSON is longer than a path may be
+        is_file = False
+    if is_file and given.lower().endswith(".csv"):
+        return parse_csv(Path(given).read_text(encoding="utf-8-sig"), metadata())
+    if is_file:
+        return parse(Path(given).read_bytes(), given)
+    if given.lstrip()[:1] not in {"[", "{", '"'} and not given.strip().lstrip("-").replace(".", "").isdigit():
+        raise NotFound(f"{given[:200]!r} is neither a file nor JSON")
+    return parse(given.encode(), "the argument")
+
+
+def parse(raw: bytes, where: str) -> Any:
+    """JSON, .npy or .npz, told apart by their first bytes."""
+    import numpy as np
+    import orjson
+
+    if raw[:6] == b"\x93NUMPY" or raw[:4] == b"PK\x03\x04":
+        try:
+            found = np.load(io.BytesIO(raw), allow_pickle=False)
+            return dict(found) if raw[:2] == b"PK" else found
+        except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+            raise InvalidInput(f"{where}: {error}") from None
+    try:
+        return _unwrap(orjson.loads(raw), where)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"{where} is not JSON, .npy or .npz: {error}") from None
+
+
+def _unwrap(found: Any, where: str) -> Any:
+    """The data inside the bodies of ``/predict``, V1 and V2, so that the file of a curl call works here too."""
+    if not isinstance(found, dict):
+        return found
+    if len(found) == 1:
+        for name in ("data", "instances"):
+            if name in found:
+                return found[name]
+    tensors = found.get("inputs")
+    if not isinstance(tensors, list) or not all(isinstance(tensor, dict) for tensor in tensors):
+        return found
+    try:
+        return {tensor["name"]: _tensor(tensor) for tensor in tensors}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(f"{where}: inputs are no V2 tensors: {error!r}") from None
+
+
+def _tensor(tensor: dict[str, Any]) -> Array:
+    import numpy as np
+
+    from modelport.tensors import dtype_of
+
+    return np.array(tensor["data"], dtype_of(tensor["datatype"])).reshape(tensor["shape"])
+
+
+def parse_csv(text: str, inputs: tuple[TensorSpec, ...]) -> dict[str, Any]:
+    """Columns by input name where the header has them, else all columns as the rows of the one input."""
+    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    if not rows:
+        raise InvalidInput("the CSV holds no rows")
+    names = {spec.name for spec in inputs}
+    header = [cell.strip() for cell in rows[0]] if _is_header(rows, names) else None
+    body = rows[1:] if header else rows
+    width = len(rows[0])
+    for number, row in enumerate(body, start=2 if header else 1):
+        if len(row) != width:
+            raise InvalidInput(f"CSV line {number} has {len(row)} columns, the first has {width}")
+    if not body:
+        raise InvalidInput("the CSV holds a header and no rows")
+    if header and names <= set(header):
+        return {spec.name: _column(spec, [row[header.index(spec.name)] for row in body]) for spec in inputs}
+    if len(inputs) != 1:
+        raise InvalidInput(f"the CSV's header must name the model's inputs: {', '.join(sorted(names))}")
+    values = [[_cell(cell, inputs[0], line) for cell in row] for line, row in enumerate(body, start=2 if header else 1)]
+    return {inputs[0].name: values if len(inputs[0].shape) != 1 or width > 1 else [row[0] for row in values]}
+
+
+def _column(spec: TensorSpec, cells: list[str]) -> Any:
+    values = [_cell(cell, spec, line) for line, cell in enumerate(cells, start=2)]
+    return [[value] for value in values] if len(spec.shape) == 2 else values
+
+
+def _is_header(rows: list[list[str]], names: set[str]) -> bool:
+    """A first line that names inputs, or that holds words above numbers."""
+    first = [cell.strip() for cell in rows[0]]
+    if names and names <= set(first):
+        return True
+    return not any(map(_is_number, first)) and any(map(_is_number, rows[1] if len(rows) > 1 else ()))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _cell(cell: str, spec: TensorSpec, line: int) -> Any:
+    if spec.datatype == "BYTES":
+        return cell
+    text = cell.strip()
+    if spec.datatype == "BOOL" and text.lower() in {"true", "false", "0", "1"}:
+        return text.lower() in {"true", "1"}
+    try:
+        return float(text) if spec.datatype.startswith(("FP", "BF")) else int(text)
+    except ValueError:
+        raise InvalidInput(f"CSV line {line}: {cell[:50]!r} is no {spec.datatype} for input {spec.name!r}") from None

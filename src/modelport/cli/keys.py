@@ -1,0 +1,116 @@
+"""``modelport keys``: who may call the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from modelport.cli.options import AsJson, Key, Url
+
+if TYPE_CHECKING:
+    from modelport.schemas.access import NewKey
+
+group = typer.Typer(help="API keys.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@group.command()
+def create(
+    name: Annotated[str, typer.Option("--name", "-n", help="What or whom it is for.", show_default=False)],
+    role: Annotated[
+        Literal["caller", "viewer", "developer", "admin"],
+        typer.Option("--role", help="caller predicts; viewer also reads; developer also deploys; admin also keys."),
+    ] = "caller",
+    project: Annotated[str, typer.Option("--project", help="Project of the key; made when it is new.")] = "default",
+    days: Annotated[int | None, typer.Option("--days", min=1, help="Days until it expires; never by default.")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Make a key; its secret is shown this once. Works without a server too, on this machine's home.
+
+    Example: modelport keys create --name mobile-app --role caller --days 90
+    """
+    from modelport.cli import render
+
+    made = _create(name, role, project, days, url, key)
+    if as_json:
+        render.as_json(made)
+        return
+    render.say(made.secret)
+    render.facts(
+        [
+            ("id", made.id),
+            ("role", made.role),
+            ("project", made.project),
+            ("expires", made.expires_at or "never"),
+            ("use", "Authorization: Bearer SECRET, or MODELPORT_KEY=SECRET; it is not shown again"),
+        ]
+    )
+
+
+def _create(
+    name: str,
+    role: Literal["caller", "viewer", "developer", "admin"],
+    project: str,
+    days: int | None,
+    url: str | None,
+    key: str | None,
+) -> NewKey:
+    from modelport.sdk.client import Client
+    from modelport.sdk.endpoint import local_server
+
+    if url is None and key is None and local_server() is None:
+        from pydantic import ValidationError
+
+        from modelport.cli.offline import create_key
+        from modelport.schemas.access import KeyCreate
+        from modelport.sdk.models import refused
+        from modelport.settings import load_settings
+
+        try:
+            wish = KeyCreate(name=name, role=role, project=project, days=days)
+        except ValidationError as error:
+            raise refused(error) from None
+        return create_key(load_settings(), wish)
+    with Client(url, key) as client:
+        return client.keys.create(name, role, project=project, days=days)
+
+
+@group.command("list")
+def list_keys(as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
+    """List the keys, without their secrets.
+
+    Example: modelport keys list
+    """
+    from modelport.cli import render
+    from modelport.sdk.client import Client
+
+    with Client(url, key) as client:
+        found = client.keys.list()
+    if as_json:
+        render.as_json(found)
+        return
+    rows = [(k.id, k.name, k.prefix, k.role, k.project, k.created_at, k.expires_at, k.revoked_at) for k in found]
+    columns = ("ID", "NAME", "PREFIX", "ROLE", "PROJECT", "CREATED", "EXPIRES", "REVOKED")
+    render.table(columns, rows, "no keys; `modelport keys create --name NAME` makes one")
+
+
+@group.command()
+def revoke(
+    id: Annotated[
+        str, typer.Argument(metavar="ID", help="Id of the key, as `keys list` shows it.", show_default=False)
+    ],
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Make a key useless, at once and for good.
+
+    Example: modelport keys revoke k_3f9a
+    """
+    from modelport.cli.render import say
+    from modelport.sdk.client import Client
+
+    with Client(url, key) as client:
+        client.keys.revoke(id)
+    say(f"revoked {id}")

@@ -1,0 +1,101 @@
+"""``modelport``: the commands, and what becomes of an error.
+
+Commands import what they need when they run, so that ``--help`` is quick. They are thin: arguments to a call of the
+SDK, its result to text.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from modelport import __version__
+from modelport.cli import apply, deployments, doctor, keys, models, predict, serve, status, up
+from modelport.cli.render import fail, say
+from modelport.errors import ModelportError, NotAuthenticated
+
+app = typer.Typer(
+    name="modelport",
+    help="Push models, deploy them, predict.\n\nmodelport up --detach; modelport push digits.onnx --name digits; "
+    "modelport deploy digits",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"modelport {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def version() -> None:
+    """Print the version.
+
+    Example: modelport version
+    """
+    _print_version(True)
+
+
+app.command()(up.up)
+app.command()(up.down)
+app.command()(serve.serve)
+app.command()(status.status)
+app.command()(models.push)
+app.command()(deployments.deploy)
+app.command()(deployments.undeploy)
+app.command()(predict.predict)
+app.command()(deployments.logs)
+app.command()(apply.apply)
+app.command()(doctor.doctor)
+app.add_typer(models.group, name="models")
+app.add_typer(deployments.group, name="deployments")
+app.add_typer(keys.group, name="keys")
+
+
+def _next_step(error: ModelportError) -> str:
+    if isinstance(error, NotAuthenticated):
+        return "; give a key with --key or MODELPORT_KEY"
+    if type(error).__name__ == "Unreachable" and not getattr(error, "sent", True):
+        return "; start one with `modelport up --detach`, or name one with --url"
+    return ""
+
+
+def main() -> None:
+    """Run the command line; exit code 1 for an error, 2 for wrong usage."""
+    debug = os.environ.get("MODELPORT_DEBUG", "") not in {"", "0"}
+    try:
+        app(prog_name="modelport")
+    except ModelportError as error:
+        if debug:
+            raise
+        first, newline, rest = error.message.partition("\n")
+        fail(first + _next_step(error) + newline + rest)
+    except OSError as error:
+        if debug:
+            raise
+        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    except Exception as error:
+        if debug:
+            raise
+        fail(f"{type(error).__name__}: {error}; this is a defect: MODELPORT_DEBUG=1 shows where")
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", envvar="MODELPORT_URL", help="Server to call; by default the one of this machine."),
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", envvar="MODELPORT_KEY", help="API key; this machine's server needs none from its owner."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Endpoint = Annotated[str, typer.Argument(metavar="NAME", help="Endpoint name.", show_default=False)]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Model name.", show_default=False)]
+Reference = Annotated[
+    str, typer.Argument(metavar="NAME[:VERSION|@ALIAS]", help="Model, or one of its versions.", show_default=False)
+]
+Timeout = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Come back at once, not when it serves.")]

@@ -1,0 +1,35 @@
+"""``modelport serve``: the shortest way from a model file to an API.
+
+Its import path is kept light: nothing here but typer is loaded before the server starts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    path: Annotated[Path, typer.Argument(help="Model file, or folder of files.", show_default=False)],
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Endpoint name; by default the file's.")] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="HTTP port; 0 takes a free one.")] = 8000,
+    grpc_port: Annotated[
+        int | None, typer.Option("--grpc-port", min=0, max=65535, help="gRPC port; none by default.")
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of one replica.")] = 1,
+    max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="Rows in one run at most.")] = 32,
+    replicas: Annotated[int, typer.Option("--replicas", "-r", min=1, help="Copies of the model.")] = 1,
+) -> None:
+    """Serve a model file, without a registry; gone with Ctrl-C.
+
+    Example: modelport serve digits.onnx --port 8000
+    """
+    import re
+
+    from modelport.api.standalone import ServeOptions, main
+
+    chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "model"
+    main(ServeOptions(path, chosen, host, port, grpc_port, replicas, threads, max_batch))

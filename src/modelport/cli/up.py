@@ -1,0 +1,165 @@
+"""``modelport up`` and ``modelport down``: the server of this machine.
+
+``up`` resolves the settings and then becomes the supervisor, so that nothing of what it loaded stays in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from modelport.settings import Settings
+
+_START_TIMEOUT_S = 60.0
+_POLL_S = 0.05
+
+
+def up(
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on. [127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option("--port", "-p", help="HTTP port; 0 takes a free one. [8000]")] = None,
+    grpc_port: Annotated[int | None, typer.Option("--grpc-port", help="gRPC port. [8001]")] = None,
+    no_grpc: Annotated[bool, typer.Option("--no-grpc", help="No gRPC.")] = False,
+    gateways: Annotated[
+        int | None, typer.Option("--gateways", help="Gateway processes; one per core, up to 4.")
+    ] = None,
+    home: Annotated[
+        Path | None, typer.Option("--home", envvar="MODELPORT_HOME", help="Folder of all it keeps.")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Run in the background; come back when it answers.")
+    ] = False,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM file with the certificates.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM file with the private key.")] = None,
+    insecure_no_tls: Annotated[
+        bool, typer.Option("--insecure-no-tls", help="Listen beyond loopback without TLS: behind a proxy that ends it.")
+    ] = False,
+) -> None:
+    """Start the server.
+
+    Example: modelport up --detach
+    """
+    from modelport.settings import load_settings
+
+    grpc: dict[str, Any] = {"port": grpc_port, "enabled": False if no_grpc else None}
+    sections = {
+        "http": {"host": host, "port": port, "gateways": gateways},
+        "grpc": grpc,
+        "tls": {"certificate": tls_cert, "key": tls_key, "insecure": insecure_no_tls or None},
+    }
+    flags: dict[str, Any] = {name: _given(section) for name, section in sections.items() if _given(section)}
+    if home is not None:
+        flags["home"] = home
+    settings = load_settings(**flags)
+    argv = supervisor_argv(settings)
+    if detach:
+        _detach(argv, settings.home)
+    else:
+        os.execv(argv[0], argv)  # noqa: S606
+
+
+def _given(section: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if value is not None}
+
+
+def supervisor_argv(settings: Settings) -> list[str]:
+    """The command that runs the supervisor with these settings."""
+    import json
+    from dataclasses import asdict
+
+    from modelport.supervisor import Config
+
+    config = Config(
+        home=str(settings.home),
+        host=settings.http.host,
+        port=settings.http.port,
+        grpc_port=settings.grpc.port if settings.grpc.enabled else None,
+        gateways=settings.http.gateways or min(os.cpu_count() or 1, 4),
+        settings=settings.model_dump(mode="json"),
+        tls_certificate=str(settings.tls.certificate) if settings.tls.certificate else None,
+        tls_key=str(settings.tls.key) if settings.tls.key else None,
+        log_max_bytes=int(settings.log.max_mb * 1_000_000),
+    )
+    return [sys.executable, "-m", "modelport.supervisor", json.dumps(asdict(config))]
+
+
+def _detach(argv: list[str], home: Path) -> None:
+    """Start the supervisor in a session of its own and wait until the server answers."""
+    from modelport.cli.render import say
+    from modelport.errors import Unavailable
+    from modelport.sdk.endpoint import local_server
+
+    log = home / "logs" / "supervisor.log"
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    begin = log.stat().st_size if log.exists() else 0
+    with log.open("ab") as out:
+        process = subprocess.Popen(  # noqa: S603
+            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            said = log.read_bytes()[begin:].decode(errors="replace").strip()
+            raise Unavailable(f"the server ended at once, with code {process.returncode}\n{_last_lines(said)}")
+        server = local_server(home)
+        if server is not None and server.pid == process.pid and _is_live(server.url):
+            say(f"modelport runs at {server.url}" + (f", gRPC {server.grpc}" if server.grpc else ""))
+            say("stop it with `modelport down`")
+            return
+        time.sleep(_POLL_S)
+    raise Unavailable(
+        f"the server does not answer after {_START_TIMEOUT_S:g} s; its log is logs/supervisor.log in its home"
+    )
+
+
+def _last_lines(text: str, count: int = 15) -> str:
+    return "\n".join(f"  | {line}" for line in text.splitlines()[-count:])
+
+
+def _is_live(url: str) -> bool:
+    import ssl
+    import urllib.request
+
+    context = None
+    if url.startswith("https:"):
+        # Only whether it answers is asked, at the address that it wrote down itself.
+        context = ssl._create_unverified_context()  # noqa: S323
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    try:
+        with opener.open(f"{url}/v2/health/live", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def down(
+    timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")] = 60,
+) -> None:
+    """Stop this machine's server, after the requests that it holds. Nothing to do when none runs.
+
+    Example: modelport down
+    """
+    from modelport.cli.render import say
+    from modelport.errors import DeadlineExceeded
+    from modelport.sdk.endpoint import is_alive, local_server
+
+    server = local_server()
+    if server is None:
+        say("no server runs here")
+        return
+    os.kill(server.pid, signal.SIGTERM)
+    deadline = time.monotonic() + timeout
+    while is_alive(server.pid):
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded(
+                f"process {server.pid} still runs after {timeout:g} s; it may be waiting for requests"
+            )
+        time.sleep(_POLL_S)
+    say("stopped")
