@@ -17,6 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from modelport.engine.formats.onnx_wire import find_model
 from modelport.engine.runtime import LoadOptions, Runtime
+from modelport.engine.runtimes.texts import to_bytes, to_texts
 from modelport.errors import ArtifactRefused, ModelRejectedInput
 from modelport.tensors import Array, Signature, dtype_of
 
@@ -25,7 +26,7 @@ _BFLOAT16 = 16
 """ONNX's element type number."""
 #: What ONNX Runtime raises when a well-formed feed cannot be run.
 _REJECTIONS = (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException, ort_errors.NotImplemented)
-_LOAD_ERRORS = (
+LOAD_ERRORS = (
     *_REJECTIONS,
     ort_errors.InvalidGraph,
     ort_errors.InvalidProtobuf,
@@ -64,16 +65,14 @@ class OnnxRuntime(Runtime):
                 session_options(options.threads),
                 providers=[provider for provider in _PROVIDERS if provider in available],
             )
-        except _LOAD_ERRORS as error:
+        except LOAD_ERRORS as error:
             raise ArtifactRefused(f"ONNX Runtime cannot load the model: {clean_message(error)}") from None
         return cls(session, options.signature)
 
     def infer(self, inputs: dict[str, Array]) -> dict[str, Array]:
         """Run once; raises ModelRejectedInput when ONNX Runtime refuses this input."""
         if self._texts_in:
-            inputs = {
-                name: _to_texts(name, inputs[name]) if name in self._texts_in else inputs[name] for name in inputs
-            }
+            inputs = {name: to_texts(name, inputs[name]) if name in self._texts_in else inputs[name] for name in inputs}
         try:
             found = self._run(inputs)
         except _REJECTIONS as error:
@@ -82,7 +81,7 @@ class OnnxRuntime(Runtime):
         for name in self._maps_out:
             outputs[name] = self._to_matrix(name, outputs[name])
         for name in self._texts_out:
-            outputs[name] = _to_bytes(outputs[name])
+            outputs[name] = to_bytes(outputs[name])
         return outputs
 
     def _run_arrays(self, feed: dict[str, Array]) -> list[Any]:
@@ -112,20 +111,6 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.log_severity_level = 4  # errors are raised too, and a caller's bad input must not fill the log
     return options
-
-
-def _to_texts(name: str, array: Array) -> Array:
-    try:
-        texts = [element.decode() for element in array.reshape(-1).tolist()]
-    except UnicodeDecodeError:
-        raise ModelRejectedInput(f"input {name!r}: the model takes text, and an element is not UTF-8") from None
-    return np.array(texts, dtype=object).reshape(array.shape)
-
-
-def _to_bytes(array: Array) -> Array:
-    encoded = np.empty(array.size, dtype=object)
-    encoded[:] = [element.encode() for element in array.reshape(-1).tolist()]
-    return encoded.reshape(array.shape)
 
 
 def _to_value(array: Array) -> ort.OrtValue:
