@@ -1,9 +1,9 @@
 """Every error that Modelport raises on purpose.
 
     ModelportError                 500  internal
-    ├── InvalidInput               400  invalid_input         a request that cannot be understood or does not fit the model
+    ├── InvalidInput               400  invalid_input         not understood, or does not fit the model
     │   ├── ModelRejectedInput     400  model_rejected_input  well-formed, but the model itself refused it
-    │   └── ArtifactRefused        422  artifact_refused      a pushed file that is unsafe, damaged or of an unknown format
+    │   └── ArtifactRefused        422  artifact_refused      an unsafe, damaged or unknown file
     ├── NotAuthenticated           401  not_authenticated
     ├── NotAllowed                 403  not_allowed
     ├── NotFound                   404  not_found             missing, or another project's: the answers are the same

@@ -124,7 +124,7 @@ class _FileSource(PydanticBaseSettingsSource):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings; ``overrides`` are nested dicts of flags that were given. Raises InvalidInput, naming the field."""
+    """Read the settings; ``overrides`` are flags, as nested dicts. Raises InvalidInput, naming the field."""
     try:
         settings = Settings(**overrides)
     except ValidationError as error:

@@ -43,7 +43,8 @@ def dtype_of(datatype: str) -> np.dtype[Any]:
     if datatype == "BF16":
         import ml_dtypes  # noqa: PLC0415  (rare, and absent from minimal environments)
 
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     name = _NUMPY_NAMES.get(datatype)
     if name is None:
         raise InvalidInput(f"unknown datatype {datatype!r}; one of {', '.join(DATATYPES)}")

@@ -286,7 +286,7 @@ def _read_wanted(request: Any) -> tuple[Wanted, Any]:
         what = f"output {shown(item.name)}"
         found = _parameters(item.parameters)
         inference_v2.check_tensor_parameters(found, what)
-        outputs[item.name] = WantedOutput(classes=inference_v2.class_count(found.get("classification", 0), what))
+        outputs[item.name] = WantedOutput(classes=inference_v2.class_count(found.get("classification"), what))
     return Wanted(request.id, outputs, WantedOutput()), timeout_us
 
 
@@ -342,3 +342,8 @@ def _read_typed(contents: Any, filled: list[str], datatype: str, shape: tuple[in
             )
         tensor = tensor.astype(dtype)
     return tensor.reshape(shape)
+
+
+def tls_credentials(key: bytes, chain: bytes) -> grpc.ServerCredentials:
+    """Of a PEM private key and certificate chain."""
+    return grpc.ssl_server_credentials([(key, chain)])

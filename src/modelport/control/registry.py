@@ -25,6 +25,7 @@ from modelport.control.versions import (
     show_models,
     show_versions,
 )
+from modelport.engine.runtime import Inspected
 from modelport.errors import Conflict, InvalidInput, NotFound
 from modelport.schemas.models import (
     FileEntry,
@@ -40,7 +41,7 @@ from modelport.storage import tables
 from modelport.storage.artifacts import Artifacts
 from modelport.storage.database import Database, insert_missing
 
-Inspect = Callable[[Path, tuple[str, ...]], Inspection]
+Inspect = Callable[[Path, tuple[str, ...]], Inspection | Inspected]
 """Looks at a folder and its files' paths; raises ArtifactRefused."""
 AliasMoved = Callable[[Actor, str, str, int], None]
 """Gets the actor, the model, the alias and the version number that it points to now."""
@@ -87,7 +88,8 @@ class Registry:
         with self._database.session() as session:
             self._blobs.check(session, actor.project_id, push.files)
         folder = self._artifacts.materialize(actor.project_id, digest_of(push.files), push.files)
-        found = self._inspect(folder, tuple(entry.path for entry in push.files))
+        seen = self._inspect(folder, tuple(entry.path for entry in push.files))
+        found = Inspection.model_validate(seen, from_attributes=True)
         check_sample(found.signature, push.sample)
         make_manifest(name, 1, push, found, tables.now(), actor.name)  # refuses before the number is taken
         with self._database.session() as session:

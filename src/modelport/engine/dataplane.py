@@ -10,12 +10,13 @@ import asyncio
 import numpy as np
 
 from modelport import errors
-from modelport.engine.dispatcher import Dispatcher, Moved, Stats
+from modelport.engine.dispatcher import LATENCY_BOUNDS_S, Dispatcher, Moved, Stats
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import Route, RoutingTable
 from modelport.tensors import Array, check_inputs
 
 EndpointStats = Stats
+__all__ = ["LATENCY_BOUNDS_S", "DataPlane", "Endpoint", "EndpointStats", "batch_key"]
 
 
 class Endpoint:

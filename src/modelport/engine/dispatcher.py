@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import itertools
 import time
+from bisect import bisect_left
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
@@ -32,6 +33,9 @@ _LEAST_QUEUE = 64
 _UNMEASURED_QUEUE = 1024
 _TARGET_S = 1.0
 """A queue may hold what its replicas answer in this time."""
+
+LATENCY_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BOUNDS_NS = [int(bound * 1e9) for bound in LATENCY_BOUNDS_S]
 
 _ids = itertools.count(1)
 
@@ -57,6 +61,8 @@ class Stats:
     last_success_ms: int = 0
     """Milliseconds since the epoch."""
     batch_sizes: dict[int, int] = field(default_factory=dict)
+    latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
+    """Successful requests by the bucket of LATENCY_BOUNDS_S; the last is beyond all."""
 
 
 class Dispatcher:
@@ -294,7 +300,9 @@ class Dispatcher:
             stats.success += 1
             queued = pending.sent_ns - pending.queued_ns
             stats.queue_ns += queued
-            stats.success_ns += now - pending.queued_ns
+            elapsed = now - pending.queued_ns
+            stats.success_ns += elapsed
+            stats.latency[bisect_left(_BOUNDS_NS, elapsed)] += 1
             if not pending.future.done():
                 tensors = frame.tensors if whole else {name: array[rows] for name, array in frame.tensors.items()}
                 pending.future.set_result(InferResult(tensors, queued, frame.ns))

@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelport.schemas.names import AliasName, Name
 
 
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
+VariableValue = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=32_000)]
+
+
 class DeploymentSpec(BaseModel):
     """How a version is to be run. Every field has a default that serves."""
 
@@ -35,7 +39,7 @@ class DeploymentSpec(BaseModel):
     """A run that takes longer is hung: its replica is killed and replaced."""
     start_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 120
     """Time that a replica has to load and prove itself."""
-    env: Annotated[dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")], str], Field(max_length=100)] = {}
+    env: Annotated[dict[VariableName, VariableValue], Field(max_length=100)] = {}
     """Environment variables of the replica."""
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-#: Starts with a letter or digit; then letters, digits, ``.``, ``_``, ``-``. No path, no control character, no Unicode twins.
+#: Letters, digits, ``.``, ``_``, ``-``; the first a letter or digit. No path, control character or Unicode twin.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=100, examples=["digits"])]

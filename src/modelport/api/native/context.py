@@ -23,6 +23,7 @@ from modelport.control.registry import Registry
 from modelport.errors import InvalidInput, NotAllowed, TooLarge
 from modelport.schemas.access import Role
 from modelport.schemas.names import NAME_PATTERN
+from modelport.schemas.server import GatewayStatus
 from modelport.settings import Settings
 from modelport.storage.database import Database
 
@@ -38,6 +39,19 @@ _HEADER = APIKeyHeader(name="X-Api-Key", auto_error=False, scheme_name="header",
 
 
 @dataclass(slots=True)
+class Tree:
+    """The processes around control."""
+
+    pid: int
+    """Of the supervisor."""
+    started_at: float
+    """Seconds since the epoch."""
+    http: str
+    grpc: str | None
+    gateways: Callable[[], list[GatewayStatus]]
+
+
+@dataclass(slots=True)
 class Context:
     """The services behind the routes."""
 
@@ -47,6 +61,8 @@ class Context:
     database: Database
     deployments: Any = None
     """Set by the process that reconciles."""
+    tree: Tree | None = None
+    """Set by the process that runs under a supervisor."""
 
     @property
     def max_file_bytes(self) -> int:

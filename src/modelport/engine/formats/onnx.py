@@ -57,8 +57,8 @@ class OnnxFormat(Format):
         _check_domains(model)
         parameters = parameter_count(model)
         model = without_external_data(model)
-        _check(model)
         signature = _signature(model)
+        _check(model)
         labels, classes = class_labels(model, signature)
         details: dict[str, Any] = {
             "model_file": name,
@@ -116,6 +116,10 @@ def _check_domains(model: onnx.ModelProto) -> None:
 
 
 def _check(model: onnx.ModelProto) -> None:
+    """Hold the model against ONNX's rules, but for one: outputs whose rank is unknown are fine here."""
+    for output in model.graph.output:
+        if output.type.WhichOneof("value") == "tensor_type":
+            output.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:

@@ -1,0 +1,169 @@
+"""The control process: joins registry, identity, deployments and reconciler, and answers the management API.
+
+``python -m modelport.api.control FD`` is what the supervisor starts; FD is the conversation with it. It listens on a
+Unix socket only; callers come through the gateways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import os
+import signal
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Response
+
+from modelport.api import metrics
+from modelport.api.app import create_app
+from modelport.api.hub import Hub
+from modelport.api.native import deployments as deployment_routes
+from modelport.api.native import server as server_routes
+from modelport.api.native.context import Context, Here, Tree, Viewer
+from modelport.api.proxy import SOCKET
+from modelport.control.assembly import Services, build_services
+from modelport.control.deployments import Deployments
+from modelport.control.reconciler import Reconciler
+from modelport.engine.fleet import Fleet
+from modelport.engine.placement.process import SupervisorLink
+from modelport.schemas.server import GatewayStatus
+from modelport.settings import Settings
+
+
+class Control:
+    """The process's parts, joined."""
+
+    def __init__(self, boot: dict[str, Any], settings: Settings) -> None:
+        endpoint = boot["endpoint"]
+        self.services: Services = build_services(
+            settings, owner_token=endpoint["token"], keys_required=not is_loopback(boot["host"])
+        )
+        services = self.services
+        self.deployments = Deployments(services.database, services.registry.resolve)
+        self.hub = Hub()
+        self.reconciler = Reconciler(
+            self.deployments,
+            services.identity,
+            services.registry.materialize,
+            self.hub.publish,
+            settings.home / "logs",
+            tuple(settings.trust.sklearn_types),
+        )
+        self.link = SupervisorLink(self._heard)
+        self.fleet = self.reconciler.fleet = Fleet(self.link, self.reconciler.replica_changed)
+        self._gateways: dict[str, int] = {}
+        self.deployments.observe = self.reconciler.observe
+        self.deployments.on_change.append(self.reconciler.wishes_changed)
+        services.identity.on_change.append(self.reconciler.keys_changed)
+        services.registry.on_alias_moved.append(self.deployments.alias_moved)
+        tree = Tree(endpoint["pid"], boot["started_at"], endpoint["url"], endpoint["grpc"], self.gateways)
+        self.context = Context(
+            settings, services.registry, services.identity, services.database, self.deployments, tree
+        )
+
+    def _heard(self, event: dict[str, Any]) -> None:
+        """What the supervisor says."""
+        if event["event"] == "running":
+            for process in event["processes"]:
+                self._started(process)
+        elif event["event"] == "started":
+            self._started(event)
+        elif event["id"].startswith("gateway-"):
+            self._gateways.pop(event["id"], None)
+        else:
+            self.fleet.exited(event["id"], event["code"], event.get("reason"))
+
+    def _started(self, process: dict[str, Any]) -> None:
+        if process["id"].startswith("gateway-"):
+            self._gateways[process["id"]] = process["pid"]
+        elif process["id"] not in self.fleet.replicas and process["about"] is not None:
+            self.fleet.adopt(process["id"], process["pid"], process["about"])
+
+    def gateways(self) -> list[GatewayStatus]:
+        """Each gateway, and whether it listens to us."""
+        connected = {report.pid: report for report in self.hub.gateways}
+        return [
+            GatewayStatus(
+                name=name,
+                pid=pid,
+                connected=pid in connected,
+                memory_mb=round(connected[pid].memory / 1e6, 1) if pid in connected else None,
+            )
+            for name, pid in sorted(self._gateways.items())
+        ]
+
+    async def run(self, fd: int) -> None:
+        """Until SIGTERM."""
+        folder = Path.cwd()
+        await self.hub.open(folder)
+        await self.fleet.open(folder)
+        await self.link.open(fd)
+        reconciling = asyncio.create_task(self.reconciler.run())
+        (folder / SOCKET).unlink(missing_ok=True)
+        server = _Server(
+            uvicorn.Config(
+                self.app(), uds=SOCKET, loop="none", http="httptools", ws="none", access_log=False, log_config=None,
+                server_header=False, proxy_headers=False, timeout_graceful_shutdown=2,
+            )
+        )  # fmt: skip
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, lambda: setattr(server, "should_exit", True))
+        await server.serve()
+        reconciling.cancel()
+        self.services.database.close()
+
+    def app(self) -> FastAPI:
+        """The management API, with what only a running tree can answer."""
+        app = create_app(self.context, (deployment_routes.router, server_routes.router))
+        app.include_router(server_routes.repository)
+        app.include_router(self._metrics())
+        return app
+
+    def _metrics(self) -> APIRouter:
+        router = APIRouter(tags=["server"])
+
+        @router.get("/metrics", operation_id="metrics", response_class=Response)
+        async def show(here: Here, actor: Viewer) -> Response:
+            """Prometheus figures."""
+            reports = await self.hub.figures()
+            wishes = await asyncio.to_thread(self.deployments.wishes)
+            seen = [(w, self.reconciler.observe(w.deployment_id)) for w in wishes]
+            return Response(metrics.exposition(reports, seen), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+        return router
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers."""
+
+    def capture_signals(self) -> Any:
+        return nullcontext()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def main() -> None:
+    """Entry of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    boot = json.loads(os.environ.pop("MODELPORT_BOOT"))
+    settings = Settings(**boot["settings"])
+
+    async def run() -> None:
+        await Control(boot, settings).run(int(sys.argv[1]))
+
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()

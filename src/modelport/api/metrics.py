@@ -1,0 +1,124 @@
+"""Figures for Prometheus: what gateways counted and replicas said, summed when somebody asks.
+
+One family of names, ``modelport_…``, with the labels project, endpoint, model and version.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from modelport.api.channel import EndpointFigures, Report
+from modelport.control.deployments import Observation, Wishes
+from modelport.engine.dataplane import LATENCY_BOUNDS_S
+
+_LABELS = ("project", "endpoint", "model", "version")
+_BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class _Figures(Collector):
+    def __init__(self, reports: Sequence[Report], seen: Sequence[tuple[Wishes, Observation]]) -> None:
+        self._reports, self._seen = reports, seen
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._inference()
+        yield from self._http()
+        yield from self._replicas()
+
+    def _inference(self) -> Iterable[Metric]:
+        inferences = CounterMetricFamily(
+            "modelport_inferences", "Inference requests that reached a model, by outcome.", labels=(*_LABELS, "outcome")
+        )
+        retried = CounterMetricFamily("modelport_retries", "Requests sent again after a replica died.", labels=_LABELS)
+        runs = CounterMetricFamily(
+            "modelport_runs", "Runs of a model; one may serve several requests.", labels=_LABELS
+        )
+        queue = CounterMetricFamily("modelport_queue_seconds", "Time that requests waited, summed.", labels=_LABELS)
+        compute = CounterMetricFamily("modelport_compute_seconds", "Time that models ran, summed.", labels=_LABELS)
+        waiting = GaugeMetricFamily("modelport_waiting_requests", "Requests in queues now.", labels=_LABELS)
+        in_flight = GaugeMetricFamily("modelport_in_flight_requests", "Requests queued or running now.", labels=_LABELS)
+        latency = HistogramMetricFamily(
+            "modelport_inference_seconds", "From entering the queue to the answer.", labels=_LABELS
+        )
+        batch = HistogramMetricFamily("modelport_batch_rows", "Rows of one run.", labels=_LABELS)
+        for labels, found in _grouped(self._reports).items():
+            stats = [figures.stats for figures in found]
+            inferences.add_metric((*labels, "success"), sum(s.success for s in stats))
+            inferences.add_metric((*labels, "failure"), sum(s.failed for s in stats))
+            retried.add_metric(labels, sum(s.retried for s in stats))
+            runs.add_metric(labels, sum(s.executions for s in stats))
+            queue.add_metric(labels, sum(s.queue_ns for s in stats) / 1e9)
+            compute.add_metric(labels, sum(s.compute_ns for s in stats) / 1e9)
+            waiting.add_metric(labels, sum(figures.waiting for figures in found))
+            in_flight.add_metric(labels, sum(figures.in_flight for figures in found))
+            counts = [sum(column) for column in zip(*(s.latency for s in stats), strict=True)]
+            latency.add_metric(labels, *_buckets(LATENCY_BOUNDS_S, counts, sum(s.success_ns for s in stats) / 1e9))
+            sizes: Counter[int] = Counter()
+            for s in stats:
+                sizes.update(s.batch_sizes)
+            batch.add_metric(labels, *_batches(sizes))
+        yield from (inferences, retried, runs, queue, compute, waiting, in_flight, latency, batch)
+
+    def _http(self) -> Iterable[Metric]:
+        requests = CounterMetricFamily(
+            "modelport_http_requests", "HTTP requests by protocol, endpoint and status.",
+            labels=("protocol", "endpoint", "code"),
+        )  # fmt: skip
+        total: Counter[str] = Counter()
+        for report in self._reports:
+            total.update(report.http)
+        for key, count in sorted(total.items()):
+            requests.add_metric(key.split("|"), count)
+        memory = GaugeMetricFamily("modelport_gateway_memory_bytes", "Peak resident memory.", labels=("gateway",))
+        for report in self._reports:
+            memory.add_metric((str(report.gateway),), report.memory)
+        yield from (requests, memory)
+
+    def _replicas(self) -> Iterable[Metric]:
+        ready = GaugeMetricFamily("modelport_replicas_ready", "Replicas that answer callers.", labels=_LABELS)
+        restarts = CounterMetricFamily("modelport_replica_restarts", "Replicas that were replaced.", labels=_LABELS)
+        memory = GaugeMetricFamily(
+            "modelport_replica_memory_bytes", "Resident memory of one replica.", labels=(*_LABELS, "replica")
+        )
+        for wishes, seen in self._seen:
+            manifest = (wishes.serving or wishes.desired).manifest
+            labels = (wishes.project, wishes.name, manifest.model, str(manifest.version))
+            ready.add_metric(labels, seen.ready)
+            restarts.add_metric(labels, max((replica.restarts for replica in seen.replicas), default=0))
+            for replica in seen.replicas:
+                memory.add_metric((*labels, replica.id), (replica.memory_mb or 0) * 1e6)
+        yield from (ready, restarts, memory)
+
+
+def exposition(reports: Sequence[Report], seen: Sequence[tuple[Wishes, Observation]]) -> bytes:
+    """The text that Prometheus reads."""
+    registry = CollectorRegistry()
+    registry.register(_Figures(reports, seen))
+    return generate_latest(registry)
+
+
+def _grouped(reports: Sequence[Report]) -> dict[tuple[str, ...], list[EndpointFigures]]:
+    grouped: dict[tuple[str, ...], list[EndpointFigures]] = {}
+    for report in reports:
+        for found in report.endpoints:
+            grouped.setdefault((found.project, found.endpoint, found.model, str(found.version)), []).append(found)
+    return grouped
+
+
+def _buckets(bounds: Sequence[float], counts: Sequence[int], total: float) -> tuple[list[tuple[str, float]], float]:
+    buckets, running = [], 0
+    for bound, count in zip((*(f"{b:g}" for b in bounds), "+Inf"), counts, strict=True):
+        running += count
+        buckets.append((bound, float(running)))
+    return buckets, total
+
+
+def _batches(sizes: Counter[int]) -> tuple[list[tuple[str, float]], float]:
+    counts = [0] * (len(_BATCH_BOUNDS) + 1)
+    for size, count in sizes.items():
+        counts[next((i for i, bound in enumerate(_BATCH_BOUNDS) if size <= bound), len(_BATCH_BOUNDS))] += count
+    return _buckets(_BATCH_BOUNDS, counts, float(sum(size * count for size, count in sizes.items())))

@@ -1,0 +1,49 @@
+"""Builds control's services from the settings: for the control process, and for commands on a stopped server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelport.control.blobs import Limits
+from modelport.control.identity import Identity
+from modelport.control.registry import Registry
+from modelport.engine.inspect import inspect_apart
+from modelport.engine.runtime import Trust
+from modelport.schemas.models import Inspection
+from modelport.settings import Settings
+from modelport.storage.artifacts import Artifacts
+from modelport.storage.database import Database
+
+
+@dataclass(slots=True)
+class Services:
+    """What knows no process."""
+
+    database: Database
+    identity: Identity
+    registry: Registry
+
+
+def build_services(settings: Settings, *, owner_token: str | None, keys_required: bool) -> Services:
+    """Open the database (bringing its schema up to date) and the artifact store."""
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = Database(settings.database_url)
+    database.migrate()
+    trust = Trust(tuple(settings.trust.sklearn_types))
+
+    def inspect(folder: Path, files: tuple[str, ...]) -> Inspection:
+        found = inspect_apart(folder, trust)
+        return Inspection(
+            format=found.format,
+            runtime=found.runtime,
+            signature=found.signature,
+            labels=found.labels,
+            details=found.details,
+        )
+
+    limits = Limits(int(settings.artifacts.max_file_gb * 1e9), settings.artifacts.gc_grace_s)
+    artifacts = Artifacts(settings.artifacts_url, settings.home / "cache")
+    return Services(
+        database, Identity(database, owner_token, keys_required), Registry(database, artifacts, inspect, limits)
+    )

@@ -1,0 +1,314 @@
+"""Brings what runs to what is wished for, after a crash too.
+
+One loop: read the wishes, look at the fleet, start what is missing, switch callers over to what is proven, and let
+go of the rest — in this order, so that an update never lowers capacity and a version that does not work never
+replaces one that does. Knows no HTTP; gateways are reached through ``publish``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelport import errors
+from modelport.control.deployments import Deployments, Observation, Wish, Wishes
+from modelport.control.identity import Identity
+from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
+from modelport.engine.replica import Spec
+from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
+from modelport.schemas.deployments import ReplicaStatus
+
+_TICK_S = 1.0
+_ATTEMPTS = 2
+"""Replicas of a new revision that may fail before the revision does."""
+_STABLE_S = 60.0
+_BACKOFF_S = 30.0
+_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "K": 10**3, "M": 10**6, "G": 10**9}
+_TAIL_LINES = 20
+
+
+@dataclass(slots=True)
+class Group:
+    """Replicas that run the same version in the same way."""
+
+    failures: int = 0
+    restarts: int = 0
+    not_before: float = 0
+    """Next start, on the monotonic clock."""
+    reason: str | None = None
+    log_tail: list[str] = field(default_factory=list)
+    folder: Path | None = None
+    preparing: asyncio.Task[None] | None = None
+
+
+class Reconciler:
+    """The loop."""
+
+    def __init__(
+        self,
+        deployments: Deployments,
+        identity: Identity,
+        materialize: Callable[[int, int], Path],
+        publish: Callable[[RoutingTable], Awaitable[None]],
+        logs: Path,
+        trusted_sklearn_types: tuple[str, ...],
+    ) -> None:
+        self.fleet: Fleet
+        self._deployments = deployments
+        self._identity = identity
+        self._materialize = materialize
+        self._publish = publish
+        self._logs = logs
+        self._trusted = trusted_sklearn_types
+        self._groups: dict[str, Group] = {}
+        self._wishes: list[Wishes] = []
+        self._stale = True
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._last: tuple[Any, ...] | None = None
+        self._number = 0
+        self._publishing = asyncio.Lock()
+
+    # -- what others call -----------------------------------------------------------------------------------------
+
+    def wishes_changed(self) -> None:
+        """From any thread: read the wishes again."""
+        self._stale = True
+        self._loop.call_soon_threadsafe(self._wake.set)
+
+    def keys_changed(self) -> None:
+        """From a worker thread: returns when every gateway knows the keys as they are now."""
+        asyncio.run_coroutine_threadsafe(self._publish_now(), self._loop).result(timeout=10)
+
+    def replica_changed(self, replica: Replica) -> None:
+        """By the fleet: something became ready, failed or ended."""
+        if replica.state == "failed" and replica.id not in self.fleet.replicas:
+            self._note_failure(replica)
+        self._wake.set()
+
+    def observe(self, deployment_id: int) -> Observation:
+        """How a deployment is at this moment; from any thread."""
+        wishes = next((w for w in self._wishes if w.deployment_id == deployment_id), None)
+        seen = Observation()
+        if wishes is None:
+            return seen
+        answering = wishes.serving or wishes.desired
+        for wish in {w.group: w for w in (answering, wishes.desired)}.values():
+            group = self._groups.get(_name(wishes, wish))
+            for replica in self.fleet.of(_name(wishes, wish)):
+                seen.replicas.append(_status(replica, wish, group))
+                if wish is answering and replica.ready:
+                    seen.ready += 1
+                    seen.serving_version = wish.manifest.version
+                    seen.batching = replica.not_batched or f"up to {wish.spec.max_batch} rows a run"
+            if group is not None and group.reason:
+                seen.reason, seen.log_tail = group.reason, group.log_tail
+        return seen
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            self._wake.clear()
+            try:
+                await self._turn()
+            except errors.ModelportError as error:  # the database is away: what runs goes on running
+                print(f"reconciler: {error.message}", flush=True)
+            try:
+                await asyncio.wait_for(self._wake.wait(), _TICK_S)
+            except TimeoutError:
+                continue
+
+    # -- one turn -------------------------------------------------------------------------------------------------
+
+    async def _turn(self) -> None:
+        if self._stale:
+            self._stale = False
+            self._wishes = await asyncio.to_thread(self._deployments.wishes)
+        for wishes in self._wishes:
+            await self._bring_up(wishes)
+        await self._publish_now()
+        self._let_go()
+
+    async def _bring_up(self, wishes: Wishes) -> None:
+        if wishes.stopped:
+            return
+        desired, serving = wishes.desired, wishes.serving
+        if serving is not None and (serving.number == desired.number or desired.state == "failed"):
+            self._keep(wishes, serving)
+            return
+        if desired.state == "failed":
+            return
+        if serving is not None and serving.group != desired.group:
+            self._keep(wishes, serving)
+        self._keep(wishes, desired)
+        group = self._groups[_name(wishes, desired)]
+        if self._ready(wishes, desired) >= desired.spec.replicas:
+            await asyncio.to_thread(self._deployments.proven, wishes.deployment_id, desired.number)
+        elif group.failures >= _ATTEMPTS and (serving is None or serving.group != desired.group):
+            reason = f"did not come up: {group.reason}"
+            await asyncio.to_thread(
+                self._deployments.failed, wishes.deployment_id, desired.number, reason, group.log_tail
+            )
+            del self._groups[_name(wishes, desired)]
+        else:
+            return
+        self._stale = True
+        self._wake.set()
+
+    def _ready(self, wishes: Wishes, wish: Wish) -> int:
+        return sum(replica.ready for replica in self.fleet.of(_name(wishes, wish)))
+
+    def _keep(self, wishes: Wishes, wish: Wish) -> None:
+        """Start what is missing of one revision."""
+        name = _name(wishes, wish)
+        group = self._groups.setdefault(name, Group())
+        alive = [r for r in self.fleet.of(name) if r.state in ("starting", "ready")]
+        if len(alive) >= wish.spec.replicas or time.monotonic() < group.not_before:
+            return
+        if group.folder is None:
+            if group.preparing is None:
+                group.preparing = asyncio.create_task(self._prepare(wishes, wish, group))
+            return
+        for _ in range(wish.spec.replicas - len(alive)):
+            self._start(name, wish, group.folder)
+
+    async def _prepare(self, wishes: Wishes, wish: Wish, group: Group) -> None:
+        """The version's files, on this machine."""
+        try:
+            group.folder = await asyncio.to_thread(self._materialize, wishes.project_id, wish.version_id)
+        except Exception as error:
+            message = error.message if isinstance(error, errors.ModelportError) else type(error).__name__
+            group.failures += 1
+            group.reason = f"its files could not be fetched: {message}"
+            group.not_before = time.monotonic() + _backoff(group.failures)
+        finally:
+            group.preparing = None
+            self._wake.set()
+
+    def _start(self, name: str, wish: Wish, folder: Path) -> None:
+        manifest, spec = wish.manifest, wish.spec
+        key = secrets.token_hex(4)
+        self.fleet.start(
+            Spec(
+                id=f"{name}-{key}", socket=f"r-{key}.sock", heartbeat=HEARTBEAT_SOCKET,
+                runtime=spec.runtime or manifest.runtime, folder=str(folder), files=[f.path for f in manifest.files],
+                signature=manifest.signature.to_json(), labels=manifest.labels, threads=spec.threads,
+                sample=manifest.sample, memory=_bytes(spec.memory), trusted_sklearn_types=self._trusted,
+            ),
+            name,
+            Limits(spec.timeout_s, spec.start_timeout_s),
+            spec.env,
+        )  # fmt: skip
+
+    def _note_failure(self, replica: Replica) -> None:
+        group = self._groups.get(replica.group)
+        if group is None:
+            return
+        if time.monotonic() - replica.started > _STABLE_S:
+            group.failures = 0
+        group.failures += 1
+        group.restarts += 1
+        group.reason = replica.reason
+        group.log_tail = tail(self._logs / f"{replica.log}.log", _TAIL_LINES)
+        group.not_before = time.monotonic() + _backoff(group.failures)
+
+    # -- gateways -------------------------------------------------------------------------------------------------
+
+    async def _publish_now(self) -> None:
+        """Tell every gateway, and return when all of them act on it. Nothing is sent when nothing has changed."""
+        async with self._publishing:
+            routes = tuple(route for wishes in self._wishes if (route := self._route(wishes)) is not None)
+            keys, required = await asyncio.to_thread(lambda: (self._identity.entries(), self._identity.required))
+            content = (routes, keys, required)
+            if content == self._last:
+                return
+            self._number = max(self._number + 1, int(time.time() * 1000))  # grows across restarts
+            await self._publish(RoutingTable(self._number, routes, keys, required))
+            self._last = content
+
+    def _route(self, wishes: Wishes) -> Route | None:
+        if wishes.stopped:
+            return None
+        wish = wishes.serving or wishes.desired
+        group = self._groups.get(_name(wishes, wish))
+        ready = self._answering(wishes, wish)
+        manifest, spec = wish.manifest, wish.spec
+        crashing = group is not None and group.failures > _ATTEMPTS
+        return Route(
+            project=wishes.project, name=wishes.name, model=manifest.model, version=manifest.version,
+            platform=ready[0].platform if ready else "", signature=manifest.signature,
+            replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), labels=manifest.labels, alias=wishes.alias,
+            batching=bool(ready) and all(r.not_batched is None for r in ready), max_batch=spec.max_batch,
+            max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s,
+            recovering=not ready and wishes.serving is not None and not crashing and spec.replicas > 0,
+            asleep=spec.replicas == 0,
+        )  # fmt: skip
+
+    def _answering(self, wishes: Wishes, wish: Wish) -> list[Replica]:
+        ready = [r for r in self.fleet.of(_name(wishes, wish)) if r.ready]
+        wanted = wish.spec.replicas
+        if wishes.desired.group == wish.group and wishes.desired.state != "failed":
+            wanted = wishes.desired.spec.replicas  # only the number changes: callers may use them at once
+        return ready[:wanted]
+
+    def _let_go(self) -> None:
+        """Stop what nobody is sent to any more: the gateways have confirmed it."""
+        wanted: dict[str, int] = {}
+        for wishes in self._wishes:
+            if wishes.stopped:
+                continue
+            for wish in (wishes.serving, wishes.desired):
+                if wish is not None and wish.state != "failed":
+                    wanted[_name(wishes, wish)] = wish.spec.replicas
+        for name in {replica.group for replica in self.fleet.replicas.values()}:
+            alive = [r for r in self.fleet.of(name) if r.state in ("starting", "ready")]
+            alive.sort(key=lambda r: r.state != "ready")  # the ready ones stay
+            for replica in alive[wanted.get(name, 0) :]:
+                self.fleet.stop(replica)
+        for name in [name for name in self._groups if name not in wanted]:
+            if not self.fleet.of(name) and self._groups[name].preparing is None:
+                del self._groups[name]
+
+
+def _name(wishes: Wishes, wish: Wish) -> str:
+    return f"{wishes.deployment_id}-{wish.group}"
+
+
+def _backoff(failures: int) -> float:
+    """Seconds until the next start: none for the first, because most crashes are single ones."""
+    return 0.0 if failures <= 1 else min(_BACKOFF_S, 0.5 * 2 ** (failures - 2))
+
+
+def _bytes(memory: str | None) -> int | None:
+    if memory is None:
+        return None
+    digits = memory.rstrip("KMGi")
+    return int(digits) * _UNITS.get(memory[len(digits) :], 1)
+
+
+def _status(replica: Replica, wish: Wish, group: Group | None) -> ReplicaStatus:
+    return ReplicaStatus(
+        id=replica.id,
+        state=replica.state,
+        pid=replica.pid,
+        revision=wish.number,
+        restarts=group.restarts if group is not None else 0,
+        memory_mb=round(replica.memory / 1e6, 1) if replica.memory else None,
+        uptime_s=round(time.monotonic() - replica.started, 1),
+    )
+
+
+def tail(file: Path, lines: int) -> list[str]:
+    """The last lines of a log."""
+    try:
+        with file.open("rb") as log:
+            log.seek(0, 2)
+            log.seek(max(0, log.tell() - 65_536))
+            return [line.decode(errors="replace")[:2000] for line in log.read().splitlines()[-lines:]]
+    except OSError:
+        return []
