@@ -65,6 +65,8 @@ class Observation:
     ready: int = 0
     """Ready replicas that answer callers."""
     serving_version: int | None = None
+    answering_revision: int | None = None
+    """The revision that callers reach; it lags behind the proven one until every gateway has confirmed."""
     reason: str | None = None
     log_tail: list[str] = field(default_factory=list)
     batching: str | None = None
@@ -254,6 +256,10 @@ def _state(
         return "failed", f"revision {revision.number} {revision.message}{goes_on}", revision.log_tail
     if revision.state == "pending":
         return ("starting" if row.serving_revision is None else "updating"), seen.reason, seen.log_tail
+    if seen.answering_revision not in (None, revision.number):
+        return "updating", None, []
+    if seen.ready == 0 and wanted and seen.reason is None:
+        return "starting", None, []
     if seen.ready < wanted:
         return "degraded", seen.reason or f"{seen.ready} of {wanted} replicas are ready", seen.log_tail
     return "ready", None, []

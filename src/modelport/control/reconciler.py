@@ -72,6 +72,8 @@ class Reconciler:
         self._loop = asyncio.get_running_loop()
         self._last: tuple[Any, ...] | None = None
         self._number = 0
+        self._confirmed: frozenset[str] = frozenset()
+        """Replicas that every gateway sends callers to."""
         self._publishing = asyncio.Lock()
 
     # -- what others call -----------------------------------------------------------------------------------------
@@ -102,10 +104,11 @@ class Reconciler:
             group = self._groups.get(_name(wishes, wish))
             for replica in self.fleet.of(_name(wishes, wish)):
                 seen.replicas.append(_status(replica, wish, group))
-                if wish is answering and replica.ready:
+                if replica.ready and replica.id in self._confirmed:
                     seen.ready += 1
                     seen.serving_version = wish.manifest.version
                     seen.batching = replica.not_batched or f"up to {wish.spec.max_batch} rows a run"
+                    seen.answering_revision = wish.number
             if group is not None and group.reason:
                 seen.reason, seen.log_tail = group.reason, group.log_tail
         return seen
@@ -230,6 +233,7 @@ class Reconciler:
             self._number = max(self._number + 1, int(time.time() * 1000))  # grows across restarts
             await self._publish(RoutingTable(self._number, routes, keys, required))
             self._last = content
+            self._confirmed = frozenset(replica.id for route in routes for replica in route.replicas)
 
     def _route(self, wishes: Wishes) -> Route | None:
         if wishes.stopped:

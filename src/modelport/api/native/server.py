@@ -59,18 +59,14 @@ def index(here: Any, actor: Actor, *, ready_only: bool) -> list[IndexEntry]:
     deployed = {}
     for found in here.deployments.all(actor):
         deployed[found.model] = found
-        state = (
-            "READY" if found.replicas_ready else "LOADING" if found.state in ("starting", "updating") else "UNAVAILABLE"
-        )
+        coming = "LOADING" if found.state in ("starting", "updating") else "UNAVAILABLE"
+        state = "READY" if found.replicas_ready else coming
         version = found.serving_version or found.version
         entries.append(IndexEntry(name=found.name, version=str(version), state=state, reason=found.reason or ""))
     for model in here.registry.models(actor):
         if model.name not in deployed and model.latest_version is not None:
-            entries.append(
-                IndexEntry(
-                    name=model.name, version=str(model.latest_version), state="UNAVAILABLE", reason="not deployed"
-                )
-            )
+            version = str(model.latest_version)
+            entries.append(IndexEntry(name=model.name, version=version, state="UNAVAILABLE", reason="not deployed"))
     return [entry for entry in entries if entry.state == "READY" or not ready_only]
 
 
