@@ -63,6 +63,12 @@ def _zip(members: dict[str, bytes], **options: Any) -> bytes:
     return file.getvalue()
 
 
+def _npy_objects() -> bytes:
+    file = BytesIO()
+    np.save(file, np.array([_Evil()], object))
+    return file.getvalue()
+
+
 # Pickles in every dress, and other formats that are not served
 
 _PICKLES = [
@@ -94,7 +100,7 @@ _PICKLES = [
     ),
     Row(
         "numpy-of-objects",
-        _write("model.npy", (lambda b: (np.save(b, np.array([_Evil()], object)), b.getvalue())[1])(BytesIO())),
+        _write("model.npy", _npy_objects()),
         "numpy array",
     ),
 ]
@@ -415,6 +421,12 @@ def _zip_member(name: str, mode: int = 0) -> Build:
     return build
 
 
+def _nul_in_name(folder: Path) -> None:
+    _zip_member("a~b")(folder)
+    path = folder / "model.skops"
+    path.write_bytes(path.read_bytes().replace(b"a~b", b"a\0b"))
+
+
 def _zip_bomb(folder: Path) -> None:
     members = {"schema.json": b"{}", "bomb.npy": bytes(300 << 20)}
     (folder / "model.skops").write_bytes(_zip(members, compression=zipfile.ZIP_DEFLATED))
@@ -447,7 +459,7 @@ _SKOPS = [
     ),
     Row("skops-slip", _zip_member("../../etc/cron.d/x"), "no plain name"),
     Row("skops-absolute", _zip_member("/etc/passwd"), "no plain name"),
-    Row("skops-nul", _zip_member("a\0b"), "no plain name"),
+    Row("skops-nul", _nul_in_name, "no plain name"),
     Row("skops-link", _zip_member("link", stat.S_IFLNK | 0o777), "a link"),
     Row("skops-twice", _zip_member("schema.json"), "two members"),
     Row("skops-bomb", _zip_bomb, "times its size"),
@@ -458,12 +470,6 @@ _SKOPS = [
     Row("skops-odd-compression", _skops_raw(_patch_directory(10, b"\x63\x00")), "unusual"),
     Row("skops-truncated", _skops_raw(lambda raw: raw.__delitem__(slice(-40, None))), "zip"),
 ]
-
-
-def _npy_objects() -> bytes:
-    file = BytesIO()
-    np.save(file, np.array([_Evil()], object))
-    return file.getvalue()
 
 
 ROWS: list[Row] = [*_PICKLES, *_OTHERS, *_FILES, *_EXTERNAL, *_ONNX, *_SKOPS]

@@ -18,7 +18,10 @@ from modelport.tensors import Signature, TensorSpec
 _MOST_LABELS, _LONGEST_LABEL, _LONGEST_METADATA = 100_000, 300, 1 << 20
 _ML = "ai.onnx.ml"
 #: Operators after which the last dimension still stands for the same classes.
-_SAME_CLASSES = {"Identity", "Cast", "Softmax", "LogSoftmax", "Sigmoid", "Normalizer", "Reshape", "Clip", "Exp", "Log"}
+_SAME_CLASSES = {
+    *("Identity", "Cast", "Reshape", "Clip", "Softmax", "LogSoftmax", "Sigmoid", "Normalizer"),
+    *("Exp", "Log", "Add", "Sub", "Mul", "Div"),
+}
 #: Operators between the best score's index and the label.
 _SAME_INDEX = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze"}
 _METADATA_KEYS = ("names", "labels", "classes", "class_names", "class_labels")

@@ -23,6 +23,10 @@ from modelport.errors import ArtifactRefused, ModelRejectedInput
 from modelport.tensors import Array, Signature, dtype_of
 
 INPUT = "input"
+#: Plain holders of numbers inside scikit-learn that skops does not list: used while fitting, never while predicting.
+_PLAIN_TYPES = tuple(
+    f"sklearn.neural_network._stochastic_optimizers.{name}" for name in ("AdamOptimizer", "SGDOptimizer")
+)
 #: What an estimator raises for values that it cannot take, such as NaN.
 REJECTIONS = (ValueError, TypeError, ArithmeticError, LookupError)
 
@@ -62,10 +66,11 @@ class SklearnRuntime(Runtime):
 
 def load_estimator(path: Path, trust: Trust) -> Any:
     """The estimator of a skops file; raises ArtifactRefused, naming the types that nobody on this server trusts."""
+    trusted = [*_PLAIN_TYPES, *trust.sklearn_types]
     try:
-        return skops.io.load(path, trusted=list(trust.sklearn_types))
+        return skops.io.load(path, trusted=trusted)
     except UntrustedTypesFoundException:
-        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - set(trust.sklearn_types))
+        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - set(trusted))
         shown = ", ".join(name[:120] for name in unknown[:10]) + (" …" if len(unknown) > 10 else "")
         raise ArtifactRefused(
             f"the skops file holds types that this server does not trust: {shown}. An operator who trusts its author "
