@@ -13,7 +13,7 @@ from modelport.engine.routing import Route
 from modelport.engine.runtimes.onnx import OnnxRuntime, session_options
 from modelport.errors import DeadlineExceeded, NotFound
 from modelport.tensors import Signature, TensorSpec, check_inputs
-from tests import onnx_models
+from tests.api.zoo import LABELS, MODELS
 
 _DATATYPES = {
     "bool": "BOOL",
@@ -115,13 +115,6 @@ class LocalPlane(DataPlane):
 def zoo() -> LocalPlane:
     """A plane with a model for every habit that the tests need."""
     plane = LocalPlane()
-    for datatype in onnx_models.ELEMENT_TYPES:
-        plane.deploy(f"identity-{datatype.lower()}", onnx_models.identity(datatype))
-    plane.deploy("add-sub", onnx_models.add_sub())
-    plane.deploy("scalar", onnx_models.scalar())
-    plane.deploy("dynamic", onnx_models.dynamic_dims())
-    plane.deploy("fixed", onnx_models.fixed_batch())
-    plane.deploy("mlp", onnx_models.mlp(), labels={"output": ["red", "green", "blue"]}, alias="champion")
-    plane.deploy("animals", onnx_models.string_labels(), labels={"probabilities": ["ant", "bee", "cat"]})
-    plane.deploy("fails", onnx_models.fails_on())
+    for name, build in MODELS.items():
+        plane.deploy(name, build(), labels=LABELS.get(name), alias="champion" if name == "mlp" else None)
     return plane

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -38,17 +37,14 @@ async def repository(caller: Caller, action: str, model: str | None) -> list[dic
 
 
 @pytest.fixture(scope="module")
-async def stub(plane: LocalPlane) -> AsyncIterator[Any]:
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{held.getsockname()[1]}"
-        server = await serve_grpc(
-            plane, authenticate, address, credentials=None, max_message_bytes=1 << 20, repository=repository
-        )
-        async with grpc.aio.insecure_channel(address) as channel:
-            yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        await server.stop(None)
+async def stub(plane: LocalPlane, free_port: int) -> AsyncIterator[Any]:
+    address = f"127.0.0.1:{free_port}"
+    server = await serve_grpc(
+        plane, authenticate, address, credentials=None, max_message_bytes=1 << 20, repository=repository
+    )
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    await server.stop(None)
 
 
 def numbers(name: str = "input", datatype: str = "FP32", shape: tuple[int, ...] = (1, 3)) -> Any:

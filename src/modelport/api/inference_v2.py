@@ -259,13 +259,15 @@ def _read_output(item: Any, index: int, binary: bool) -> tuple[str, WantedOutput
     check_tensor_parameters(parameters, what)
     return name, WantedOutput(
         binary=_flag(parameters, "binary_data", what, binary),
-        classes=class_count(parameters.get("classification", 0), what),
+        classes=class_count(parameters.get("classification"), what),
     )
 
 
 def class_count(value: Any, what: str) -> int:
     """The parameter ``classification`` of an output; 0 when it was not given."""
-    if type(value) is not int or not 0 <= value < 1 << 31:
+    if value is None:
+        return 0
+    if type(value) is not int or not 0 < value < 1 << 31:
         raise InvalidInput(f"{what}: 'classification' must be an integer above 0")
     return value
 
