@@ -71,6 +71,7 @@ class TensorSpec:
     """Name, V2 data type and shape of one input or output.
 
     ``shape`` has -1 for a dynamic dimension; ``dims`` may name dimensions (equal names mean equal sizes).
+    An output that does not tell its number of dimensions has the shape (-1,) and the dims ("...",).
     """
 
     name: str
