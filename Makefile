@@ -1,0 +1,62 @@
+# The verbs of the project; `make` alone lists them.
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(VENV)/bin/pip --disable-pip-version-check
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev quickstart test prove lint types format bench docs proto lock build clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(PY):
+	python3 -m venv $(VENV)
+
+$(VENV)/.plain: pyproject.toml constraints.txt | $(PY)
+	$(PIP) install -q -c constraints.txt -e '.[convert]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.plain
+
+setup: $(VENV)/.plain ## a venv with the plain product
+
+setup-dev: $(VENV)/.dev ## the same, with what tests and linters need
+
+quickstart: setup ## train, push, deploy and call a real model (KEEP=1 leaves the service up)
+	@$(PY) examples/digits.py $(if $(KEEP),--keep)
+
+test: setup-dev ## every test, with samples of the long proofs
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup
+
+prove: setup-dev ## the long proofs with their full counts
+	@MODELPORT_PROVE=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup -m prove --timeout 3600
+
+lint: setup-dev ## ruff, format, import layers
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/lint-imports
+
+types: setup-dev ## mypy, strict
+	@$(VENV)/bin/mypy
+
+format: setup-dev ## mend what ruff can
+	@$(VENV)/bin/ruff check --fix -q .
+	@$(VENV)/bin/ruff format -q .
+
+bench: setup-dev ## requests/s and latency of this checkout
+	@$(PY) benchmarks/overhead.py
+
+docs: setup-dev ## write docs/openapi.json, the JSON Schema of deployments and the CLI reference anew
+	@$(PY) docs/generate.py
+
+build: setup-dev ## the wheel
+	@$(PY) -m build --wheel
+
+lock: setup-dev ## write constraints.txt from this venv: the versions that were tested together
+	@$(PIP) freeze --exclude-editable | grep -v '^modelport' > constraints.txt
+
+clean: ## remove the venv and everything built
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,131 @@
+"""Real servers, started as a user starts them, tested from outside over real sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from modelport import Client
+
+_START_S = 60
+
+
+@dataclass
+class Server:
+    """A running tree with a home of its own."""
+
+    home: Path
+    flags: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> dict[str, Any]:
+        return json.loads((self.home / "run" / "endpoint.json").read_text())
+
+    @property
+    def url(self) -> str:
+        return self.endpoint["url"]
+
+    @property
+    def grpc(self) -> str:
+        return self.endpoint["grpc"]
+
+    @property
+    def token(self) -> str:
+        return self.endpoint["token"]
+
+    def client(self, **options: Any) -> Client:
+        return Client(self.url, self.token, **options)
+
+    def start(self) -> Server:
+        log = self.home / "up.log"
+        self.home.mkdir(parents=True, exist_ok=True)
+        argv = [sys.executable, "-m", "modelport.cli.main", "up", "--port", "0", "--grpc-port", "0", *self.flags]
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                argv, stdout=out, stderr=out, env={**os.environ, **self.env, "MODELPORT_HOME": str(self.home)}
+            )
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, log.read_text()
+            try:
+                if self.endpoint["pid"] == self.process.pid:
+                    self.client().status()
+                    return self
+            except Exception:
+                time.sleep(0.05)
+        raise AssertionError(f"the server did not come up: {log.read_text()}")
+
+    def tree(self) -> list[psutil.Process]:
+        """All processes under the supervisor."""
+        assert self.process is not None
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def kill(self) -> None:
+        """kill -9 of the root; the kernel ends the rest."""
+        assert self.process is not None
+        children = self.tree()
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive, alive
+
+    def stop(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            return
+        children = self.tree()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout=60)
+        finally:
+            self.process.kill()
+        _, alive = psutil.wait_procs(children, timeout=5)
+        assert not alive, f"left behind: {alive}"
+
+    def push(self, name: str, content: bytes, **options: Any) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            path.write_bytes(content)
+            with self.client() as client:
+                return client.models.push(path, name, **options)
+
+    def deploy(self, name: str, content: bytes, **spec: Any) -> Any:
+        """Push a model and serve it; returns when it is ready."""
+        self.push(name, content)
+        with self.client() as client:
+            return client.deploy(name, **spec)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server shared by the tests of a worker: each uses names of its own."""
+    found = Server(tmp_path_factory.mktemp("home")).start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Servers of one test alone, which it may kill; called with flags and environment."""
+    started: list[Server] = []
+
+    def start(*flags: str, home: Path | None = None, **env: str) -> Server:
+        started.append(Server(home or tmp_path / f"home{len(started)}", flags, env).start())
+        return started[-1]
+
+    yield start
+    for found in started:
+        found.stop()
