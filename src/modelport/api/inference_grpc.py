@@ -130,7 +130,7 @@ class _Service:
     ) -> bytes:
         try:
             call = self._receive(context, public)
-            response = await run(_parse(request_class, raw), call)
+            response = await run(parse(request_class, raw), call)
             return response.SerializeToString()  # type: ignore[no-any-return]
         except ModelportError as error:
             failure = error
@@ -150,7 +150,7 @@ class _Service:
             return
         async for raw in raws:
             try:
-                response = _StreamResponse(infer_response=await self.ModelInfer(_parse(request_class, raw), call))
+                response = _StreamResponse(infer_response=await self.ModelInfer(parse(request_class, raw), call))
             except ModelportError as error:
                 response = _StreamResponse(error_message=error.message)
             yield response.SerializeToString()
@@ -218,11 +218,11 @@ class _Service:
 
     async def ModelInfer(self, request: Any, call: _Call) -> Any:
         endpoint = self._find(request.model_name, request.model_version, call)
-        wanted, timeout_us = _read_wanted(request)
+        wanted, timeout_us = read_wanted(request)
         result = await self._plane.infer(
             endpoint,
             InferRequest(
-                inputs=_read_inputs(request),
+                inputs=read_inputs(request),
                 request_id=call.request_id,
                 deadline=self._deadline(call, timeout_us),
                 outputs=None if wanted.outputs is None else tuple(wanted.outputs),
@@ -253,7 +253,8 @@ async def _abort(context: grpc.aio.ServicerContext, error: ModelportError) -> by
     return b""
 
 
-def _parse(request_class: Any, raw: bytes) -> Any:
+def parse(request_class: Any, raw: bytes) -> Any:
+    """A message from its bytes; raises InvalidInput."""
     try:
         return request_class.FromString(raw)
     except DecodeError:
@@ -273,7 +274,8 @@ def _parameters(items: Any) -> dict[str, Any]:
     return found
 
 
-def _read_wanted(request: Any) -> tuple[Wanted, Any]:
+def read_wanted(request: Any) -> tuple[Wanted, Any]:
+    """What is wanted of the answer, and the ``timeout`` parameter as given; raises InvalidInput."""
     parameters = _parameters(request.parameters)
     inference_v2.check_request_parameters(parameters)
     timeout_us = parameters.get("timeout")
@@ -290,7 +292,8 @@ def _read_wanted(request: Any) -> tuple[Wanted, Any]:
     return Wanted(request.id, outputs, WantedOutput()), timeout_us
 
 
-def _read_inputs(request: Any) -> dict[str, Array]:
+def read_inputs(request: Any) -> dict[str, Array]:
+    """The tensors of a ModelInferRequest, raw ones as read-only views; raises InvalidInput."""
     raws = request.raw_input_contents
     if raws and len(raws) != len(request.inputs):
         raise InvalidInput(f"{len(raws)} raw_input_contents for {len(request.inputs)} inputs: each input needs one")

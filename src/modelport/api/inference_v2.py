@@ -120,7 +120,7 @@ class V2:
                 traced=request.traced,
             ),
         )
-        return _write_infer(endpoint, wanted, result)
+        return write_infer(endpoint, wanted, result)
 
 
 def _split(request: HttpRequest) -> tuple[bytes, memoryview | None]:
@@ -293,7 +293,8 @@ def answered_tensors(endpoint: Endpoint, wanted: Wanted, result: InferResult) ->
     return found
 
 
-def _write_infer(endpoint: Endpoint, wanted: Wanted, result: InferResult) -> HttpResponse:
+def write_infer(endpoint: Endpoint, wanted: Wanted, result: InferResult) -> HttpResponse:
+    """The answer: JSON, followed by the outputs that were wanted in binary. Raises InvalidInput (see from_array)."""
     outputs: list[dict[str, Any]] = []
     raws: list[bytes | memoryview] = []
     for name, how, tensor in answered_tensors(endpoint, wanted, result):
