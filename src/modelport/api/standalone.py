@@ -30,6 +30,7 @@ from modelport.supervisor import CannotStart, bind
 
 _GROUP = "serve"
 _BACKOFF_S = 1.0
+_REAP_S = 0.05
 
 
 @dataclass(slots=True)
@@ -64,12 +65,15 @@ class _Children:
         if process is not None and process.poll() is None:
             process.send_signal(signum)
 
-    def reap(self) -> None:
+    async def reap(self) -> None:
+        """For ever. By asking, because uvloop keeps the signal of a child's end to itself."""
         assert self.fleet is not None
-        for process_id, process in list(self._running.items()):
-            if process.poll() is not None:
-                del self._running[process_id]
-                self.fleet.exited(process_id, process.returncode)
+        while True:
+            for process_id, process in list(self._running.items()):
+                if process.poll() is not None:
+                    del self._running[process_id]
+                    self.fleet.exited(process_id, process.returncode)
+            await asyncio.sleep(_REAP_S)
 
     def end(self) -> None:
         for process in self._running.values():
@@ -108,8 +112,7 @@ class Standalone:
         config = GatewayConfig(options.host, grpc_address=grpc_address)
         self._plane = DataPlane(config.timeout_s)
         self._app = Gateway(self._plane, config, None)
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGCHLD, self._children.reap)
+        reaping = asyncio.create_task(self._children.reap())
         await self.fleet.open(self._folder)
         root, files, self._found = await asyncio.to_thread(_inspect, options)
         self._root, self._files = root, files
@@ -123,7 +126,7 @@ class Standalone:
             if grpc_server is not None:
                 await grpc_server.stop(grace=2)
         finally:
-            loop.remove_signal_handler(signal.SIGCHLD)
+            reaping.cancel()
             self._children.end()
 
     def _start_one(self) -> None:
