@@ -21,7 +21,9 @@ def apply(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Bring deployments to what a file says; the same file again changes nothing. Several documents, split by ---.
+    """Bring deployments to what a YAML file says.
+
+    The same file again changes nothing. It may hold several documents, split by ---.
 
     Example: modelport apply -f digits.yaml
     """

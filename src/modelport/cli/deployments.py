@@ -85,9 +85,9 @@ def deploy(
 
 def _show_deployed(client: Client, made: Deployment) -> None:
     from modelport.cli.curl import curl_for
-    from modelport.cli.render import facts, say
+    from modelport.cli.render import counted, facts, say
 
-    say(f"{made.name} is {made.state}: {made.model}:{made.version}, {made.replicas_ready} replicas ready")
+    say(f"{made.name} is {made.state}: {made.model}:{made.version}, {counted(made.replicas_ready, 'replica')} ready")
     facts(
         [
             ("url", f"{client.url}/v2/models/{made.name}/infer"),

@@ -29,7 +29,9 @@ class Check:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check this machine, its home folder and its server; exit code 1 when something is wrong.
+    """Check this machine and its server.
+
+    Exit code 1 when something is wrong; each line then says what to do.
 
     Example: modelport doctor
     """

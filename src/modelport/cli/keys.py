@@ -27,7 +27,9 @@ def create(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Make a key; its secret is shown this once. Works without a server too, on this machine's home.
+    """Make a key; its secret is shown this once.
+
+    Works without a server too, on this machine's home.
 
     Example: modelport keys create --name mobile-app --role caller --days 90
     """

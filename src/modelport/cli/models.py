@@ -35,7 +35,9 @@ def push(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Register a model file or folder as the next version of a model.
+    """Register a model file or folder.
+
+    It becomes the next version of the model NAME.
 
     Example: modelport push digits.onnx --name digits --alias champion --label team=vision
     """
@@ -61,7 +63,7 @@ def push(
 
 
 def _show(found: ModelVersion) -> None:
-    from modelport.cli.render import bytes_text, facts, say
+    from modelport.cli.render import bytes_text, counted, facts, say
 
     manifest = found.manifest
     say(f"{found.model}:{found.version}")
@@ -76,7 +78,7 @@ def _show(found: ModelVersion) -> None:
             ("metrics", manifest.metrics),
             ("parents", manifest.parents),
             ("deployed in", found.deployed_in),
-            ("size", f"{bytes_text(found.size)} in {len(manifest.files)} files"),
+            ("size", f"{bytes_text(found.size)} in {counted(len(manifest.files), 'file')}"),
             ("digest", found.digest),
             ("created", f"{found.created_at:%Y-%m-%d %H:%M:%S} by {found.created_by}"),
             ("licence", manifest.licence),
@@ -240,7 +242,9 @@ def delete(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Delete a version, or a model with all its versions. Refused while it is deployed.
+    """Delete a version, or a model with all of them.
+
+    Refused while it is deployed.
 
     Example: modelport models delete digits:2
     """
@@ -267,7 +271,7 @@ def pull(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Bring the files of a version here; every hash is verified.
+    """Bring the files of a version here, verified.
 
     Example: modelport models pull digits@champion ./digits
     """
@@ -324,4 +328,4 @@ def gc(
         render.as_json(report)
         return
     verb = "would remove" if report.dry_run else "removed"
-    render.say(f"{verb} {report.blobs} files, {render.bytes_text(report.bytes)}")
+    render.say(f"{verb} {render.counted(report.blobs, 'file')}, {render.bytes_text(report.bytes)}")

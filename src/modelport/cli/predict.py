@@ -12,6 +12,8 @@ from modelport.cli.options import Key, Url
 if TYPE_CHECKING:
     from modelport.tensors import Array
 
+_WRITTEN_AS_THEY_ARE = {"float16", "float32", "float64", "int32", "int64", "uint32", "uint64", "int8", "uint8", "bool"}
+
 
 def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Endpoint name.", show_default=False)],
@@ -76,13 +78,13 @@ def _print_arrays(found: Array | dict[str, Array], form: str) -> None:
 
     if form == "npy":
         if isinstance(found, dict):
-            named: dict[str, Any] = {name: _text_array(array) for name, array in found.items()}
-            np.savez(sys.stdout.buffer, **named)
+            arrays: dict[str, Any] = {name: _text_array(array) for name, array in found.items()}
+            np.savez(sys.stdout.buffer, **arrays)
         else:
             np.save(sys.stdout.buffer, _text_array(found), allow_pickle=False)
     elif form == "json":
-        listed = {name: _listed(array) for name, array in found.items()} if isinstance(found, dict) else _listed(found)
-        render.as_json(listed)
+        named = {name: _jsonable(array) for name, array in found.items()} if isinstance(found, dict) else None
+        render.as_json(named if isinstance(found, dict) else _jsonable(found))
     else:
         outputs = found if isinstance(found, dict) else {"result": found}
         rows = max((array.shape[0] if array.ndim else 1 for array in outputs.values()), default=0)
@@ -104,6 +106,11 @@ def _listed(array: Array) -> Any:
         return value.decode(errors="replace") if isinstance(value, bytes) else value
 
     return text(array.tolist())
+
+
+def _jsonable(array: Array) -> Any:
+    """Numbers stay an array, which JSON then writes in their own precision."""
+    return array if array.ndim and array.dtype.name in _WRITTEN_AS_THEY_ARE else _listed(array)
 
 
 def _cell_text(array: Array, row: int) -> str:

@@ -109,6 +109,11 @@ def bytes_text(count: int | float) -> str:
     raise AssertionError("GB is the last unit")
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def seconds_text(seconds: float | None) -> str:
     """``3h 5m``."""
     if seconds is None:

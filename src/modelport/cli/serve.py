@@ -23,7 +23,9 @@ def serve(
     max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="Rows in one run at most.")] = 32,
     replicas: Annotated[int, typer.Option("--replicas", "-r", min=1, help="Copies of the model.")] = 1,
 ) -> None:
-    """Serve a model file, without a registry; gone with Ctrl-C.
+    """Serve a model file at once, without a registry.
+
+    Gone with Ctrl-C.
 
     Example: modelport serve digits.onnx --port 8000
     """

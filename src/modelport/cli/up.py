@@ -55,9 +55,8 @@ def up(
         "tls": {"certificate": tls_cert, "key": tls_key, "insecure": insecure_no_tls or None},
     }
     flags: dict[str, Any] = {name: _given(section) for name, section in sections.items() if _given(section)}
-    if home is not None:
-        flags["home"] = home
     settings = load_settings(**flags)
+    _refuse_exposure(settings)
     argv = supervisor_argv(settings)
     if detach:
         _detach(argv, settings.home)
@@ -67,6 +66,35 @@ def up(
 
 def _given(section: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in section.items() if value is not None}
+
+
+def _refuse_exposure(settings: Settings) -> None:
+    """Raise InvalidInput for a server that others could reach without a key, or read on the way."""
+    import ipaddress
+
+    from modelport.errors import InvalidInput
+
+    host, tls = settings.http.host, settings.tls
+    if (tls.certificate is None) != (tls.key is None):
+        raise InvalidInput("TLS needs both: --tls-cert FILE and --tls-key FILE")
+    for file in (tls.certificate, tls.key):
+        if file is not None and not file.is_file():
+            raise InvalidInput(f"{str(file)!r} is no file; TLS needs a PEM file there")
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = host == "localhost"
+    if is_loopback:
+        return
+    if tls.certificate is None and not tls.insecure:
+        raise InvalidInput(
+            f"listening on {host} needs TLS: --tls-cert FILE --tls-key FILE"
+            " (or --insecure-no-tls behind a proxy that ends TLS)"
+        )
+    from modelport.cli.offline import has_keys
+
+    if not has_keys(settings):
+        raise InvalidInput(f"listening on {host} needs a key: modelport keys create --name NAME --role admin")
 
 
 def supervisor_argv(settings: Settings) -> list[str]:
@@ -142,7 +170,9 @@ def _is_live(url: str) -> bool:
 def down(
     timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")] = 60,
 ) -> None:
-    """Stop this machine's server, after the requests that it holds. Nothing to do when none runs.
+    """Stop this machine's server.
+
+    The requests that it holds are answered first. Nothing to do when none runs.
 
     Example: modelport down
     """

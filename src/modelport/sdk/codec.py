@@ -73,15 +73,16 @@ def cast(spec: TensorSpec, value: Any) -> Array:
     want = dtype_of(spec.datatype)
     try:
         given = np.asarray(value)
-    except ValueError as error:
-        raise InvalidInput(f"input {spec.name!r}: {error}") from None
+    except ValueError:
+        raise InvalidInput(f"input {spec.name!r}: its rows have different lengths") from None
     if given.dtype == want and want.kind != "O":
         return given
     if spec.datatype == "BYTES":
         return _strings(given, spec.name)
     if given.size == 0 and given.dtype.kind == "f":
         return given.astype(want)
-    refusal = InvalidInput(f"input {spec.name!r}: {given.dtype} does not fit {spec.datatype} without changing values")
+    kind = "text" if given.dtype.kind in "SUO" else given.dtype.name
+    refusal = InvalidInput(f"input {spec.name!r}: {kind} given, which does not fit {spec.datatype} unchanged")
     if given.dtype.kind in "SUO":
         raise refusal
     if want.kind in "iu":

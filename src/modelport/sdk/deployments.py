@@ -22,11 +22,12 @@ from modelport.sdk.flows import (
     path_of,
     send,
     send_json,
-    send_list,
 )
 from modelport.sdk.models import API, refused
 from modelport.sdk.references import parse_reference
 
+#: How long a server that answers nothing is waited for, seconds.
+_SILENCE_S = 15.0
 DeploymentList = list[Deployment]
 #: Called with the deployment each time that it was looked at.
 Watch = Callable[[Deployment], object]
@@ -66,24 +67,31 @@ def apply(
 def settle(wanted: Deployment, timeout: float, progress: Watch = ignore_state) -> Flow[Deployment]:
     """Wait until the revision of ``wanted`` serves.
 
-    Raises DeploymentFailed with the reason, Conflict when a newer revision took its place, DeadlineExceeded.
+    All its replicas are ready then. Raises DeploymentFailed with the reason, Conflict when a newer revision took its
+    place, DeadlineExceeded.
     """
     deadline = time.monotonic() + timeout
-    pause, seen = 0.05, wanted
+    pause, seen, heard = 0.05, wanted, time.monotonic()
     while True:
         if seen.revision != wanted.revision:
             raise Conflict(f"deployment {wanted.name!r}: revision {seen.revision} took the place of {wanted.revision}")
-        if seen.state == "stopped" or (seen.serving_revision == seen.revision and seen.state in {"ready", "degraded"}):
+        if seen.state in {"ready", "stopped"}:
             return seen
-        if seen.state == "failed" or (seen.state == "degraded" and seen.reason):
+        if seen.state == "failed":
             raise DeploymentFailed(seen)
         if time.monotonic() >= deadline:
             why = f": {seen.reason}" if seen.reason else ""
             raise DeadlineExceeded(f"deployment {wanted.name!r} is {seen.state} after {timeout:g} s{why}")
         yield Sleep(pause)
         pause = min(pause * 1.3, 0.5)
-        seen = Deployment.model_validate((yield from send_json("GET", _deployment(wanted.name))))
-        progress(seen)
+        try:
+            seen = Deployment.model_validate((yield from send_json("GET", _deployment(wanted.name))))
+        except Unavailable:  # control may be starting again
+            if time.monotonic() >= min(deadline, heard + _SILENCE_S):
+                raise
+        else:
+            heard = time.monotonic()
+            progress(seen)
 
 
 class Deployments(Operations[D_co]):
@@ -92,8 +100,8 @@ class Deployments(Operations[D_co]):
     @operation
     def list(self) -> Flow[DeploymentList]:
         """All deployments of the project."""
-        items = yield from send_list(f"{API}/deployments", "name")
-        return [Deployment.model_validate(item) for item in items]
+        answer = yield from send_json("GET", f"{API}/deployments")
+        return [Deployment.model_validate(item) for item in answer["items"]]
 
     @operation
     def get(self, name: str) -> Flow[Deployment]:
