@@ -26,7 +26,6 @@ from modelport.schemas.deployments import ReplicaStatus
 _TICK_S = 1.0
 _ATTEMPTS = 2
 """Replicas of a new revision that may fail before the revision does."""
-_STABLE_S = 60.0
 _BACKOFF_S = 30.0
 _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "K": 10**3, "M": 10**6, "G": 10**9}
 _TAIL_LINES = 20
@@ -37,6 +36,7 @@ class Group:
     """Replicas that run the same version in the same way."""
 
     failures: int = 0
+    """Replicas in a row that ended before they were ready."""
     restarts: int = 0
     not_before: float = 0
     """Next start, on the monotonic clock."""
@@ -91,6 +91,8 @@ class Reconciler:
         """By the fleet: something became ready, failed or ended."""
         if replica.state == "failed" and replica.id not in self.fleet.replicas:
             self._note_failure(replica)
+        elif replica.ready and (group := self._groups.get(replica.group)) is not None:
+            group.failures = 0
         self._wake.set()
 
     def observe(self, deployment_id: int) -> Observation:
@@ -212,10 +214,9 @@ class Reconciler:
         group = self._groups.get(replica.group)
         if group is None:
             return
-        if time.monotonic() - replica.started > _STABLE_S:
-            group.failures = 0
-        group.failures += 1
         group.restarts += 1
+        if not replica.was_ready:
+            group.failures += 1
         group.reason = replica.reason
         group.log_tail = tail(self._logs / f"{replica.log}.log", _TAIL_LINES)
         group.not_before = time.monotonic() + _backoff(group.failures)
@@ -284,7 +285,7 @@ def _name(wishes: Wishes, wish: Wish) -> str:
 
 
 def _backoff(failures: int) -> float:
-    """Seconds until the next start: none for the first, because most crashes are single ones."""
+    """Seconds until the next start."""
     return 0.0 if failures <= 1 else min(_BACKOFF_S, 0.5 * 2 ** (failures - 2))
 
 

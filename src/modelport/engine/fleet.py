@@ -61,6 +61,7 @@ class Replica:
     """Resident bytes."""
     not_batched: str | None = None
     platform: str = ""
+    was_ready: bool = False
     started: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
     stopped: float | None = None
@@ -151,7 +152,7 @@ class Fleet:
         if facts["state"] == "failed":
             replica.reason = facts["reason"]
         elif facts["state"] == "ready" and replica.state == "starting":
-            replica.state = "ready"
+            replica.state, replica.was_ready = "ready", True
             replica.not_batched, replica.platform = facts["not_batched"], facts["platform"]
             self._on_change(replica)
         if facts["busy_s"] > replica.limits.run_s and replica.state in ("ready", "draining"):
