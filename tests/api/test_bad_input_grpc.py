@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
+import pytest_asyncio
 
 from modelport.api.inference_grpc import serve_grpc
 from modelport.api.messages import Caller
@@ -17,7 +18,7 @@ ROWS = grpc_rows()
 LIMIT = 1 << 20
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def channel(free_port: int) -> AsyncIterator[grpc.aio.Channel]:
     address = f"127.0.0.1:{free_port}"
     server = await serve_grpc(zoo(), lambda metadata: Caller(), address, credentials=None, max_message_bytes=LIMIT)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+import pytest_asyncio
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from modelport.api.inference_grpc import PUBLIC, serve_grpc
 from modelport.api.messages import Caller
 from modelport.api.proto import service
+from modelport.engine.dataplane import Endpoint
+from modelport.engine.requests import InferRequest, InferResult
 from modelport.errors import NotAuthenticated
 from tests.api.plane import LocalPlane, zoo
 
@@ -36,7 +40,7 @@ async def repository(caller: Caller, action: str, model: str | None) -> list[dic
     return [{"name": "mlp", "version": "1", "state": "READY"}, {"name": "old", "version": "1", "state": "UNAVAILABLE"}]
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stub(plane: LocalPlane, free_port: int) -> AsyncIterator[Any]:
     address = f"127.0.0.1:{free_port}"
     server = await serve_grpc(
@@ -171,3 +175,44 @@ async def test_a_stream_survives_an_error(stub: Any) -> None:
     answers = [answer async for answer in stub.ModelStreamInfer(iter([good, bad, good]))]
     assert [bool(answer.error_message) for answer in answers] == [False, True, False]
     assert answers[2].infer_response.raw_output_contents[0] == raw
+
+
+async def test_a_client_that_goes_away_is_cancelled_in_the_plane(
+    stub: Any, plane: LocalPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def wait(endpoint: Endpoint, request: InferRequest) -> InferResult:
+        began.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.set()
+            raise
+        raise AssertionError
+
+    monkeypatch.setattr(plane, "infer", wait)
+    call = stub.ModelInfer(pb.ModelInferRequest(model_name="scalar"))
+    waiting = asyncio.ensure_future(call)
+    await asyncio.wait_for(began.wait(), 10)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.wait_for(ended.wait(), 10)
+
+
+async def test_an_unforeseen_failure_says_nothing_of_itself(
+    stub: Any, plane: LocalPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(endpoint: Endpoint, request: InferRequest) -> InferResult:
+        raise ZeroDivisionError("/secret/path")
+
+    monkeypatch.setattr(plane, "infer", fail)
+    request = pb.ModelInferRequest(model_name="scalar")
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await stub.ModelInfer(request)
+    assert raised.value.code() is grpc.StatusCode.INTERNAL
+    (streamed,) = [answer async for answer in stub.ModelStreamInfer(iter([request]))]
+    for message in (raised.value.details() or "", streamed.error_message):
+        assert message.startswith("internal error")
+        assert "secret" not in message

@@ -135,8 +135,7 @@ class _Service:
         except ModelportError as error:
             failure = error
         except Exception:
-            _log.exception("a gRPC call failed")
-            failure = ModelportError("internal error")
+            failure = _unforeseen()
         return await _abort(context, failure)
 
     async def _stream(
@@ -153,6 +152,8 @@ class _Service:
                 response = _StreamResponse(infer_response=await self.ModelInfer(parse(request_class, raw), call))
             except ModelportError as error:
                 response = _StreamResponse(error_message=error.message)
+            except Exception:
+                response = _StreamResponse(error_message=_unforeseen().message)
             yield response.SerializeToString()
 
     def _receive(self, context: grpc.aio.ServicerContext, public: bool) -> _Call:
@@ -242,6 +243,12 @@ class _Service:
             return deadline(call.metadata, self._plane.default_timeout_s, timeout_us)
         moment = deadline(call.metadata, call.remaining_s, timeout_us)
         return min(moment, time.monotonic() + call.remaining_s)
+
+
+def _unforeseen() -> ModelportError:
+    """Log the exception at hand; what the caller may know of it."""
+    _log.exception("a gRPC call failed")
+    return ModelportError("internal error; the server's log has it")
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: ModelportError) -> bytes:

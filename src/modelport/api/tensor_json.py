@@ -12,6 +12,7 @@ import base64
 import binascii
 import json
 from array import array
+from collections.abc import Iterable
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -83,11 +84,18 @@ def _count_keys(value: Any, depth: int) -> int:
     """The number of keys in a document. It may miss some (deep, or in mixed lists): that only costs the slow check."""
     if depth == 0:
         return 0
+    count = 0
+    items: Iterable[Any]
     if type(value) is dict:
-        return len(value) + sum(_count_keys(v, depth - 1) for v in value.values() if type(v) in (dict, list))
-    if type(value) is list and value and type(value[0]) is dict:
-        return sum(_count_keys(v, depth - 1) for v in value)
-    return 0
+        count, items = len(value), value.values()
+    else:
+        # A list of numbers is passed over by its first element; so is one that hides an object further on.
+        items = value if type(value) is list and value and type(value[0]) is dict else ()
+    for item in items:
+        kind = type(item)
+        if kind is dict or (kind is list and item and type(item[0]) is dict):
+            count += _count_keys(item, depth - 1)
+    return count
 
 
 def _refuse_duplicate_keys(body: bytes) -> None:
