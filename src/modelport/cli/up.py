@@ -135,6 +135,8 @@ def _detach(argv: list[str], home: Path) -> None:
     while time.monotonic() < deadline:
         if process.poll() is not None:
             said = log.read_bytes()[begin:].decode(errors="replace").strip()
+            if said.startswith("modelport: ") and "\n" not in said:
+                raise Unavailable(said.removeprefix("modelport: "))
             raise Unavailable(f"the server ended at once, with code {process.returncode}\n{_last_lines(said)}")
         server = local_server(home)
         if server is not None and server.pid == process.pid and _is_live(server.url):
