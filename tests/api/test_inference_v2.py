@@ -187,6 +187,7 @@ async def test_facts(plane: LocalPlane) -> None:
     assert server["name"] == "modelport"
     assert (await get(plane, "/v2/health/live"))[0] == 200
     assert (await get(plane, "/v2/health/ready"))[0] == 200
+    assert await get(plane, "/v2/models") == (200, {"models": sorted(plane.by_name)})
     status, facts = await get(plane, "/v2/models/mlp/versions/1")
     assert facts == {
         "name": "mlp",

@@ -11,8 +11,10 @@ from urllib.parse import quote
 
 import grpc
 import httpx
+import numpy as np
 import pytest
 
+from tests import onnx_models
 from tests.api import triton_table
 from tests.api.bad_input import GOOD, Row, http_rows
 from tests.api.bad_input_grpc import GOOD as GRPC_GOOD
@@ -77,6 +79,25 @@ def test_tritonclient_options(doors: Server) -> None:
 
 def test_tritonclient_facts(doors: Server) -> None:
     triton_table.check_facts(*addresses(doors))
+
+
+@pytest.mark.parametrize("zipmap", [True, False])
+def test_a_scikit_learn_classifier_as_onnx(doors: Server, zipmap: bool) -> None:
+    """A map of probabilities per row becomes a matrix, over every protocol."""
+    name = f"iris-{zipmap}"
+    doors.deploy(name, onnx_models.sklearn_classifier_onnx(zipmap=zipmap, strings=True))
+    rows = np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]], np.float32)
+    scores = "output_probability" if zipmap else "probabilities"
+    for protocol in triton_table.PROTOCOLS:
+        matrix = triton_table.infer(protocol, *addresses(doors), name, {"X": rows}).as_numpy(scores)
+        assert matrix.shape == (2, 3)
+        assert matrix.dtype == np.float32
+        assert np.allclose(matrix.sum(axis=1), 1)
+    with httpx.Client(base_url=doors.url) as client:
+        plain = client.post(f"/v1/models/{name}:predict", json={"instances": rows.tolist()}).json()
+        assert [set(row) for row in plain["predictions"]] == [{f"{'output_' if zipmap else ''}label", scores}] * 2
+        best = client.post(f"/predict/{name}?top_k=1", json={"data": rows.tolist()}).json()
+        assert [row[0]["label"] for row in best["result"]] == ["setosa", "virginica"]
 
 
 def test_bad_input_over_http(doors: Server) -> None:

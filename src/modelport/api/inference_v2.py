@@ -1,9 +1,9 @@
 """The Open Inference Protocol V2 over HTTP, with Triton's binary tensor, classification, configuration and statistics
 extensions.
 
-    GET  /v2                                    GET  /v2/models/{m}[/versions/{v}]
-    GET  /v2/health/live, /v2/health/ready      GET  …/ready, …/config, …/stats;  /v2/models/stats
-                                                POST …/infer
+    GET  /v2, /v2/health/live, /v2/health/ready, /v2/models, /v2/models/stats
+    GET  /v2/models/{m}[/versions/{v}], …/ready, …/config, …/stats
+    POST /v2/models/{m}[/versions/{v}]/infer
 
 Turns a body into named tensors and an answer into a body; the data plane decides everything else.
 """
@@ -58,6 +58,7 @@ def routes(plane: DataPlane) -> list[HttpRoute]:
         ("GET", "/v2/?", doors.server, False),
         ("GET", "/v2/health/live", doors.live, True),
         ("GET", "/v2/health/ready", doors.ready, True),
+        ("GET", "/v2/models", doors.models, False),
         ("GET", "/v2/models/stats", doors.all_statistics, False),
         ("GET", _MODEL, doors.metadata, False),
         ("GET", _MODEL + "/ready", doors.model_ready, False),
@@ -88,6 +89,9 @@ class V2:
     async def ready(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         ready = self._plane.ready
         return answer({"ready": ready}, 200 if ready else 503)
+
+    async def models(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
+        return answer({"models": [each.route.name for each in self._plane.endpoints(request.caller.project)]})
 
     async def metadata(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         return answer(model_facts.metadata(self._endpoint(request, path).route))
