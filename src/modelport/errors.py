@@ -174,6 +174,17 @@ def _tree(cls: type[ModelportError]) -> list[type[ModelportError]]:
 BY_CODE: dict[str, type[ModelportError]] = {cls.code: cls for cls in _tree(ModelportError)}
 
 
+_BY_STATUS = {cls.status: cls for cls in reversed(BY_CODE.values()) if cls is not MissingExtra}
+
+
+def from_status(status: int, message: str) -> ModelportError:
+    """The error nearest to an HTTP status, for answers that hold no code."""
+    cls = _BY_STATUS.get(status)
+    if cls is None:
+        cls = InvalidInput if 400 <= status < 500 else Unavailable if status > 500 else ModelportError
+    return from_wire(cls.code, message)
+
+
 def from_wire(code: str, message: str) -> ModelportError:
     """Rebuild an error that crossed a process or a network, by its code."""
     cls = BY_CODE.get(code, ModelportError)

@@ -42,11 +42,11 @@ class Authenticator:
             return Caller()
         digest = _digest(secret)
         if digest == self._owner:
-            return Caller()
+            return Caller(secret=secret)
         key = self._keys.get(digest)  # looked up by hash: nothing about a key shows in the time this takes
         if key is None or (key.expires_at is not None and key.expires_at < time.time()):
             raise NotAuthenticated(f"this key is unknown, expired or revoked; {HOW}")
-        return Caller(key.project, key.role, key.id)
+        return Caller(key.project, key.role, key.id, secret)
 
     def check_origin(self, headers: Mapping[str, str]) -> None:
         """For what control answers: it checks keys itself, but does not know who is on this machine."""

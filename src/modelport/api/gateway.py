@@ -71,6 +71,7 @@ class Gateway:
         self.http: Counter[str] = Counter()
         self._limit = config.max_body
         self._proxy = proxy
+        self.repository = proxy.repository if proxy is not None else None
         rooms = {"v2": inference_v2, "v1": inference_v1, "predict": inference_predict, "health": health}
         self._routes = [(name, route) for name, room in rooms.items() for route in room.routes(plane)]
         self._matches: dict[tuple[str, str], tuple[str, HttpRoute, dict[str, str]]] = {}
@@ -277,6 +278,7 @@ async def start_grpc(app: Gateway, config: GatewayConfig) -> Any:
         config.grpc_address,
         credentials=credentials,
         max_message_bytes=config.max_body,
+        repository=app.repository,
     )
 
 

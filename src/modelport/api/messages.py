@@ -16,6 +16,8 @@ class Caller:
     project: str = "default"
     role: str = "admin"
     key_id: str | None = None
+    secret: str | None = field(default=None, repr=False)
+    """The key itself, for what has to be asked of control in the caller's name."""
 
 
 @dataclass(slots=True)

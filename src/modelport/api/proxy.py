@@ -9,11 +9,16 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from modelport.api.messages import Caller
+from modelport.errors import Unavailable, from_status
 
 if TYPE_CHECKING:
     import httpx
 
 SOCKET = "control.sock"
+_AWAY = "the control process is not answering; predictions go on; try again in a moment"
 _HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"proxy-authorization",
      b"proxy-connection", b"date", b"server", b"expect")
@@ -51,6 +56,22 @@ class ControlProxy:
         except httpx.TransportError:
             return await _unavailable(send, request_id)
         return await _pass_back(response, receive, send, gone)
+
+    async def repository(self, caller: Caller, action: str, model: str | None) -> list[dict[str, Any]]:
+        """Open Inference's model repository, in the name of a caller; raises control's own error."""
+        import httpx  # noqa: PLC0415
+
+        client = self._client or self._connect()
+        path = "/v2/repository/index" if model is None else f"/v2/repository/models/{quote(model, safe='')}/{action}"
+        headers = {"x-api-key": caller.secret} if caller.secret else {}
+        try:
+            answer = await client.post(f"http://control{path}", headers=headers)
+        except httpx.TransportError:
+            raise Unavailable(_AWAY) from None
+        found = answer.json()
+        if answer.is_error:
+            raise from_status(answer.status_code, found["error"])
+        return found if isinstance(found, list) else []
 
     def _connect(self) -> httpx.AsyncClient:
         import httpx  # noqa: PLC0415  (only a gateway that is asked for management pays for it)
@@ -115,7 +136,7 @@ async def _unavailable(send: Send, request_id: str) -> int:
         {
             "error": {
                 "code": "unavailable",
-                "message": "the control process is not answering; predictions go on; try again in a moment",
+                "message": _AWAY,
                 "request_id": request_id,
             }
         }

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelport.schemas.names import AliasName, Name
 
-
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 VariableValue = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=32_000)]
 

@@ -17,11 +17,11 @@ import orjson
 from modelport.errors import (
     BY_CODE,
     InvalidInput,
-    MissingExtra,
     ModelportError,
     NotAllowed,
     Overloaded,
     Unavailable,
+    from_status,
     from_wire,
 )
 
@@ -31,7 +31,6 @@ T = TypeVar("T")
 #: Statuses that say "not now": nothing was run, the same request may be sent again.
 TRY_AGAIN = (429, 503)
 LONGEST_PAUSE = 10.0
-_BY_STATUS = {cls.status: cls for cls in reversed(BY_CODE.values()) if cls is not MissingExtra}
 
 
 class Unreachable(Unavailable):
@@ -215,7 +214,7 @@ def send_list(path: str, key: str, page: int = 500, **params: str | int) -> Flow
 
 def error_of(request: Request, response: Response) -> ModelportError:
     """The error that an answer stands for: by its code where there is one, else by its status."""
-    error = _error_from(response.status, bytes(response.body)) or _by_status(
+    error = _error_from(response.status, bytes(response.body)) or from_status(
         response.status, f"{request.method} {request.path}: HTTP status {response.status} without a Modelport error"
     )
     if isinstance(error, Overloaded):
@@ -232,18 +231,11 @@ def _error_from(status: int, body: bytes) -> ModelportError | None:
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
     if isinstance(found, str):
-        return _by_status(status, found)
+        return from_status(status, found)
     if isinstance(found, dict) and isinstance(found.get("message"), str):
         code = str(found.get("code"))
-        return from_wire(code, found["message"]) if code in BY_CODE else _by_status(status, found["message"])
+        return from_wire(code, found["message"]) if code in BY_CODE else from_status(status, found["message"])
     return None
-
-
-def _by_status(status: int, message: str) -> ModelportError:
-    cls = _BY_STATUS.get(status)
-    if cls is None:
-        cls = InvalidInput if 400 <= status < 500 else Unavailable if status > 500 else ModelportError
-    return from_wire(cls.code, message)
 
 
 def _retry_after(response: Response) -> float | None:

@@ -7,6 +7,7 @@ where plain bytes become stored bytes and back. Knows no model and no database.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -16,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -68,21 +69,17 @@ class Artifacts:
 
         Raises TooLarge beyond ``limit`` bytes.
         """
-        path = self._staging / uuid.uuid4().hex
         digest, size = hashlib.sha256(), 0
-        try:
-            with path.open("xb") as file:
-                for chunk in chunks:
-                    size += len(chunk)
-                    if limit is not None and size > limit:
-                        raise TooLarge(f"the file is larger than the limit of {limit} bytes")
-                    digest.update(chunk)
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
+        with self._temporary() as (path, file):
+            for chunk in chunks:
+                size += len(chunk)
+                if limit is not None and size > limit:
+                    raise TooLarge(f"the file is larger than the limit of {limit} bytes")
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
             yield Staged(path, digest.hexdigest(), size)
-        finally:
-            path.unlink(missing_ok=True)
 
     def store(self, project_id: int, staged: Staged) -> None:
         """Move a staged content to its address: whole or not at all. Storing it twice is harmless."""
@@ -176,11 +173,26 @@ class Artifacts:
         files = size = 0
         for path in _old(self._staging, older_than_s):
             with suppress(FileNotFoundError):
-                size += path.stat().st_size
-                files += 1
-                if not dry_run:
-                    path.unlink()
+                with path.open("rb") as file:
+                    if not _locked(file):
+                        continue  # its upload is still alive
+                    files, size = files + 1, size + path.stat().st_size
+                    if not dry_run:
+                        path.unlink()
         return files, size
+
+    @contextmanager
+    def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
+        """A new file in ``tmp``. Its lock says that it is in use, and dies with this process."""
+        while True:
+            path = self._staging / uuid.uuid4().hex
+            try:
+                with path.open("xb") as file:
+                    if _locked(file) and os.fstat(file.fileno()).st_nlink:  # else swept before it was locked
+                        yield path, file
+                        return
+            finally:
+                path.unlink(missing_ok=True)
 
     def _address(self, project_id: int, sha256: str) -> str:
         return f"{self._root}/{project_id}/{sha256[:2]}/{sha256}"
@@ -216,6 +228,15 @@ def check_staged(staged: Staged, sha256: str, size: int | None) -> None:
         raise InvalidInput(f"the body has {staged.size} bytes, {size} were announced")
     if staged.sha256 != sha256:
         raise InvalidInput(f"the body's SHA-256 is {staged.sha256}, not {sha256}; was it cut or changed on the way?")
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Take the file's lock, unless somebody has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _old(folder: Path, older_than_s: float) -> Iterator[Path]:

@@ -77,8 +77,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _handle)
 
 
-def answer(error: ModelportError, request_id: str, status: int | None = None) -> JSONResponse:
-    """An error in its native wire form."""
+def answer(
+    error: ModelportError, request_id: str, status: int | None = None, *, plain: bool = False
+) -> JSONResponse:
+    """An error in its native wire form, or in Open Inference's: ``{"error": text}``."""
     headers = {"x-request-id": request_id}
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
@@ -86,21 +88,23 @@ def answer(error: ModelportError, request_id: str, status: int | None = None) ->
         headers["retry-after"] = str(error.retry_after)
     elif error.status == 503:
         headers["retry-after"] = "1"
-    body = {"error": {"code": error.code, "message": error.message, "request_id": request_id}}
+    detail = {"code": error.code, "message": error.message, "request_id": request_id}
+    body = {"error": error.message if plain else detail}
     return JSONResponse(body, status or error.status, headers)
 
 
 async def _handle(request: Request, error: Exception) -> JSONResponse:
     request_id: str = request.state.request_id
+    plain = request.url.path.startswith("/v2/")
     if isinstance(error, RequestValidationError):
-        return answer(InvalidInput(first_problem(error)), request_id, status=422)
+        return answer(InvalidInput(first_problem(error)), request_id, status=422, plain=plain)
     known = _known(request, error)
     if known is None:
         _log.error("request %s failed", request_id, exc_info=error)
         known = ModelportError(f"internal error; the server's log says more under request id {request_id}")
     elif known.__cause__ is not None:
         _log.warning("request %s: %s", request_id, known.message, exc_info=known.__cause__)
-    return answer(known, request_id)
+    return answer(known, request_id, plain=plain)
 
 
 def first_problem(error: RequestValidationError) -> str:
