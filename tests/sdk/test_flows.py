@@ -10,7 +10,7 @@ import pytest
 
 from modelport import AsyncClient, Client, errors
 from modelport.sdk import transport
-from modelport.sdk.flows import Unreachable, path_of
+from modelport.sdk.flows import LONGEST_PAUSE, Unreachable, path_of
 from tests.sdk.fake import async_client, client, native_error
 
 STATUS = {
@@ -66,13 +66,7 @@ def test_retry_after_is_obeyed_and_bounded(pauses: list[float], status: int) -> 
     long = native_error(status, "overloaded", "busy", **{"retry-after": "3600"})
     script = Script(busy, long, httpx.Response(200, json=STATUS))
     client(script).status()
-    assert pauses == [3.0, transport_pause()]
-
-
-def transport_pause() -> float:
-    from modelport.sdk.flows import LONGEST_PAUSE
-
-    return LONGEST_PAUSE
+    assert pauses == [3.0, LONGEST_PAUSE]
 
 
 def test_without_retry_after_an_error_is_final(pauses: list[float]) -> None:
@@ -102,7 +96,7 @@ def test_an_idempotent_request_survives_a_broken_connection(pauses: list[float])
     assert client(script).status().pid == 1
 
 
-@pytest.mark.parametrize("cls", [cls for cls in errors.BY_CODE.values()])
+@pytest.mark.parametrize("cls", list(errors.BY_CODE.values()))
 def test_every_error_of_the_tree_crosses_the_wire(cls: type[errors.ModelportError]) -> None:
     script = Script(native_error(cls.status, cls.code, "the cause"))
     with pytest.raises(errors.ModelportError) as caught:
