@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,6 +59,8 @@ def test_what_a_version_needs_stays(eager: Registry, actor: Actor, tmp_path: Pat
     assert stored_files(tmp_path) == {entry.sha256}
     assert b"".join(eager.iterate_file(actor, "digits", 1, "model.onnx")[1]) == onnx_models.identity()
     eager.delete_model(actor, "digits")
+    for folder in (tmp_path / "cache" / "versions" / "1").iterdir():
+        os.utime(folder, (0, 0))
     assert eager.gc(actor).blobs == 1
     assert stored_files(tmp_path) == set()
     assert list((tmp_path / "cache" / "versions" / "1").iterdir()) == []
@@ -122,8 +125,10 @@ def test_uploads_and_the_collector_never_leave_a_half(
 
     with ThreadPoolExecutor(5) as pool:
         collector = pool.submit(collect)
-        assert sum(pool.map(uploads, [0, 1, 2, 3])) > 0
-        stop.set()
+        try:
+            assert sum(pool.map(uploads, [0, 1, 2, 3])) > 0
+        finally:
+            stop.set()
         collector.result()
     with database.reading() as session:
         rows = session.execute(select(tables.Blob.sha256, tables.Blob.size)).all()
@@ -160,8 +165,10 @@ def test_pushes_and_the_collector_never_break_a_version(eager: Registry, actor: 
 
     with ThreadPoolExecutor(3) as pool:
         collector = pool.submit(collect)
-        list(pool.map(attempt, range(6)))
-        stop.set()
+        try:
+            list(pool.map(attempt, range(6)))
+        finally:
+            stop.set()
         collector.result()
     for model in eager.models(actor):
         assert b"".join(eager.iterate_file(actor, model.name, 1, "model.onnx")[1]) in models

@@ -22,7 +22,7 @@ from tests.control.conftest import Push, upload
 def deploy(database: Database, model: str, number: int, serving: int | None = None, name: str = "live") -> None:
     """Rows of a deployment whose revision 1 wishes for ``number``, and whose revision 2 may serve ``serving``."""
     with database.session() as session:
-        ids = dict(session.execute(select(tables.Version.number, tables.Version.id)).tuples())
+        ids = {version.number: version.id for version in session.scalars(select(tables.Version))}
         deployment = tables.Deployment(
             project_id=1, name=name, model=model, desired_revision=1, serving_revision=2 if serving else None
         )
@@ -144,6 +144,10 @@ def test_unknown_references_are_not_found(registry: Registry, actor: Actor, push
             ask(actor, "digits", ref)
 
 
+def sample(data: list, shape: list[int], name: str = "input", datatype: str = "FP32") -> dict:
+    return {"inputs": [{"name": name, "datatype": datatype, "shape": shape, "data": data}]}
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -156,14 +160,14 @@ def test_unknown_references_are_not_found(registry: Registry, actor: Actor, push
         ({"sample": {}}, r"sample\.inputs"),
         ({"sample": {"inputs": []}}, r"sample\.inputs"),
         ({"sample": {"inputs": [{"name": "x"}]}}, r"sample\.inputs\.0"),
-        ({"sample": {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}}, "sample"),
-        ({"sample": {"inputs": [{"name": "input", "datatype": "INT8", "shape": [1, 4], "data": [1, 2, 3, 4]}]}}, "INT8"),
-        ({"sample": {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 4], "data": [1, 2]}]}}, "4 elements"),
-        ({"sample": {"inputs": [{"name": "input", "datatype": "FP32", "shape": [-1], "data": [1]}]}}, "shape"),
-        ({"sample": {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}}, "shape"),
-        ({"sample": {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, "x"]}]}}, "data"),
-        ({"sample": {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, None]}]}}, "None"),
-        ({"sample": {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, {}]}]}}, "element"),
+        ({"sample": sample([1, 2, 3, 4], [1, 4], "x", "FP32")}, "sample"),
+        ({"sample": sample([1, 2, 3, 4], [1, 4], "input", "INT8")}, "INT8"),
+        ({"sample": sample([1, 2], [1, 4], "input", "FP32")}, "4 elements"),
+        ({"sample": sample([1], [-1], "input", "FP32")}, "shape"),
+        ({"sample": sample([1, 2], [1, 2], "input", "FP32")}, "shape"),
+        ({"sample": sample([1, 2, 3, "x"], [1, 4], "input", "FP32")}, "data"),
+        ({"sample": sample([1, 2, 3, None], [1, 4], "input", "FP32")}, "None"),
+        ({"sample": sample([1, 2, 3, {}], [1, 4], "input", "FP32")}, "element"),
     ],
 )  # fmt: skip
 def test_bad_fields_of_a_push_are_named(push: Push, fields: dict, message: str) -> None:
@@ -306,8 +310,8 @@ def test_another_projects_objects_answer_as_missing_ones(
 ) -> None:
     push(alias="champion")
     asks = {
-        "model": lambda who, name: registry.model(who, name),
-        "versions": lambda who, name: registry.versions(who, name),
+        "model": registry.model,
+        "versions": registry.versions,
         "version": lambda who, name: registry.version(who, name, 1),
         "alias": lambda who, name: registry.set_alias(who, name, "x", 1),
         "unalias": lambda who, name: registry.delete_alias(who, name, "champion"),
@@ -316,7 +320,7 @@ def test_another_projects_objects_answer_as_missing_ones(
         "lineage": lambda who, name: registry.lineage(who, name, 1),
         "file": lambda who, name: registry.iterate_file(who, name, 1, "model.onnx"),
         "delete version": lambda who, name: registry.delete_version(who, name, 1),
-        "delete": lambda who, name: registry.delete_model(who, name),
+        "delete": registry.delete_model,
     }
     for ask in asks.values():
         with pytest.raises(NotFound) as theirs:

@@ -114,6 +114,13 @@ Artifacts({str((tmp_path / "store").as_uri())!r}, Path({str(tmp_path / "cache")!
     assert files_under(tmp_path / "store") == []
 
 
+def test_an_upload_that_is_alive_is_not_swept(local: Artifacts, tmp_path: Path) -> None:
+    with local.staged([DATA]) as staged:
+        assert local.sweep(older_than_s=0) == (0, 0)
+        local.store(1, staged)
+    assert local.exists(1, sha(DATA))
+
+
 def test_damage_is_told_before_the_last_byte(local: Artifacts, tmp_path: Path) -> None:
     put(local)
     (stored,) = files_under(tmp_path / "store")

@@ -24,6 +24,8 @@ from modelport.storage.database import Database, insert_missing
 
 #: Parameters that every database takes in one statement.
 _AT_ONCE = 500
+#: A folder that was asked for lately may be under inspection, whatever the grace time of blobs.
+_INSPECTION_S = 600
 T = TypeVar("T")
 
 
@@ -101,7 +103,7 @@ class Blobs:
             if dry_run or self._remove(actor.project_id, delete(blob).where(*unused, blob.sha256 == sha256), sha256):
                 count, size = count + 1, size + (bytes_ or 0)
         if not dry_run:
-            self._artifacts.evict(actor.project_id, digests, grace)
+            self._artifacts.evict(actor.project_id, digests, max(grace, _INSPECTION_S))
             with self._database.session() as session:
                 audit.record(session, actor, "gc.run", actor.project, {"blobs": count, "bytes": size})
         return GcReport(blobs=count, bytes=size, dry_run=dry_run)

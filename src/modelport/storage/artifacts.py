@@ -172,13 +172,12 @@ class Artifacts:
         """Remove what crashed uploads left behind; returns how many files and bytes."""
         files = size = 0
         for path in _old(self._staging, older_than_s):
-            with suppress(FileNotFoundError):
-                with path.open("rb") as file:
-                    if not _locked(file):
-                        continue  # its upload is still alive
-                    files, size = files + 1, size + path.stat().st_size
-                    if not dry_run:
-                        path.unlink()
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                if not _locked(file):
+                    continue  # its upload is still alive
+                files, size = files + 1, size + path.stat().st_size
+                if not dry_run:
+                    path.unlink()
         return files, size
 
     @contextmanager
