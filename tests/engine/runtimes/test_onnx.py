@@ -99,6 +99,20 @@ def test_an_input_that_the_model_cannot_run(tmp_path: Path) -> None:
     assert runtime.infer({"input": np.array([[12]])})["output"].tolist() == [[12]]
 
 
+def test_an_input_that_asks_for_more_memory_than_there_is(tmp_path: Path) -> None:
+    model = onnx_models.model(
+        [onnx_models.helper.make_node("Expand", ["one", "input"], ["output"])],
+        [onnx_models.value("input", "INT64", (1,))],
+        [onnx_models.value("output", "FP32", ("n",))],
+        [onnx_models.constant("one", np.ones(1, np.float32))],
+    )
+    specs = (TensorSpec("input", "INT64", (1,)),), (TensorSpec("output", "FP32", (-1,)),)
+    runtime = load(tmp_path, model.SerializeToString(), *specs)
+    with pytest.raises(ModelRejectedInput, match="asks for 70368744177664 bytes"):
+        runtime.infer({"input": np.array([1 << 44])})
+    assert runtime.infer({"input": np.array([2])})["output"].tolist() == [1, 1]
+
+
 def test_external_data_is_found_beside_the_model(tmp_path: Path) -> None:
     onnx_models.with_external_data(tmp_path)
     signature = Signature((TensorSpec("input", "FP32", (-1, 64)),), (TensorSpec("output", "FP32", (-1, 10)),))

@@ -103,6 +103,7 @@ class OnnxRuntime(Runtime):
 
 def session_options(threads: int) -> ort.SessionOptions:
     """Options that share a machine fairly: threads that wait sleep instead of spinning, and nothing is logged twice."""
+    ort.disable_telemetry_events()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
