@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from modelport.engine.placement.ports import CannotStart, bind
 from modelport.engine.placement.process import spawn
 
 _RESTART_S = 0.2
@@ -60,10 +61,6 @@ class Child:
     process: subprocess.Popen[bytes]
     about: Any = None
     started: float = field(default_factory=time.monotonic)
-
-
-class CannotStart(Exception):
-    """Said in one line to the person who typed ``up``."""
 
 
 class Supervisor:
@@ -268,35 +265,9 @@ class Supervisor:
                         os.truncate(file, 0)
 
 
-def bind(host: str, port: int, count: int, flag: str, *, listen: bool = True) -> tuple[list[socket.socket], int]:
-    """``count`` sockets on one address, shared among the gateways by the kernel; refuses a port in use.
-
-    The first bind is exclusive: a port with address reuse would otherwise be shared silently with another server.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            port = probe.getsockname()[1]
-            probe.listen(1)
-    except OSError as error:
-        raise CannotStart(f"cannot listen on {host}:{port}: {error.strerror}; choose another with {flag}") from None
-    bound = []
-    for _ in range(count):
-        sock = socket.socket(family)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((host, port))
-        if listen:
-            sock.listen(2048)
-        bound.append(sock)
-    return bound, port
-
-
 def main() -> None:
-    """``python -m modelport.supervisor CONFIG``: what ``modelport up`` turns into."""
-    config = Config(**json.loads(sys.argv[1]))
+    """``python -m modelport.supervisor``, with MODELPORT_CONFIG: what ``modelport up`` turns into."""
+    config = Config(**json.loads(os.environ.pop("MODELPORT_CONFIG")))
     try:
         asyncio.run(Supervisor(config).run())
     except CannotStart as error:

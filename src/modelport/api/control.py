@@ -33,6 +33,7 @@ from modelport.engine.fleet import Fleet
 from modelport.engine.placement.process import SupervisorLink
 from modelport.schemas.server import GatewayStatus
 from modelport.settings import Settings
+from modelport.telemetry import configure
 
 
 class Control:
@@ -158,6 +159,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     boot = json.loads(os.environ.pop("MODELPORT_BOOT"))
     settings = Settings(**boot["settings"])
+    configure(settings.log.level)
 
     async def run() -> None:
         await Control(boot, settings).run(int(sys.argv[1]))

@@ -15,7 +15,7 @@ import resource
 import signal
 import socket
 import sys
-import time
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -37,6 +37,7 @@ from modelport.engine.dataplane import DataPlane
 from modelport.engine.requests import new_request_id
 from modelport.engine.routing import RoutingTable
 from modelport.errors import MethodNotAllowed, ModelportError, NotFound
+from modelport.telemetry import configure, log
 
 _CONTROL_PREFIXES = ("/api/", "/docs", "/openapi.json", "/metrics", "/v2/repository/", "/console")
 _KNOWN_PATHS = 2048
@@ -116,8 +117,8 @@ class Gateway:
             response = await route.handler(request, params)
         except ModelportError as error:
             response = (route.error if route is not None else error_answer)(error)
-        except Exception as error:
-            log("internal_error", request_id=request_id, path=path, error=repr(error))
+        except Exception:
+            log("internal_error", request_id=request_id, path=path, error=traceback.format_exc())
             response = error_answer(ModelportError(f"internal error; the log has it under request id {request_id}"))
         self._count(protocol, params, response.status)
         await self._respond(response, request_id, method, send)
@@ -193,13 +194,6 @@ class NotYetOpen(ModelportError):
     code = "unavailable"
     status = 503
     grpc_status = "UNAVAILABLE"
-
-
-def log(event: str, **facts: Any) -> None:
-    """One JSON line in the gateway's log."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
-    sys.stdout.write(json.dumps({"time": f"{stamp}Z", "event": event, **facts}) + "\n")
-    sys.stdout.flush()
 
 
 async def serve_http(app: Gateway, sockets: Sequence[socket.socket], config: GatewayConfig) -> None:
@@ -285,6 +279,7 @@ async def start_grpc(app: Gateway, config: GatewayConfig) -> Any:
 def main() -> None:
     """Entry of the process."""
     boot = json.loads(os.environ.pop("MODELPORT_BOOT"))
+    configure(boot["settings"]["log"]["level"])
     import uvloop  # noqa: PLC0415
 
     uvloop.run(run(int(sys.argv[1]), int(sys.argv[2]), boot))

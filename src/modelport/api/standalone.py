@@ -22,11 +22,11 @@ from modelport.api.gateway import Gateway, GatewayConfig, serve_http, start_grpc
 from modelport.engine.dataplane import DataPlane
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.inspect import inspect
+from modelport.engine.placement.ports import CannotStart, bind
 from modelport.engine.placement.process import spawn
 from modelport.engine.replica import Spec
 from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
 from modelport.engine.runtime import Inspected, Trust
-from modelport.supervisor import CannotStart, bind
 
 _GROUP = "serve"
 _BACKOFF_S = 1.0

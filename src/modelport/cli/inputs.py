@@ -151,15 +151,15 @@ def _is_header(rows: list[list[str]], names: set[str]) -> bool:
     first = [cell.strip() for cell in rows[0]]
     if names and names <= set(first):
         return True
-    return not any(map(_is_number, first)) and any(map(_is_number, rows[1] if len(rows) > 1 else ()))
+    return not any(map(_is_value, first)) and any(map(_is_value, rows[1] if len(rows) > 1 else ()))
 
 
-def _is_number(cell: str) -> bool:
+def _is_value(cell: str) -> bool:
+    """Whether it is a number or a truth, not a word."""
     try:
-        float(cell)
+        return cell.strip().lower() in {"true", "false"} or float(cell) is not None
     except ValueError:
         return False
-    return True
 
 
 def _cell(cell: str, spec: TensorSpec, line: int) -> Any:

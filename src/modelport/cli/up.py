@@ -30,9 +30,6 @@ def up(
     gateways: Annotated[
         int | None, typer.Option("--gateways", help="Gateway processes; one per core, up to 4.")
     ] = None,
-    home: Annotated[
-        Path | None, typer.Option("--home", envvar="MODELPORT_HOME", help="Folder of all it keeps.")
-    ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Run in the background; come back when it answers.")
     ] = False,
@@ -57,11 +54,11 @@ def up(
     flags: dict[str, Any] = {name: _given(section) for name, section in sections.items() if _given(section)}
     settings = load_settings(**flags)
     _refuse_exposure(settings)
-    argv = supervisor_argv(settings)
+    argv, env = supervisor_command(settings)
     if detach:
-        _detach(argv, settings.home)
+        _detach(argv, env, settings.home)
     else:
-        os.execv(argv[0], argv)  # noqa: S606
+        os.execve(argv[0], argv, env)  # noqa: S606
 
 
 def _given(section: dict[str, Any]) -> dict[str, Any]:
@@ -97,8 +94,11 @@ def _refuse_exposure(settings: Settings) -> None:
         raise InvalidInput(f"listening on {host} needs a key: modelport keys create --name NAME --role admin")
 
 
-def supervisor_argv(settings: Settings) -> list[str]:
-    """The command that runs the supervisor with these settings."""
+def supervisor_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
+    """The command that runs the supervisor, and its environment.
+
+    The settings travel there: a command line, with the database's password in it, is everybody's to read.
+    """
     import json
     from dataclasses import asdict
 
@@ -115,10 +115,11 @@ def supervisor_argv(settings: Settings) -> list[str]:
         tls_key=str(settings.tls.key) if settings.tls.key else None,
         log_max_bytes=int(settings.log.max_mb * 1_000_000),
     )
-    return [sys.executable, "-m", "modelport.supervisor", json.dumps(asdict(config))]
+    argv = [sys.executable, "-m", "modelport.supervisor"]
+    return argv, {**os.environ, "MODELPORT_CONFIG": json.dumps(asdict(config))}
 
 
-def _detach(argv: list[str], home: Path) -> None:
+def _detach(argv: list[str], env: dict[str, str], home: Path) -> None:
     """Start the supervisor in a session of its own and wait until the server answers."""
     from modelport.cli.render import say
     from modelport.errors import Unavailable
@@ -129,7 +130,7 @@ def _detach(argv: list[str], home: Path) -> None:
     begin = log.stat().st_size if log.exists() else 0
     with log.open("ab") as out:
         process = subprocess.Popen(  # noqa: S603
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            argv, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:

@@ -22,6 +22,7 @@ from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.replica import Spec
 from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
 from modelport.schemas.deployments import ReplicaStatus
+from modelport.telemetry import log
 
 _TICK_S = 1.0
 _ATTEMPTS = 2
@@ -122,7 +123,7 @@ class Reconciler:
             try:
                 await self._turn()
             except errors.ModelportError as error:  # the database is away: what runs goes on running
-                print(f"reconciler: {error.message}", flush=True)
+                log("reconciler_waits", error=error.message)
             try:
                 await asyncio.wait_for(self._wake.wait(), _TICK_S)
             except TimeoutError:

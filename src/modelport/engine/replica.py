@@ -27,6 +27,7 @@ from modelport.engine import frames, proof
 from modelport.engine.frames import Frame, Item
 from modelport.engine.runtime import LoadOptions, Runtime, Trust
 from modelport.errors import ModelportError
+from modelport.telemetry import log
 from modelport.tensors import Array, Signature
 
 _PROOF_EVERY_S = 4.0
@@ -54,13 +55,6 @@ class Spec:
     memory: int | None = None
     """Most bytes of memory; allocations beyond it fail."""
     trusted_sklearn_types: tuple[str, ...] = ()
-
-
-def log(event: str, **facts: Any) -> None:
-    """One JSON line; standard output is the replica's log."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
-    sys.stdout.write(json.dumps({"time": f"{stamp}Z", "event": event, **facts}) + "\n")
-    sys.stdout.flush()
 
 
 class Heartbeat(threading.Thread):
