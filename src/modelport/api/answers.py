@@ -22,9 +22,18 @@ def answer(value: Any, status: int = 200) -> HttpResponse:
     return HttpResponse(status=status, body=to_json(value))
 
 
+def native_error_answer(error: ModelportError, request_id: str) -> HttpResponse:
+    """The wire form of an error in the management API."""
+    detail = {"code": error.code, "message": error.message, "request_id": request_id}
+    return _with_hints(answer({"error": detail}, error.status), error)
+
+
 def error_answer(error: ModelportError) -> HttpResponse:
     """The wire form of an error in V1, V2 and ``/predict``."""
-    response = answer({"error": error.message}, error.status)
+    return _with_hints(answer({"error": error.message}, error.status), error)
+
+
+def _with_hints(response: HttpResponse, error: ModelportError) -> HttpResponse:
     if isinstance(error, Overloaded):
         response.headers.append(("Retry-After", str(error.retry_after)))
     elif isinstance(error, NotAuthenticated):

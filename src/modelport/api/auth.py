@@ -48,11 +48,6 @@ class Authenticator:
             raise NotAuthenticated(f"this key is unknown, expired or revoked; {HOW}")
         return Caller(key.project, key.role, key.id, secret)
 
-    def check_origin(self, headers: Mapping[str, str]) -> None:
-        """For what control answers: it checks keys itself, but does not know who is on this machine."""
-        if not self._required and secret_of(headers) is None:
-            self._check_same_machine(headers)
-
     def _check_same_machine(self, headers: Mapping[str, str]) -> None:
         host = headers.get("host", "localhost")
         if _without_port(host) not in self._hosts:

@@ -27,7 +27,7 @@ from urllib.parse import parse_qsl
 import uvicorn
 
 from modelport.api import health, inference_predict, inference_v1, inference_v2
-from modelport.api.answers import error_answer
+from modelport.api.answers import error_answer, native_error_answer
 from modelport.api.auth import Authenticator
 from modelport.api.bodies import read_body
 from modelport.api.channel import EndpointFigures, Report, follow_control
@@ -39,7 +39,9 @@ from modelport.engine.routing import RoutingTable
 from modelport.errors import MethodNotAllowed, ModelportError, NotFound
 from modelport.telemetry import configure, log
 
-_CONTROL_PREFIXES = ("/api/", "/docs", "/openapi.json", "/metrics", "/v2/repository/", "/console")
+_DOCUMENTATION = ("/docs", "/openapi.json")
+"""Of the routes that control answers, those that want no key: the same for everybody."""
+_CONTROL_PREFIXES = ("/api/", "/metrics", "/v2/repository/", *_DOCUMENTATION)
 _KNOWN_PATHS = 2048
 _NOBODY = Caller(project="", role="nobody")
 _SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -144,12 +146,18 @@ class Gateway:
         self, scope: dict[str, Any], headers: dict[str, str], receive: Receive, send: Send, request_id: str
     ) -> None:
         assert self._proxy is not None
+        path = scope["path"]
         try:
-            self.authenticate.check_origin(headers)
+            if not self.open:
+                raise NotYetOpen("the server is starting; try again in a moment")
+            if not path.startswith(_DOCUMENTATION):
+                self.authenticate(headers)
+            status = await self._proxy(scope, receive, send, request_id)
         except ModelportError as error:
-            await self._respond(error_answer(error), request_id, scope["method"], send)
-            return
-        status = await self._proxy(scope, receive, send, request_id)
+            is_native = path.startswith("/api/")
+            response = native_error_answer(error, request_id) if is_native else error_answer(error)
+            status = response.status
+            await self._respond(response, request_id, scope["method"], send)
         self._count("api", {}, status)
 
     def _count(self, protocol: str, params: dict[str, str], status: int) -> None:

@@ -6,7 +6,6 @@ When control is away these routes answer 503, and predictions go on.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -54,7 +53,7 @@ class ControlProxy:
         try:
             response = await client.send(request, stream=True)
         except httpx.TransportError:
-            return await _unavailable(send, request_id)
+            raise Unavailable(_AWAY) from None
         return await _pass_back(response, receive, send, gone)
 
     async def repository(self, caller: Caller, action: str, model: str | None) -> list[dict[str, Any]]:
@@ -129,19 +128,3 @@ async def _wait_until_gone(receive: Receive, gone: asyncio.Event) -> None:
         if message["type"] == "http.disconnect":
             gone.set()
             return
-
-
-async def _unavailable(send: Send, request_id: str) -> int:
-    body = json.dumps(
-        {
-            "error": {
-                "code": "unavailable",
-                "message": _AWAY,
-                "request_id": request_id,
-            }
-        }
-    ).encode()
-    headers = [(b"content-type", b"application/json"), (b"retry-after", b"1"), (b"x-request-id", request_id.encode())]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-    return 503
