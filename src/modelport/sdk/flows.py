@@ -249,8 +249,8 @@ def path_of(*parts: str | int) -> str:
     """``/a/b`` from parts, percent-encoding what a part must not mean; raises InvalidInput for an impossible one."""
     texts = [str(part) for part in parts]
     for text in texts:
-        if text in {"", ".", ".."}:
-            raise InvalidInput(f"{text!r} is not a name")
+        if text in {"", ".", ".."} or "/" in text:
+            raise InvalidInput(f"{text[:100]!r} is not a name; names hold letters, digits, '.', '_' and '-'")
     return "/" + "/".join(quote(text, safe="") for text in texts)
 
 

@@ -67,6 +67,7 @@ class Models(Operations[D_co]):
         ``class_labels`` names a classifier's classes when the artifact does not; ``sample`` gives example inputs:
         arrays by input name, or ``{"inputs": [V2 tensors]}``. Raises ArtifactRefused for what the server cannot serve.
         """
+        where = _model(name, "versions")
         files = scan(Path(path))
         entries = hash_files(files, progress)
         try:
@@ -87,7 +88,7 @@ class Models(Operations[D_co]):
             {entry.sha256: (file, entry.size) for entry, (_, file) in zip(entries, files, strict=True)}, progress
         )
         answer = yield from send_json(
-            "POST", _model(name, "versions"), body.model_dump(exclude_defaults=True), idempotent=False, timeout=600
+            "POST", where, body.model_dump(exclude_defaults=True), idempotent=False, timeout=600
         )
         return ModelVersion.model_validate(answer)
 
