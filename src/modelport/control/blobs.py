@@ -48,8 +48,8 @@ class Blobs:
         """Those of the hashes that have to be uploaded; the others are kept for the grace time from now."""
         asked = list(dict.fromkeys(hashes))
         with self._database.session() as session:
+            _touch(session, actor.project_id, asked)
             stored = set(_sizes(session, actor.project_id, asked))
-            _touch(session, actor.project_id, stored)
         here = {sha256 for sha256 in stored if self._artifacts.exists(actor.project_id, sha256)}
         return [sha256 for sha256 in asked if sha256 not in here]
 
@@ -73,6 +73,7 @@ class Blobs:
     def check(self, session: Session, project_id: int, files: Iterable[FileEntry]) -> None:
         """Raise InvalidInput unless the files' contents are all stored with the declared sizes; keeps them fresh."""
         declared = {entry.sha256: entry for entry in files}
+        _touch(session, project_id, declared)  # first: it holds the rows, so that none goes between look and leap
         stored = _sizes(session, project_id, list(declared))
         for sha256, entry in declared.items():
             if sha256 not in stored:
@@ -82,7 +83,6 @@ class Blobs:
         for entry in files:
             if stored[entry.sha256] != entry.size:
                 raise InvalidInput(f"file {entry.path!r}: has {stored[entry.sha256]} bytes, {entry.size} are declared")
-        _touch(session, project_id, declared)
 
     def collect(self, actor: Actor, dry_run: bool) -> GcReport:
         """Remove the project's contents that no version needs, what crashes left behind, and folders nobody uses."""
