@@ -135,6 +135,7 @@ class Supervisor:
             "grpc": f"{shown}:{grpc_port}" if grpc_port is not None else None,
             "token": self._token,
             "pid": os.getpid(),
+            "certificate": config.tls_certificate,
         }
         partial = self._run / "endpoint.part"
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:

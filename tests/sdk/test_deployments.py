@@ -39,7 +39,8 @@ def seen(state: str, revision: int = 1, **more: Any) -> httpx.Response:
     time = "2026-01-01T00:00:00Z"
     body = {
         "name": "m", "model": "m", "version": 2, "serving_version": None, "revision": revision,
-        "serving_revision": None, "state": state, "replicas_ready": 0, "spec": {}, "created_at": time, "updated_at": time, **more,
+        "serving_revision": None, "state": state, "replicas_ready": 0, "spec": {}, "created_at": time,
+        "updated_at": time, **more,
     }  # fmt: skip
     return httpx.Response(202, json=body)
 

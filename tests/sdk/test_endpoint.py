@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modelport.sdk.endpoint import choose, home_folder, is_alive, local_server
+from modelport.sdk.endpoint import Target, choose, home_folder, is_alive, local_server
 
 
 @pytest.fixture
@@ -30,24 +30,24 @@ def announce(home: Path, pid: int | None = None) -> None:
 def test_nothing_runs(home: Path) -> None:
     assert home_folder() == home
     assert local_server() is None
-    assert choose(None, None) == ("http://127.0.0.1:8000", None)
+    assert choose(None, None) == Target("http://127.0.0.1:8000", None)
 
 
 def test_the_machines_own_server(home: Path) -> None:
     announce(home)
-    assert choose(None, None) == ("http://127.0.0.1:8123", "T")
-    assert choose("http://127.0.0.1:8123/", None) == ("http://127.0.0.1:8123", "T")
-    assert choose(None, "mp_mine") == ("http://127.0.0.1:8123", "mp_mine")
+    assert choose(None, None) == Target("http://127.0.0.1:8123", "T")
+    assert choose("http://127.0.0.1:8123/", None) == Target("http://127.0.0.1:8123", "T")
+    assert choose(None, "mp_mine") == Target("http://127.0.0.1:8123", "mp_mine")
 
 
 def test_the_token_goes_nowhere_else(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     announce(home)
-    assert choose("http://example.test", None) == ("http://example.test", None)
+    assert choose("http://example.test", None) == Target("http://example.test", None)
     monkeypatch.setenv("MODELPORT_URL", "http://example.test")
-    assert choose(None, None) == ("http://example.test", None)
+    assert choose(None, None) == Target("http://example.test", None)
     monkeypatch.setenv("MODELPORT_KEY", "K")
-    assert choose(None, None) == ("http://example.test", "K")
-    assert choose("http://a.test", "b") == ("http://a.test", "b")
+    assert choose(None, None) == Target("http://example.test", "K")
+    assert choose("http://a.test", "b") == Target("http://a.test", "b")
 
 
 def test_a_stale_note_is_not_believed(home: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_stale_note_is_not_believed(home: Path) -> None:
     process.wait()
     announce(home, process.pid)
     assert local_server() is None
-    assert choose(None, None)[1] is None
+    assert choose(None, None).key is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"url": "x"}', '{"url": "x", "token": "t", "pid": "me"}'])

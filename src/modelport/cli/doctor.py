@@ -183,11 +183,12 @@ def _can_listen(host: str, port: int) -> bool:
 
 def _who_answers(host: str, port: int) -> str:
     from modelport.errors import ModelportError
+    from modelport.sdk.endpoint import Target
     from modelport.sdk.flows import Request, send
     from modelport.sdk.transport import BlockingDriver
 
     shown = f"[{host}]" if ":" in host else host
-    driver = BlockingDriver(f"http://{shown}:{port}", None, timeout=2)
+    driver = BlockingDriver(Target(f"http://{shown}:{port}"), timeout=2)
     try:
         answer = driver.run(send(Request("GET", "/v2"), attempts=1))
         return "another Modelport, of another home" if b"modelport" in answer.body else "another inference server"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from modelport.sdk.endpoint import LocalServer
     from modelport.settings import Settings
 
 _START_TIMEOUT_S = 60.0
@@ -111,8 +112,8 @@ def supervisor_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
         grpc_port=settings.grpc.port if settings.grpc.enabled else None,
         gateways=settings.http.gateways or min(os.cpu_count() or 1, 4),
         settings=settings.model_dump(mode="json"),
-        tls_certificate=str(settings.tls.certificate) if settings.tls.certificate else None,
-        tls_key=str(settings.tls.key) if settings.tls.key else None,
+        tls_certificate=str(settings.tls.certificate.absolute()) if settings.tls.certificate else None,
+        tls_key=str(settings.tls.key.absolute()) if settings.tls.key else None,
         log_max_bytes=int(settings.log.max_mb * 1_000_000),
     )
     argv = [sys.executable, "-m", "modelport.supervisor"]
@@ -140,7 +141,7 @@ def _detach(argv: list[str], env: dict[str, str], home: Path) -> None:
                 raise Unavailable(said.removeprefix("modelport: "))
             raise Unavailable(f"the server ended at once, with code {process.returncode}\n{_last_lines(said)}")
         server = local_server(home)
-        if server is not None and server.pid == process.pid and _is_live(server.url):
+        if server is not None and server.pid == process.pid and _answers(server):
             say(f"modelport runs at {server.url}" + (f", gRPC {server.grpc}" if server.grpc else ""))
             say("stop it with `modelport down`")
             return
@@ -154,20 +155,20 @@ def _last_lines(text: str, count: int = 15) -> str:
     return "\n".join(f"  | {line}" for line in text.splitlines()[-count:])
 
 
-def _is_live(url: str) -> bool:
-    import ssl
-    import urllib.request
+def _answers(server: LocalServer) -> bool:
+    """Whether it takes commands, not only predictions: the next one that is typed should work."""
+    from modelport.errors import ModelportError
+    from modelport.sdk.endpoint import Target
+    from modelport.sdk.flows import Request, send
+    from modelport.sdk.transport import BlockingDriver
 
-    context = None
-    if url.startswith("https:"):
-        # Only whether it answers is asked, at the address that it wrote down itself.
-        context = ssl._create_unverified_context()  # noqa: S323
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    driver = BlockingDriver(Target(server.url, server.token, server.certificate), timeout=2)
     try:
-        with opener.open(f"{url}/v2/health/live", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
+        return driver.run(send(Request("GET", "/api/v1/status"), attempts=1)).status == 200
+    except ModelportError:
         return False
+    finally:
+        driver.close()
 
 
 def down(

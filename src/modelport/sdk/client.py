@@ -92,8 +92,8 @@ class Client(Surface[Blocking]):
         verify: bool | str = True,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        chosen, key = discovery.choose(url, key)
-        self._own = BlockingDriver(chosen, key, timeout, verify, transport)
+        target = discovery.choose(url, key)
+        self._own = BlockingDriver(target, timeout, verify, transport)
         self.url = self._own.url
         super().__init__(self._own)
 
@@ -120,8 +120,8 @@ class AsyncClient(Surface[Awaiting]):
         verify: bool | str = True,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        chosen, key = discovery.choose(url, key)
-        self._own = AwaitingDriver(chosen, key, timeout, verify, transport)
+        target = discovery.choose(url, key)
+        self._own = AwaitingDriver(target, timeout, verify, transport)
         self.url = self._own.url
         super().__init__(self._own)
 

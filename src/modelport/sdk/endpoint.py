@@ -22,6 +22,18 @@ class LocalServer:
     token: str
     pid: int
     grpc: str | None
+    certificate: str | None = None
+    """PEM file of the certificate that it shows, where it speaks TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The server to call and the key to call it with."""
+
+    url: str
+    key: str | None = None
+    certificate: str | None = None
+    """The one certificate to accept, whatever name it bears: that of this machine's own server."""
 
 
 def home_folder() -> Path:
@@ -36,7 +48,9 @@ def local_server(home: Path | None = None) -> LocalServer | None:
         if file.stat().st_uid != os.getuid():
             return None
         found = json.loads(file.read_text())
-        server = LocalServer(str(found["url"]), str(found["token"]), int(found["pid"]), found.get("grpc"))
+        server = LocalServer(
+            str(found["url"]), str(found["token"]), int(found["pid"]), found.get("grpc"), found.get("certificate")
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return server if is_alive(server.pid) else None
@@ -58,13 +72,13 @@ def is_alive(pid: int) -> bool:
         return True
 
 
-def choose(url: str | None, key: str | None) -> tuple[str, str | None]:
-    """The URL and the key to use."""
+def choose(url: str | None, key: str | None) -> Target:
+    """The server and the key to use."""
     url = url or os.environ.get("MODELPORT_URL")
     key = key or os.environ.get("MODELPORT_KEY")
-    local = local_server() if not (url and key) else None
+    local = local_server()
     if local is None:
-        return url or DEFAULT_URL, key
+        return Target(url or DEFAULT_URL, key)
     if url is None or url.rstrip("/") == local.url.rstrip("/"):
-        return local.url, key or local.token
-    return url, key
+        return Target(local.url, key or local.token, local.certificate)
+    return Target(url, key)

@@ -7,6 +7,7 @@ They know sockets, pools and time limits, and turn every failure to get an answe
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from modelport.errors import DeadlineExceeded, InvalidInput, ModelportError
+from modelport.sdk.endpoint import Target
 from modelport.sdk.flows import Flow, Request, Response, Sleep, Source, Unreachable, error_of, refuse_redirect
 
 T = TypeVar("T")
@@ -26,29 +28,21 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 class _Common:
     """What both drivers know: where the server is, and how a request becomes httpx's."""
 
-    def __init__(self, url: str, key: str | None, timeout: float, verify: bool | str) -> None:
-        parts = urlsplit(url)
+    def __init__(self, target: Target, timeout: float, verify: bool | str) -> None:
+        parts = urlsplit(target.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise InvalidInput(f"server URL {url[:200]!r} is not like http://127.0.0.1:8000")
-        self.url = url.rstrip("/")
+            raise InvalidInput(f"server URL {target.url[:200]!r} is not like http://127.0.0.1:8000")
+        self.url = target.url.rstrip("/")
         self.timeout = timeout
         self._headers = {"accept": "*/*", "accept-encoding": "identity"}
-        if key:
-            self._headers["authorization"] = f"Bearer {key}"
+        if target.key:
+            self._headers["authorization"] = f"Bearer {target.key}"
         self._options: dict[str, Any] = {
             "limits": _LIMITS,
             "trust_env": parts.hostname not in _LOOPBACK,
             # Certificates take 20 ms to load: only where they are needed.
-            "verify": self._context(verify) if parts.scheme == "https" else False,
+            "verify": _context(verify, target.certificate) if parts.scheme == "https" else False,
         }
-
-    @staticmethod
-    def _context(verify: bool | str) -> Any:
-        if isinstance(verify, bool):
-            return verify
-        import ssl  # noqa: PLC0415
-
-        return ssl.create_default_context(cafile=verify)
 
     def _build(self, request: Request, content: Any) -> httpx.Request:
         """The request as httpx sends it; built without httpx.Client, whose merging costs more than the rest."""
@@ -88,13 +82,12 @@ class BlockingDriver(_Common):
 
     def __init__(
         self,
-        url: str,
-        key: str | None,
+        target: Target,
         timeout: float,
         verify: bool | str = True,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        super().__init__(url, key, timeout, verify)
+        super().__init__(target, timeout, verify)
         self._http = httpx.Client(transport=transport, follow_redirects=False, **self._options)
 
     def run(self, flow: Flow[T]) -> T:
@@ -155,13 +148,12 @@ class AwaitingDriver(_Common):
 
     def __init__(
         self,
-        url: str,
-        key: str | None,
+        target: Target,
         timeout: float,
         verify: bool | str = True,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(url, key, timeout, verify)
+        super().__init__(target, timeout, verify)
         self._http = httpx.AsyncClient(transport=transport, follow_redirects=False, **self._options)
 
     async def run(self, flow: Flow[T]) -> T:
@@ -218,6 +210,16 @@ class AwaitingDriver(_Common):
 
     async def close(self) -> None:
         await self._http.aclose()
+
+
+def _context(verify: bool | str, pinned: str | None) -> ssl.SSLContext | bool:
+    """What certificates to accept: those of a CA file, the one that is pinned, or what the system trusts."""
+    if pinned is not None and verify is True:
+        context = ssl.create_default_context(cafile=pinned)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.check_hostname = False
+        return context
+    return verify if isinstance(verify, bool) else ssl.create_default_context(cafile=verify)
 
 
 async def _off_loop(source: Source) -> AsyncIterator[bytes]:
