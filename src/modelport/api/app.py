@@ -44,7 +44,7 @@ def create_app(context: Context, routers: Sequence[APIRouter] = ()) -> FastAPI:
     app.state.context = context
     app.state.uploads = uploads_limiter()
     for router in (models.router, blobs.router, keys.router, audit.router, *routers):
-        app.include_router(router, prefix=PREFIX)
+        app.include_router(router, prefix=PREFIX, responses=errors.EVERYWHERE)
     errors.install(app)
     app.add_middleware(RequestFrame)
     _document_push(app)

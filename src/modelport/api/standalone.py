@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from modelport import errors
+from modelport import errors, plugins
 from modelport.api.gateway import Gateway, GatewayConfig, serve_http, start_grpc
 from modelport.engine.dataplane import DataPlane
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
@@ -133,7 +133,8 @@ class Standalone:
         self._started += 1
         found, options = self._found, self._options
         spec = Spec(
-            id=f"{self._started}", socket=f"r-{self._started}.sock", heartbeat=HEARTBEAT_SOCKET, runtime=found.runtime,
+            id=f"{self._started}", socket=f"r-{self._started}.sock", heartbeat=HEARTBEAT_SOCKET,
+            runtime=plugins.reference("runtimes", found.runtime),
             folder=str(self._root), files=list(self._files), signature=found.signature.to_json(), labels=found.labels,
             threads=options.threads, trusted_sklearn_types=options.trusted_sklearn_types,
         )  # fmt: skip

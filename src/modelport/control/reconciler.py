@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelport import errors
+from modelport import errors, plugins
 from modelport.control.deployments import Deployments, Observation, Wish, Wishes
 from modelport.control.identity import Identity
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
@@ -44,6 +44,8 @@ class Group:
     reason: str | None = None
     log_tail: list[str] = field(default_factory=list)
     folder: Path | None = None
+    runtime: str = ""
+    """Where the runtime's class is."""
     preparing: asyncio.Task[None] | None = None
 
 
@@ -181,28 +183,29 @@ class Reconciler:
                 group.preparing = asyncio.create_task(self._prepare(wishes, wish, group))
             return
         for _ in range(wish.spec.replicas - len(alive)):
-            self._start(name, wish, group.folder)
+            self._start(name, wish, group)
 
     async def _prepare(self, wishes: Wishes, wish: Wish, group: Group) -> None:
-        """The version's files, on this machine."""
+        """The version's files, on this machine, and what runs them."""
         try:
+            group.runtime = plugins.reference("runtimes", wish.spec.runtime or wish.manifest.runtime)
             group.folder = await asyncio.to_thread(self._materialize, wishes.project_id, wish.version_id)
         except Exception as error:
             message = error.message if isinstance(error, errors.ModelportError) else type(error).__name__
             group.failures += 1
-            group.reason = f"its files could not be fetched: {message}"
+            group.reason = f"it could not be prepared: {message}"
             group.not_before = time.monotonic() + _backoff(group.failures)
         finally:
             group.preparing = None
             self._wake.set()
 
-    def _start(self, name: str, wish: Wish, folder: Path) -> None:
+    def _start(self, name: str, wish: Wish, group: Group) -> None:
         manifest, spec = wish.manifest, wish.spec
         key = secrets.token_hex(4)
         self.fleet.start(
             Spec(
                 id=f"{name}-{key}", socket=f"r-{key}.sock", heartbeat=HEARTBEAT_SOCKET,
-                runtime=spec.runtime or manifest.runtime, folder=str(folder), files=[f.path for f in manifest.files],
+                runtime=group.runtime, folder=str(group.folder), files=[f.path for f in manifest.files],
                 signature=manifest.signature.to_json(), labels=manifest.labels, threads=spec.threads,
                 sample=manifest.sample, memory=_bytes(spec.memory), trusted_sklearn_types=self._trusted,
             ),

@@ -6,6 +6,7 @@ Knows tensors, routes and deadlines; knows no protocol and no server.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import numpy as np
 
@@ -110,6 +111,24 @@ class DataPlane:
         if request.outputs is not None:
             result.outputs = {name: result.outputs[name] for name in request.outputs}
         return result
+
+    async def stream(self, endpoint: Endpoint, request: InferRequest) -> AsyncIterator[InferResult]:
+        """The same for an answer in parts; a model that gives none gives one. Close it to cancel the rest."""
+        check_inputs(endpoint.route.signature, request.inputs)
+        _check_outputs(endpoint.route, request.outputs)
+        dispatcher = endpoint.dispatcher
+        pending = dispatcher.submit(request, request.inputs, 1, None, stream=True)
+        assert pending.parts is not None
+        try:
+            while (part := await pending.parts.get()) is not None:
+                if isinstance(part, errors.ModelportError):
+                    raise part
+                if request.outputs is not None:
+                    part.outputs = {name: a for name, a in part.outputs.items() if name in request.outputs}
+                yield part
+        finally:
+            if not pending.future.done():
+                dispatcher.cancel(pending)
 
     async def update(self, table: RoutingTable) -> None:
         """Act on a new table; returns when requests go by it. An older table than the present one is ignored."""

@@ -102,8 +102,10 @@ class Dispatcher:
         """Requests queued."""
         return self._waiting
 
-    def submit(self, request: InferRequest, inputs: dict[str, Array], rows: int, key: object) -> Pending:
-        """Queue one request whose inputs fit the signature; its future gives the answer."""
+    def submit(
+        self, request: InferRequest, inputs: dict[str, Array], rows: int, key: object, *, stream: bool = False
+    ) -> Pending:
+        """Queue one request whose inputs fit the signature; its future, or its parts, give the answer."""
         self._check_room()
         if self._quarantine and _fingerprint(inputs) in self._quarantine:
             raise errors.RunFailed("this very input has killed its replica twice and is not run again")
@@ -111,10 +113,19 @@ class Dispatcher:
             next(_ids), inputs, rows, key, request.deadline, self._loop.create_future(),
             request.request_id, request.traced, time.perf_counter_ns(),
         )  # fmt: skip
+        if stream:
+            pending.parts = asyncio.Queue()
+            pending.key = ("stream", pending.id)
         self._enqueue(pending)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
         return pending
+
+    def cancel(self, pending: Pending) -> None:
+        """Nobody waits for the answer any more."""
+        pending.future.cancel()
+        for link in self._links.values():
+            link.cancel(pending)
 
     async def update(self, route: Route) -> None:
         """Act on a new route of the same version: reach the new replicas first, then let go of the old ones."""
@@ -221,12 +232,14 @@ class Dispatcher:
         now = time.monotonic()
         for queue in list(self._queues.values()):
             for pending in queue:
-                if pending.deadline < now and not pending.future.done():
-                    pending.future.set_exception(_expired(self.route.name, "queued"))
+                if pending.deadline < now:
+                    pending.fail(_expired(self.route.name, "queued"))
         for link in self._links.values():
             for pending in link.inflight.values():
                 if pending.deadline < now and not pending.future.done():
-                    pending.future.set_exception(_expired(self.route.name, "running"))
+                    pending.fail(_expired(self.route.name, "running"))
+                    if pending.parts is not None:
+                        link.cancel(pending)
         for key, queue in list(self._queues.items()):
             while queue and queue[0].future.done():
                 queue.popleft()
@@ -241,8 +254,7 @@ class Dispatcher:
     def _refuse_waiting(self, error: errors.ModelportError) -> None:
         for queue in self._queues.values():
             for pending in queue:
-                if not pending.future.done():
-                    pending.future.set_exception(error)
+                pending.fail(error)
         self._queues.clear()
         self._waiting = 0
 
@@ -275,6 +287,11 @@ class Dispatcher:
             self._succeeded(link, frame)
         elif frame.kind == frames.FAILED:
             self._failed(link, frame)
+        elif frame.kind == frames.PART:
+            self._part(link, frame)
+            return
+        elif frame.kind == frames.END:
+            self._ended(link, frame)
         if not link.inflight:
             if link.draining:
                 link.close()
@@ -286,32 +303,53 @@ class Dispatcher:
                     self.retire()
 
     def _succeeded(self, link: Link, frame: Frame) -> None:
-        start, total = 0, 0
-        stats = self.stats
+        start = 0
         now = time.perf_counter_ns()
         whole = len(frame.items) == 1
         for item in frame.items:
             pending = link.inflight.pop(item.id, None)
             rows = slice(start, start + item.rows)
             start += item.rows
-            total += item.rows
             if pending is None:
                 continue
-            stats.success += 1
-            queued = pending.sent_ns - pending.queued_ns
-            stats.queue_ns += queued
-            elapsed = now - pending.queued_ns
-            stats.success_ns += elapsed
-            stats.latency[bisect_left(_BOUNDS_NS, elapsed)] += 1
+            self._count(pending, now)
             if not pending.future.done():
                 tensors = frame.tensors if whole else {name: array[rows] for name, array in frame.tensors.items()}
-                pending.future.set_result(InferResult(tensors, queued, frame.ns))
-        stats.executions += 1
-        stats.rows += total
-        stats.compute_ns += frame.ns
-        stats.last_success_ms = int(time.time() * 1e3)
-        stats.batch_sizes[total] = stats.batch_sizes.get(total, 0) + 1
+                pending.future.set_result(InferResult(tensors, pending.sent_ns - pending.queued_ns, frame.ns))
+        self._count_run(start, frame.ns)
         self._measure(len(frame.items))
+
+    def _part(self, link: Link, frame: Frame) -> None:
+        link.last_ok = time.monotonic()
+        pending = link.inflight.get(frame.items[0].id)
+        if pending is not None and pending.parts is not None and not pending.future.done():
+            pending.begun = True
+            pending.parts.put_nowait(InferResult(frame.tensors, pending.sent_ns - pending.queued_ns))
+
+    def _ended(self, link: Link, frame: Frame) -> None:
+        pending = link.inflight.pop(frame.items[0].id, None)
+        if pending is None:
+            return
+        self._count(pending, time.perf_counter_ns())
+        self._count_run(1, frame.ns)
+        if not pending.future.done() and pending.parts is not None:
+            pending.future.set_result(InferResult({}, compute_ns=frame.ns))
+            pending.parts.put_nowait(None)
+
+    def _count(self, pending: Pending, now: int) -> None:
+        stats, elapsed = self.stats, now - pending.queued_ns
+        stats.success += 1
+        stats.queue_ns += pending.sent_ns - pending.queued_ns
+        stats.success_ns += elapsed
+        stats.latency[bisect_left(_BOUNDS_NS, elapsed)] += 1
+
+    def _count_run(self, rows: int, ns: int) -> None:
+        stats = self.stats
+        stats.executions += 1
+        stats.rows += rows
+        stats.compute_ns += ns
+        stats.last_success_ms = int(time.time() * 1e3)
+        stats.batch_sizes[rows] = stats.batch_sizes.get(rows, 0) + 1
 
     def _failed(self, link: Link, frame: Frame) -> None:
         code, _, message = bytes(frame.data).decode(errors="replace").partition("\0")
@@ -323,8 +361,7 @@ class Dispatcher:
     def _give_up(self, pending: Pending, error: errors.ModelportError) -> None:
         self.stats.failed += 1
         self.stats.failed_ns += time.perf_counter_ns() - pending.queued_ns
-        if not pending.future.done():
-            pending.future.set_exception(error)
+        pending.fail(error)
 
     def _measure(self, requests: int) -> None:
         """Requests per second while somebody waited: what the replicas can do."""
@@ -351,6 +388,9 @@ class Dispatcher:
                 continue
             if link.alone:
                 pending.deaths_alone += 1
+            if pending.begun:
+                self._give_up(pending, errors.RunFailed("the model's process died in the middle of this stream"))
+                continue
             if pending.deaths_alone >= _DEADLY or pending.attempts >= _MAX_ATTEMPTS:
                 self._quarantine[_fingerprint(pending.inputs)] = None
                 if len(self._quarantine) > _QUARANTINE:

@@ -35,6 +35,14 @@ FAILED: Final = 4
 """Replica to gateway: one request could not be run; the data is ``code NUL message``."""
 ALIVE: Final = 5
 """Replica to gateway: a proof inference has succeeded just now."""
+STREAM: Final = 6
+"""Gateway to replica: one request whose answer is wanted in parts."""
+PART: Final = 7
+"""Replica to gateway: one part of an answer."""
+END: Final = 8
+"""Replica to gateway: the answer is complete; ``ns`` is the time of all parts."""
+CANCEL: Final = 9
+"""Gateway to replica: nobody waits for the rest of a stream."""
 
 HEAD: Final = struct.Struct("<2sBBIIIQQ")
 _REQUEST: Final = struct.Struct("<QIBB")

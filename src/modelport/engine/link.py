@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from modelport import errors
 from modelport.engine import frames
 from modelport.engine.frames import Frame, Item
 from modelport.engine.requests import InferResult
@@ -44,6 +45,18 @@ class Pending:
     deaths_alone: int = 0
     """How often a replica died while it ran this request and no other."""
     sent_ns: int = 0
+    parts: asyncio.Queue[InferResult | errors.ModelportError | None] | None = None
+    """For a stream: its parts, then None or the error that ended it."""
+    begun: bool = False
+    """Whether a part has been given: from then on a stream cannot be sent again."""
+
+    def fail(self, error: errors.ModelportError) -> None:
+        """Answer with an error, unless there is an answer."""
+        if not self.future.done():
+            self.future.set_exception(error)
+            if self.parts is not None:
+                self.future.exception()  # seen: the stream's reader gets it from its parts
+                self.parts.put_nowait(error)
 
 
 class Link(asyncio.BufferedProtocol):
@@ -92,8 +105,14 @@ class Link(asyncio.BufferedProtocol):
             self.inflight[pending.id] = pending
         tensors = first.inputs if self.alone else _stack([pending.inputs for pending in batch])
         items = [Item(p.id, p.rows, p.request_id, p.traced) for p in batch]
-        for buffer in frames.encode(frames.RUN, items, tensors):
+        kind = frames.RUN if first.parts is None else frames.STREAM
+        for buffer in frames.encode(kind, items, tensors):
             self._transport.write(buffer)
+
+    def cancel(self, pending: Pending) -> None:
+        """Tell the replica that nobody waits for the rest of a stream; its END still comes."""
+        if self._transport is not None and pending.id in self.inflight:
+            self._transport.write(frames.encode(frames.CANCEL, [Item(pending.id, 0)])[0])
 
     def drain(self) -> None:
         """Take no more; hang up as soon as nothing is under way."""

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import resource
+import select
 import selectors
 import signal
 import socket
@@ -18,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from typing import Any
 from modelport import plugins
 from modelport.engine import frames, proof
 from modelport.engine.frames import Frame, Item
-from modelport.engine.runtime import LoadOptions, Runtime, Trust
+from modelport.engine.runtime import LoadOptions, Runtime, Streams, Trust
 from modelport.errors import ModelportError
 from modelport.telemetry import log
 from modelport.tensors import Array, Signature
@@ -46,6 +48,7 @@ class Spec:
     heartbeat: str
     """Where to send the heartbeat."""
     runtime: str
+    """Where its class is: ``module:attribute``."""
     folder: str
     files: list[str]
     signature: dict[str, Any]
@@ -200,8 +203,11 @@ class Replica:
         if frame is None:
             self._hang_up(gateway)
             return
-        for buffers in self._run(frame):
-            self._write(gateway, buffers)
+        if frame.kind == frames.STREAM:
+            self._stream(gateway, frame)
+        elif frame.kind == frames.RUN:
+            for buffers in self._run(frame):
+                self._write(gateway, buffers)
 
     def _read(self, gateway: socket.socket) -> Frame | None:
         """One frame, or None at the end of the stream. A gateway sends the next only after the answer."""
@@ -273,6 +279,45 @@ class Replica:
             log("infer", request_ids=traced, requests=len(items), ms=round(elapsed / 1e6, 3))
         return frames.encode(frames.RESULT, items, outputs, ns=elapsed)
 
+    def _stream(self, gateway: socket.socket, frame: Frame) -> None:
+        """The parts of one answer, until it ends or nobody waits for it."""
+        (item,) = frame.items
+        started = time.perf_counter_ns()
+        parts: Iterator[dict[str, Array]] = iter(())
+        try:
+            if isinstance(self._runtime, Streams):
+                parts = self._runtime.stream(frame.tensors)
+            else:
+                parts = iter((self._runtime.infer(frame.tensors),))
+            self._heartbeat.busy_since = time.monotonic()
+            for part in parts:
+                self._write(gateway, frames.encode(frames.PART, [item], part))
+                self._heartbeat.busy_since = time.monotonic()  # the limit holds for each part
+                if gateway not in self._gateways or self._is_cancelled(gateway):
+                    break
+            self._succeeded()
+        except Exception as error:
+            self._write(gateway, self._failure(item, error))
+            return
+        finally:
+            self._heartbeat.busy_since = None
+            if isinstance(parts, Generator):
+                parts.close()
+        elapsed = time.perf_counter_ns() - started
+        if item.traced:
+            log("stream", request_ids=[item.request_id], ms=round(elapsed / 1e6, 3))
+        self._write(gateway, frames.encode(frames.END, [item], ns=elapsed))
+
+    def _is_cancelled(self, gateway: socket.socket) -> bool:
+        """Whether the gateway has said so, or has gone."""
+        readable, _, _ = select.select([gateway], [], [], 0)
+        if not readable:
+            return False
+        frame = self._read(gateway)
+        if frame is None:
+            self._hang_up(gateway)
+        return True
+
     def _failure(self, item: Item, error: Exception) -> list[frames.Buffer]:
         if isinstance(error, ModelportError):
             code, message = error.code, error.message
@@ -300,7 +345,7 @@ def start(spec: Spec) -> Replica:
         Trust(tuple(spec.trusted_sklearn_types)),
     )
     try:
-        cls: type[Runtime] = plugins.load("runtimes", spec.runtime)
+        cls: type[Runtime] = plugins.resolve(spec.runtime)
         runtime = cls.load(options)
         proven = proof.prove(runtime, signature, spec.sample)
         heartbeat.facts["not_batched"] = proof.why_not_batched(runtime, signature, proven)

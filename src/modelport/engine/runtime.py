@@ -7,6 +7,7 @@ replica and runs it. Optional abilities are mixins: a runtime that has one inher
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -79,3 +80,11 @@ class Runtime(ABC):
 
     def close(self) -> None:  # noqa: B027  (most runtimes have nothing to give back)
         """Give back what the process's end would not."""
+
+
+class Streams(ABC):
+    """The ability to give an answer in parts."""
+
+    @abstractmethod
+    def stream(self, inputs: dict[str, Array]) -> Iterator[dict[str, Array]]:
+        """The parts of one answer, each with some or all outputs. Closed early when the caller went away."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -171,6 +172,7 @@ def _limited(request: Request, timeout: float | None) -> Request:
     return request
 
 
+@functools.lru_cache(maxsize=256)
 def _v2(model: str) -> str:
     reference = parse_reference(model)
     if reference.alias is not None:

@@ -21,7 +21,7 @@ class StoredBlob(BaseModel):
     size: int
 
 
-@router.post("/blobs/missing", responses=responses())
+@router.post("/blobs/missing")
 def missing_blobs(here: Here, actor: Developer, query: MissingBlobsQuery) -> MissingBlobs:
     """Which of these contents have to be uploaded before a push."""
     return MissingBlobs(missing=here.registry.missing_blobs(actor, query.sha256))
@@ -46,7 +46,7 @@ async def put_blob(
     return StoredBlob(sha256=sha256, size=stored)
 
 
-@router.post("/gc", responses=responses())
+@router.post("/gc")
 def collect_garbage(
     here: Here, actor: Admin, dry_run: Annotated[bool, Query(description="Only say what would go.")] = False
 ) -> GcReport:

@@ -60,11 +60,12 @@ _DESCRIPTIONS = {
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For a route's documentation: these answers, and those that every route can give."""
-    return {
-        status: {"model": ErrorBody, "description": _DESCRIPTIONS[status]}
-        for status in sorted({401, 403, 422, 503, *statuses})
-    }
+    """For a route's documentation: it can give these answers, beside those of every route."""
+    return {status: {"model": ErrorBody, "description": _DESCRIPTIONS[status]} for status in statuses}
+
+
+#: What every route can answer.
+EVERYWHERE = responses(401, 403, 422, 503)
 
 
 def install(app: FastAPI) -> None:
@@ -77,9 +78,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _handle)
 
 
-def answer(
-    error: ModelportError, request_id: str, status: int | None = None, *, plain: bool = False
-) -> JSONResponse:
+def answer(error: ModelportError, request_id: str, status: int | None = None, *, plain: bool = False) -> JSONResponse:
     """An error in its native wire form, or in Open Inference's: ``{"error": text}``."""
     headers = {"x-request-id": request_id}
     if error.status == 401:

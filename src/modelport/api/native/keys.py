@@ -15,7 +15,7 @@ router = APIRouter(prefix="/keys", tags=["keys"])
 _ID = "^[0-9a-f]{1,32}$"
 
 
-@router.get("", responses=responses())
+@router.get("")
 def list_keys(
     here: Here,
     actor: Admin,
@@ -26,7 +26,7 @@ def list_keys(
     return Page(items=here.identity.list(actor, limit, after))
 
 
-@router.post("", status_code=201, responses=responses())
+@router.post("", status_code=201)
 def create_key(here: Here, actor: Admin, wish: KeyCreate) -> NewKey:
     """Make a key. Its secret is in this answer and nowhere else. From the first key on, every caller needs one."""
     return here.identity.create(actor, wish)

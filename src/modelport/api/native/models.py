@@ -44,7 +44,7 @@ _PUSH_BODY = {
 }
 
 
-@router.get("", responses=responses())
+@router.get("")
 def list_models(here: Here, actor: Viewer, limit: Limit = 100, after: AfterName = None) -> Page[Model]:
     """The project's models, by name."""
     return Page(items=here.registry.models(actor, limit, after))
