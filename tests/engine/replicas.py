@@ -1,0 +1,100 @@
+"""Real replica processes for tests of the engine, without supervisor or control."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+from modelport.engine.dataplane import DataPlane, Endpoint
+from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
+from modelport.engine.inspect import inspect
+from modelport.engine.placement.process import spawn
+from modelport.engine.replica import Spec
+from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
+from modelport.engine.runtime import Trust
+
+
+@dataclass
+class Engine:
+    """One model on some replicas, and a data plane that knows them."""
+
+    folder: Path
+    plane: DataPlane = field(default_factory=DataPlane)
+    processes: dict[str, Popen[bytes]] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    number: int = 0
+
+    def start(self, process_id: str, argv: list[str], env: Mapping[str, str], log: str, about: Any) -> None:
+        with (self.folder / f"{log}.log").open("ab") as out:
+            self.processes[process_id] = spawn(argv, cwd=self.folder, log=out, env=env)
+
+    def stop(self, process_id: str, signum: int) -> None:
+        self.processes[process_id].send_signal(signum)
+
+    def kill(self, process_id: str) -> None:
+        process = self.processes.pop(process_id)
+        process.kill()
+        self.fleet.exited(process_id, process.wait())
+
+    async def add(self, count: int) -> None:
+        """Start so many replicas, and wait until they are proven."""
+        for _ in range(count):
+            self.number += 1
+            spec = Spec(
+                id=str(self.number), socket=f"r-{self.number}.sock", heartbeat=HEARTBEAT_SOCKET,
+                runtime="modelport.engine.runtimes.onnx:OnnxRuntime", folder=str(self.folder), files=["model.onnx"],
+                signature=self.signature.to_json(), labels={},
+            )  # fmt: skip
+            self.fleet.start(spec, "group", Limits(), {})
+        await self.until(lambda: all(replica.ready for replica in self.fleet.of("group")))
+
+    async def until(self, condition: Any) -> None:
+        async with asyncio.timeout(30):
+            while not condition():
+                self.changed.clear()
+                await asyncio.wait([asyncio.ensure_future(self.changed.wait())], timeout=0.1)
+
+    async def publish(self, **options: Any) -> Endpoint:
+        self.table = getattr(self, "table", 0) + 1
+        ready = [replica for replica in self.fleet.of("group") if replica.ready]
+        batching = all(replica.not_batched is None for replica in ready)
+        route = Route(
+            "default", "model", "model", 1, "onnx", self.signature,
+            tuple(ReplicaAddress(replica.id, replica.socket) for replica in ready),
+            **{"batching": batching, **options},
+        )  # fmt: skip
+        await self.plane.update(RoutingTable(self.table, (route,)))
+        return self.plane.find("default", "model")
+
+    def note(self, replica: Replica) -> None:
+        self.changed.set()
+
+
+@asynccontextmanager
+async def engine(content: bytes, replicas: int = 1, **options: Any) -> AsyncIterator[tuple[Engine, Endpoint]]:
+    """A running engine around one ONNX model."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.chdir(folder)
+        made = Engine(folder)
+        try:
+            (folder / "model.onnx").write_bytes(content)
+            made.signature = inspect(folder / "model.onnx", Trust()).signature  # type: ignore[attr-defined]
+            made.fleet = Fleet(made, made.note)  # type: ignore[attr-defined]
+            await made.fleet.open(folder)  # type: ignore[attr-defined]
+            await made.add(replicas)
+            yield made, await made.publish(**options)
+        finally:
+            made.plane.close()
+            os.chdir(before)
+            for process in made.processes.values():
+                process.kill()
+                process.wait()
