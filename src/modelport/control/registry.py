@@ -40,6 +40,7 @@ from modelport.schemas.models import (
 from modelport.storage import tables
 from modelport.storage.artifacts import Artifacts
 from modelport.storage.database import Database, insert_missing
+from modelport.storage.paths import check_paths
 
 Inspect = Callable[[Path, tuple[str, ...]], Inspection | Inspected]
 """Looks at a folder and its files' paths; raises ArtifactRefused."""
@@ -68,7 +69,7 @@ class Registry:
 
     def add_file(self, actor: Actor, path: str, chunks: Iterable[bytes], size: int | None = None) -> FileEntry:
         """Receive one content whose hash nobody announced, as the file ``path`` of a version to be."""
-        check_push(VersionPush(files=[FileEntry(path=path, size=0, sha256="0" * 64)]), self._limits.max_file_bytes)
+        check_paths([path])
         return self._blobs.add(actor, path, chunks, size)
 
     def gc(self, actor: Actor, dry_run: bool = False) -> GcReport:
