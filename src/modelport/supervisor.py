@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from modelport.engine.placement.ports import CannotStart, bind
-from modelport.engine.placement.process import spawn
+from modelport.engine.placement.process import replica_environment, spawn
 
 _RESTART_S = 0.2
 _SLOW_RESTART_S = 5.0
@@ -157,7 +157,7 @@ class Supervisor:
     async def _start_control(self) -> None:
         ours, theirs = socket.socketpair()
         argv = [sys.executable, "-m", "modelport.api.control", str(theirs.fileno())]
-        self._spawn("control", argv, "control", {"MODELPORT_BOOT": self._boot()}, (theirs.fileno(),))
+        self._spawn("control", argv, "control", {**os.environ, "MODELPORT_BOOT": self._boot()}, (theirs.fileno(),))
         theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=1 << 22)
         self._control = writer
@@ -167,7 +167,7 @@ class Supervisor:
     def _start_gateway(self, index: int) -> None:
         fd = self._http[index].fileno()
         argv = [sys.executable, "-m", "modelport.api.gateway", str(index), str(fd)]
-        self._spawn(f"gateway-{index}", argv, f"gateway-{index}", {"MODELPORT_BOOT": self._boot()}, (fd,))
+        self._spawn(f"gateway-{index}", argv, f"gateway-{index}", {**os.environ, "MODELPORT_BOOT": self._boot()}, (fd,))
         self._tell("started", **self._describe(self._children[f"gateway-{index}"]))
 
     def _describe(self, child: Child) -> dict[str, Any]:
@@ -188,7 +188,8 @@ class Supervisor:
         if self._stopping.is_set() or name in self._children:
             return
         try:
-            self._spawn(name, message["argv"], message["log"], message["env"], about=message["about"])
+            env = {**replica_environment(), **message["env"]}
+            self._spawn(name, message["argv"], message["log"], env, about=message["about"])
         except OSError as error:
             self._tell("exit", id=name, code=127, reason=f"could not be started: {error.strerror}")
             return

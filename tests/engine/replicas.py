@@ -15,7 +15,7 @@ from typing import Any
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.inspect import inspect
-from modelport.engine.placement.process import spawn
+from modelport.engine.placement.process import replica_environment, spawn
 from modelport.engine.replica import Spec
 from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
 from modelport.engine.runtime import Trust
@@ -33,7 +33,7 @@ class Engine:
 
     def start(self, process_id: str, argv: list[str], env: Mapping[str, str], log: str, about: Any) -> None:
         with (self.folder / f"{log}.log").open("ab") as out:
-            self.processes[process_id] = spawn(argv, cwd=self.folder, log=out, env=env)
+            self.processes[process_id] = spawn(argv, cwd=self.folder, log=out, env={**replica_environment(), **env})
 
     def stop(self, process_id: str, signum: int) -> None:
         self.processes[process_id].send_signal(signum)

@@ -224,3 +224,16 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
         check=True, capture_output=True,
     )  # fmt: skip
     return certificate, key
+
+
+def test_a_replica_sees_none_of_the_servers_credentials(own_server: Callable[..., Server]) -> None:
+    server = own_server(AWS_SECRET_ACCESS_KEY="hidden-1", MODELPORT_LOG_LEVEL="info", SOME_TOKEN="hidden-2")
+    server.deploy("spied", onnx_models.mlp((3, 4, 2)), env={"MY_SETTING": "shown"})
+    for process in server.tree():
+        if "modelport.engine.replica" in process.cmdline():
+            environment = process.environ()
+            assert environment["MY_SETTING"] == "shown"
+            assert not any(name.startswith(("MODELPORT_", "AWS_")) or "TOKEN" in name for name in environment)
+        assert server.token not in " ".join(process.cmdline())
+    with server.client() as client, pytest.raises(errors.InvalidInput, match="operator"):
+        client.deploy("spied", env={"LD_PRELOAD": "/tmp/x.so"})

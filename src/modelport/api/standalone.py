@@ -23,7 +23,7 @@ from modelport.engine.dataplane import DataPlane
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.inspect import inspect
 from modelport.engine.placement.ports import CannotStart, bind
-from modelport.engine.placement.process import spawn
+from modelport.engine.placement.process import replica_environment, spawn
 from modelport.engine.replica import Spec
 from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
 from modelport.engine.runtime import Inspected, Trust
@@ -58,7 +58,7 @@ class _Children:
 
     def start(self, process_id: str, argv: list[str], env: Mapping[str, str], log: str, about: Any) -> None:
         out: IO[bytes] = sys.stderr.buffer
-        self._running[process_id] = spawn(argv, cwd=self._folder, log=out, env=env)
+        self._running[process_id] = spawn(argv, cwd=self._folder, log=out, env={**replica_environment(), **env})
 
     def stop(self, process_id: str, signum: int) -> None:
         process = self._running.get(process_id)

@@ -5,11 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from modelport.schemas.names import AliasName, Name
 
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
+#: Variables that make a process load or run something else than it was started for.
+_GRABBING = ("LD_", "DYLD_", "PYTHON", "MODELPORT_", "GCONV_", "GLIBC_", "MALLOC_", "BASH_")
+_GRABBING_NAMES = ("PATH", "HOME", "ENV", "IFS", "LOCPATH", "NLSPATH", "TMPDIR")
+
+
+def _harmless(name: str) -> str:
+    if name.upper().startswith(_GRABBING) or name.upper() in _GRABBING_NAMES:
+        raise ValueError(f"{name} decides what code runs, and is set by the operator only")
+    return name
+
+
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"), AfterValidator(_harmless)]
 VariableValue = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=32_000)]
 
 

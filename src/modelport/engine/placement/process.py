@@ -20,6 +20,11 @@ from pathlib import Path
 from typing import IO, Any
 
 _PR_SET_PDEATHSIG = 1
+_NEEDED = frozenset(
+    ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME", "VIRTUAL_ENV", "PYTHONPATH",
+     "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+)  # fmt: skip
+_NEEDED_PREFIXES = ("LC_", "OMP_", "OPENBLAS_", "MKL_", "CUDA_", "ORT_")
 
 try:
     _libc: ctypes.CDLL | None = ctypes.CDLL(None)
@@ -32,10 +37,13 @@ def spawn(
     *,
     cwd: Path,
     log: int | IO[bytes],
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str],
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a child that is killed when this process ends. Call it from a program with one thread."""
+    """Start a child that is killed when this process ends; ``env`` is its whole environment.
+
+    Call it from a program with one thread.
+    """
     parent = os.getpid()
 
     def die_with_parent() -> None:
@@ -50,10 +58,15 @@ def spawn(
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+        env={"PYTHONUNBUFFERED": "1", **env},
         pass_fds=pass_fds,
         preexec_fn=die_with_parent,  # noqa: PLW1509  (see the docstring)
     )
+
+
+def replica_environment() -> dict[str, str]:
+    """What a replica inherits: what programs need to run, and none of the server's credentials."""
+    return {name: value for name, value in os.environ.items() if name in _NEEDED or name.startswith(_NEEDED_PREFIXES)}
 
 
 def replica_argv(spec: Mapping[str, Any]) -> list[str]:
