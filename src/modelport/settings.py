@@ -32,7 +32,9 @@ class HttpSettings(BaseModel):
 
 class GrpcSettings(BaseModel):
     enabled: bool = True
+    """Whether gRPC is answered."""
     port: int = Field(8001, ge=0, le=65535)
+    """gRPC port; 0 takes a free one."""
 
 
 class TlsSettings(BaseModel):
@@ -65,6 +67,7 @@ class TrustSettings(BaseModel):
 
 class LogSettings(BaseModel):
     level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    """What libraries may say: debug, info, warning or error."""
     max_mb: float = Field(20, gt=0)
     """A log file is rotated once when it grows beyond this, MB."""
 
