@@ -96,6 +96,7 @@ class Supervisor:
                 loop.add_signal_handler(signum, self._stopping.set)
             loop.add_signal_handler(signal.SIGCHLD, self._died.set)
             self._announce(port, grpc_port)
+            self._greet()
             await self._start_control()
             for index in range(self._config.gateways):
                 self._start_gateway(index)
@@ -141,6 +142,15 @@ class Supervisor:
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             json.dump(self._endpoint, file)
         partial.replace(self._run / "endpoint.json")
+
+    def _greet(self) -> None:
+        url, grpc = self._endpoint["url"], self._endpoint["grpc"]
+        sys.stderr.write(
+            f"modelport listens on {url}" + (f", gRPC on {grpc}" if grpc else "") + f"\n"
+            f"  documentation of the API: {url}/docs   figures: {url}/metrics   logs: in its home, under logs/\n"
+            "Ctrl-C stops it.\n"
+        )
+        sys.stderr.flush()
 
     def _boot(self) -> str:
         return json.dumps({**asdict(self._config), "endpoint": self._endpoint, "started_at": self._started_at})
