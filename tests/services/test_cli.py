@@ -9,6 +9,7 @@ import pickle
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -172,16 +173,20 @@ def test_logs_follow_what_is_written_later(server: Server, run: Run, mlp: str) -
     run("deploy", "told")
     argv = [sys.executable, "-m", "modelport.cli.main", "logs", "told", "-f", "--tail", "0"]
     env = {**os.environ, "MODELPORT_HOME": str(server.home)}
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as follower:
+    heard: list[str] = []
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as follower, server.client() as client:
+        assert follower.stdout is not None
+        listener = threading.Thread(target=lambda stream=follower.stdout: heard.append(stream.readline()))
+        listener.start()
         try:
-            time.sleep(1)
-            with server.client() as client:
-                for number in range(5):
-                    client.infer("told", {"input": np.ones((1, 4), np.float32)}, request_id=f"seen-{number}")
-            assert follower.stdout is not None
-            assert "seen-" in follower.stdout.readline()
+            deadline = time.monotonic() + 60
+            while not heard and time.monotonic() < deadline:
+                client.infer("told", {"input": np.ones((1, 4), np.float32)}, request_id="seen")
+                time.sleep(0.1)
         finally:
             follower.kill()
+            listener.join()
+    assert "seen" in heard[0]
     run("undeploy", "told")
 
 
