@@ -46,10 +46,11 @@ format: setup-dev ## mend what ruff can
 	@$(VENV)/bin/ruff check --fix -q .
 	@$(VENV)/bin/ruff format -q .
 
-bench: setup-dev ## requests/s and latency of this checkout
+bench: setup-dev ## requests/s, latency, memory and start-up times of this checkout
+	@$(PY) benchmarks/startup.py
 	@$(PY) benchmarks/overhead.py
 
-docs: setup-dev ## write docs/openapi.json, the JSON Schema of deployments and the CLI reference anew
+docs: setup-dev ## write OpenAPI, the JSON Schema of deployments, settings and errors anew
 	@$(PY) docs/generate.py
 
 build: setup-dev ## the wheel
