@@ -17,7 +17,7 @@ import pytest
 import tritonclient.grpc as triton
 
 from modelport import Client, errors
-from modelport.api import health, inference_predict, inference_v1, inference_v2
+from modelport.api.gateway import ROOMS
 from modelport.engine.dataplane import DataPlane
 from tests import onnx_models
 from tests.services.conftest import Server
@@ -51,7 +51,7 @@ def status(url: str, method: str = "GET", headers: dict[str, str] | None = None,
 def every_route(server: Server) -> set[tuple[str, str]]:
     """Method and path of all that the server has, from the code itself."""
     found = set()
-    for room in (inference_v2, inference_v1, inference_predict, health):
+    for room in ROOMS.values():
         for route in room.routes(DataPlane()):
             path = route.pattern.pattern
             for group in ("(?P<model>[^/]+)", "(?P<model>[^/:]+)"):

@@ -17,7 +17,7 @@ import socket
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,22 +26,32 @@ from urllib.parse import parse_qsl
 
 import uvicorn
 
-from modelport.api import health, inference_predict, inference_v1, inference_v2
+from modelport.api import generate, health, inference_mlflow, inference_predict, inference_v1, inference_v2
 from modelport.api.answers import error_answer, native_error_answer
 from modelport.api.auth import Authenticator
 from modelport.api.bodies import read_body
 from modelport.api.channel import EndpointFigures, Report, follow_control
 from modelport.api.messages import Caller, HttpRequest, HttpResponse, HttpRoute
 from modelport.api.proxy import ControlProxy, Receive, Send
+from modelport.api.streaming import until_gone
 from modelport.engine.dataplane import DataPlane
 from modelport.engine.requests import new_request_id
 from modelport.engine.routing import RoutingTable
-from modelport.errors import MethodNotAllowed, ModelportError, NotFound
+from modelport.errors import Cancelled, MethodNotAllowed, ModelportError, NotFound
 from modelport.telemetry import configure, log
 
 _DOCUMENTATION = ("/docs", "/openapi.json")
 """Of the routes that control answers, those that want no key: the same for everybody."""
 _CONTROL_PREFIXES = ("/api/", "/metrics", "/v2/repository/", *_DOCUMENTATION)
+ROOMS: dict[str, Any] = {
+    "v2": inference_v2,
+    "v1": inference_v1,
+    "predict": inference_predict,
+    "generate": generate,
+    "mlflow": inference_mlflow,
+    "health": health,
+}
+"""The adapters, by the name under which their requests are counted; the first whose path matches answers."""
 _KNOWN_PATHS = 2048
 _NOBODY = Caller(project="", role="nobody")
 _SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -75,8 +85,7 @@ class Gateway:
         self._limit = config.max_body
         self._proxy = proxy
         self.repository = proxy.repository if proxy is not None else None
-        rooms = {"v2": inference_v2, "v1": inference_v1, "predict": inference_predict, "health": health}
-        self._routes = [(name, route) for name, room in rooms.items() for route in room.routes(plane)]
+        self._routes = [(name, route) for name, room in ROOMS.items() for route in room.routes(plane)]
         self._matches: dict[tuple[str, str], tuple[str, HttpRoute, dict[str, str]]] = {}
 
     async def act(self, table: RoutingTable) -> None:
@@ -117,6 +126,9 @@ class Gateway:
             parameters = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
             request = HttpRequest(method, path, parameters, headers, body, caller, request_id, traced)
             response = await route.handler(request, params)
+            if response.stream is not None:
+                response.stream = until_gone(response.stream, receive)
+                response.body = await anext(response.stream, b"")
         except ModelportError as error:
             response = (route.error if route is not None else error_answer)(error)
         except Exception:
@@ -168,16 +180,17 @@ class Gateway:
 
     async def _respond(self, response: HttpResponse, request_id: str, method: str, send: Send) -> None:
         body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
-        headers = [
-            (b"content-type", response.content_type.encode()),
-            (b"content-length", str(len(body)).encode()),
-            (b"x-request-id", request_id.encode()),
-        ]
+        headers = [(b"content-type", response.content_type.encode()), (b"x-request-id", request_id.encode())]
+        if response.stream is None:
+            headers.append((b"content-length", str(len(body)).encode()))
         headers += [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in response.headers]
         if self.draining:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+        if response.stream is None:
+            await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+        else:
+            await _send_as_it_comes(body, response.stream, send)
 
     def report(self, index: int, with_figures: bool) -> Report:
         """What control wants to know of this gateway."""
@@ -194,6 +207,18 @@ class Gateway:
             report.http = dict(self.http)
             report.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return report
+
+
+async def _send_as_it_comes(first: bytes, rest: AsyncGenerator[bytes], send: Send) -> None:
+    try:
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        async for chunk in rest:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    except Cancelled:
+        return
+    finally:
+        await rest.aclose()
 
 
 class NotYetOpen(ModelportError):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,7 +27,7 @@ from modelport.api.messages import Caller
 from modelport.api.proto import SERVICE, message, service
 from modelport.api.tensor_json import shown
 from modelport.engine.dataplane import DataPlane, Endpoint
-from modelport.engine.requests import InferRequest, new_request_id
+from modelport.engine.requests import InferRequest, InferResult, new_request_id
 from modelport.errors import InvalidInput, ModelportError, NotFound, Overloaded, Unavailable
 from modelport.tensors import DATATYPES, Array, datatype_of, dtype_of, element_count, from_buffer, to_buffer
 
@@ -52,6 +53,9 @@ _CONTENTS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+
+_FINAL = "triton_final_response"
+_WANTS_EMPTY_FINAL = "triton_enable_empty_final_response"
 
 _log = logging.getLogger(__name__)
 _InferResponse = message("ModelInferResponse")
@@ -141,7 +145,8 @@ class _Service:
     async def _stream(
         self, request_class: Any, raws: AsyncIterator[bytes], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[bytes]:
-        """Each request is answered before the next is read; an error is an answer and leaves the stream open."""
+        """Each request is answered, in one part or several, before the next is read; an error is an answer and leaves
+        the stream open. Hanging up closes the generators on the way down, which cancels the rest in the replica."""
         try:
             call = self._receive(context, public=False)
         except ModelportError as error:
@@ -149,12 +154,32 @@ class _Service:
             return
         async for raw in raws:
             try:
-                response = _StreamResponse(infer_response=await self.ModelInfer(parse(request_class, raw), call))
+                async with aclosing(self._parts(parse(request_class, raw), call)) as parts:
+                    async for part in parts:
+                        yield _StreamResponse(infer_response=part).SerializeToString()
+                continue
             except ModelportError as error:
-                response = _StreamResponse(error_message=error.message)
+                said = error.message
             except Exception:
-                response = _StreamResponse(error_message=_unforeseen().message)
-            yield response.SerializeToString()
+                said = _unforeseen().message
+            yield _StreamResponse(error_message=said).SerializeToString()
+
+    async def _parts(self, request: Any, call: _Call) -> AsyncGenerator[Any]:
+        """The answers to one request of a stream; ``triton_final_response`` says which is the last.
+
+        A model that gives parts ends with an answer without outputs, if the caller has asked for it.
+        """
+        endpoint, wanted, asked = self._read(request, call)
+        streams = endpoint.route.streams
+        async with aclosing(self._plane.stream(endpoint, asked)) as parts:
+            async for part in parts:
+                response = _write(endpoint, request.id, wanted, part)
+                response.parameters[_FINAL].bool_param = not streams
+                yield response
+        if streams and request.parameters[_WANTS_EMPTY_FINAL].bool_param:
+            response = _write(endpoint, request.id, wanted, None)
+            response.parameters[_FINAL].bool_param = True
+            yield response
 
     def _receive(self, context: grpc.aio.ServicerContext, public: bool) -> _Call:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
@@ -218,10 +243,15 @@ class _Service:
         return await self._repository(call.caller, action, model)
 
     async def ModelInfer(self, request: Any, call: _Call) -> Any:
+        endpoint, wanted, asked = self._read(request, call)
+        return _write(endpoint, request.id, wanted, await self._plane.infer(endpoint, asked))
+
+    def _read(self, request: Any, call: _Call) -> tuple[Endpoint, Wanted, InferRequest]:
         endpoint = self._find(request.model_name, request.model_version, call)
         wanted, timeout_us = read_wanted(request)
-        result = await self._plane.infer(
+        return (
             endpoint,
+            wanted,
             InferRequest(
                 inputs=read_inputs(request),
                 request_id=call.request_id,
@@ -230,19 +260,23 @@ class _Service:
                 traced=call.traced,
             ),
         )
-        response = _InferResponse(
-            model_name=endpoint.route.name, model_version=str(endpoint.route.version), id=request.id
-        )
-        for name, _, tensor in inference_v2.answered_tensors(endpoint, wanted, result):
-            response.outputs.add(name=name, datatype=datatype_of(tensor.dtype), shape=tensor.shape)
-            response.raw_output_contents.append(bytes(to_buffer(tensor)))
-        return response
 
     def _deadline(self, call: _Call, timeout_us: Any) -> float:
         if call.remaining_s is None:
             return deadline(call.metadata, self._plane.default_timeout_s, timeout_us)
         moment = deadline(call.metadata, call.remaining_s, timeout_us)
         return min(moment, time.monotonic() + call.remaining_s)
+
+
+def _write(endpoint: Endpoint, request_id: str, wanted: Wanted, result: InferResult | None) -> Any:
+    """A ModelInferResponse; without a result, one without outputs."""
+    route = endpoint.route
+    response = _InferResponse(model_name=route.name, model_version=str(route.version), id=request_id)
+    if result is not None:
+        for name, _, tensor in inference_v2.answered_tensors(endpoint, wanted, result):
+            response.outputs.add(name=name, datatype=datatype_of(tensor.dtype), shape=tensor.shape)
+            response.raw_output_contents.append(bytes(to_buffer(tensor)))
+    return response
 
 
 def _unforeseen() -> ModelportError:

@@ -18,12 +18,10 @@ from modelport.api.answers import answer, error_answer
 from modelport.api.deadline import deadline
 from modelport.api.messages import HttpRequest, HttpResponse, HttpRoute
 from modelport.api.tensor_json import parse, to_array
-from modelport.engine.dataplane import DataPlane, Endpoint
+from modelport.engine.dataplane import DataPlane
 from modelport.engine.requests import InferRequest
-from modelport.errors import InvalidInput, Unavailable
+from modelport.errors import InvalidInput
 from modelport.tensors import Array, Signature
-
-_LISTED = 10
 
 
 def routes(plane: DataPlane) -> list[HttpRoute]:
@@ -38,22 +36,8 @@ class Predict:
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
 
-    def _endpoint(self, request: HttpRequest, path: dict[str, str]) -> Endpoint:
-        project = request.caller.project
-        name = path.get("model") or request.query.get("model")
-        if name is not None:
-            return self._plane.find(project, name)
-        endpoints = self._plane.endpoints(project)
-        if not endpoints:
-            raise Unavailable("no model is deployed")
-        if len(endpoints) > 1:
-            names = ", ".join(endpoint.route.name for endpoint in endpoints[:_LISTED])
-            more = ", …" if len(endpoints) > _LISTED else ""
-            raise InvalidInput(f"several models are deployed; name one with ?model=: {names}{more}")
-        return endpoints[0]
-
     async def predict(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
-        endpoint = self._endpoint(request, path)
+        endpoint = rows.chosen(self._plane, request.caller.project, path.get("model") or request.query.get("model"))
         route = endpoint.route
         classes = rows.class_outputs(route, request.query)
         body = parse(request.body)

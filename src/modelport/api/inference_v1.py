@@ -17,7 +17,7 @@ from modelport.api import rows
 from modelport.api.answers import answer, error_answer
 from modelport.api.deadline import deadline
 from modelport.api.messages import Handler, HttpRequest, HttpResponse, HttpRoute
-from modelport.api.tensor_json import json_name, parse_object, shown, to_array
+from modelport.api.tensor_json import parse_object, shown
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.requests import InferRequest
 from modelport.engine.routing import Route
@@ -106,11 +106,9 @@ class V1:
             ),
         )
         if by_row:
-            _check_rows(inputs, result.outputs)
+            rows.check_rows(inputs, result.outputs)
         values = rows.write_all(route, result.outputs, classes and classes[0])
-        if not by_row:
-            return answer({"outputs": _bare(values)})
-        return answer({"predictions": _bare(values) if len(values) == 1 else _transposed(values)})
+        return answer({"predictions": rows.per_row(values)} if by_row else {"outputs": rows.bare(values)})
 
 
 def read_predict(signature: Signature, body: bytes) -> tuple[bool, dict[str, Array]]:
@@ -123,47 +121,7 @@ def read_predict(signature: Signature, body: bytes) -> tuple[bool, dict[str, Arr
         raise InvalidInput("the body must have either 'instances' (rows) or 'inputs' (columns)")
     if "inputs" in document:
         return False, rows.read_columns(signature, document["inputs"], "inputs")
-    return True, _read_instances(signature, document["instances"])
-
-
-def _read_instances(signature: Signature, instances: Any) -> dict[str, Array]:
-    if type(instances) is not list:
-        raise InvalidInput(f"'instances' must be a list of rows, not {json_name(instances)}")
-    if not instances:
-        raise InvalidInput("'instances' is empty")
-    specs = signature.inputs
-    if len(specs) == 1 and (type(instances[0]) is not dict or instances[0].keys() == {"b64"}):
-        spec = specs[0]
-        return {spec.name: to_array(instances, spec.datatype, spec.name, base64_objects=True)}
-    for index, instance in enumerate(instances):
-        if type(instance) is not dict:
-            raise InvalidInput(f"instances[{index}] must be an object with the inputs, not {json_name(instance)}")
-        rows.check_names(signature, instance, f"instances[{index}]: ")
-    return {
-        spec.name: to_array(
-            [instance[spec.name] for instance in instances], spec.datatype, spec.name, base64_objects=True
-        )
-        for spec in specs
-    }
-
-
-def _check_rows(inputs: dict[str, Array], outputs: dict[str, Array]) -> None:
-    """Rows in, rows out: an output without one entry per row cannot be answered row by row."""
-    count = len(next(iter(inputs.values())))
-    for name, tensor in outputs.items():
-        if tensor.shape[:1] != (count,):
-            raise InvalidInput(
-                f"output {shown(name)} of shape {list(tensor.shape)} has no entry for each of the {count} instances; "
-                "send 'inputs' instead of 'instances'"
-            )
-
-
-def _bare(values: dict[str, Any]) -> Any:
-    return next(iter(values.values())) if len(values) == 1 else values
-
-
-def _transposed(values: dict[str, Any]) -> list[dict[str, Any]]:
-    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    return True, rows.read_instances(signature, document["instances"])
 
 
 def _metadata(route: Route) -> dict[str, Any]:

@@ -288,7 +288,9 @@ def answered_tensors(endpoint: Endpoint, wanted: Wanted, result: InferResult) ->
     route = endpoint.route
     found = []
     for name in wanted.outputs if wanted.outputs is not None else result.outputs:
-        tensor, how = result.outputs[name], wanted.of(name)
+        tensor, how = result.outputs.get(name), wanted.of(name)
+        if tensor is None:  # a part of a stream need not hold every output
+            continue
         if how.classes:
             tensor = classification.as_bytes(
                 tensor, how.classes, route.labels.get(name), route.signature.has_batch_dimension, name

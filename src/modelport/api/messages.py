@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from modelport.errors import ModelportError
@@ -45,6 +45,9 @@ class HttpResponse:
     body: bytes | Sequence[bytes | memoryview] = b""
     content_type: str = "application/json"
     headers: list[tuple[str, str]] = field(default_factory=list)
+    stream: AsyncGenerator[bytes] | None = None
+    """In place of ``body``: what is sent as it comes. Closed when the caller goes away; what it raises before its first
+    chunk is answered as an error."""
 
 
 Handler = Callable[[HttpRequest, dict[str, str]], Awaitable[HttpResponse]]

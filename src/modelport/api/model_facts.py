@@ -10,7 +10,14 @@ from modelport.engine.routing import Route
 from modelport.tensors import TensorSpec
 
 #: Extensions of the Open Inference Protocol that are spoken here.
-EXTENSIONS = ["binary_tensor_data", "classification", "model_repository", "model_configuration", "statistics"]
+EXTENSIONS = [
+    "binary_tensor_data",
+    "classification",
+    "generate",
+    "model_repository",
+    "model_configuration",
+    "statistics",
+]
 
 
 def server_metadata() -> dict[str, Any]:
@@ -45,6 +52,7 @@ def config(route: Route) -> dict[str, Any]:
         "backend": route.platform.partition("_")[0],
         "version_policy": {"specific": {"versions": [route.version]}},
         "max_batch_size": route.max_batch if batched else 0,
+        "model_transaction_policy": {"decoupled": route.streams},
         "input": [_config_tensor(spec, batched) for spec in route.signature.inputs],
         "output": [_config_tensor(spec, batched) for spec in route.signature.outputs],
     }

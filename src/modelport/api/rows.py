@@ -1,7 +1,7 @@
 """JSON values to a model's named inputs, and its outputs to JSON values, where the signature alone gives data types.
 
-What V1 and ``/predict`` share: in them a request names no data types and no shapes. Knows signatures and labels; knows
-no protocol.
+What V1, ``/predict`` and ``/invocations`` share: in them a request names no data types and no shapes, and perhaps no
+model. Knows signatures and labels; knows no protocol.
 """
 
 from __future__ import annotations
@@ -13,9 +13,26 @@ import numpy as np
 
 from modelport.api import classification
 from modelport.api.tensor_json import from_array, json_name, shown, to_array
+from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.routing import Route
-from modelport.errors import InvalidInput
+from modelport.errors import InvalidInput, Unavailable
 from modelport.tensors import Array, Signature, TensorSpec
+
+_LISTED = 10
+
+
+def chosen(plane: DataPlane, project: str, name: str | None) -> Endpoint:
+    """The named endpoint, or the only one of the project; raises InvalidInput when there are several."""
+    if name is not None:
+        return plane.find(project, name)
+    endpoints = plane.endpoints(project)
+    if not endpoints:
+        raise Unavailable("no model is deployed")
+    if len(endpoints) > 1:
+        names = ", ".join(endpoint.route.name for endpoint in endpoints[:_LISTED])
+        more = ", …" if len(endpoints) > _LISTED else ""
+        raise InvalidInput(f"several models are deployed; name one with ?model=: {names}{more}")
+    return endpoints[0]
 
 
 def read_columns(signature: Signature, value: Any, field: str) -> dict[str, Array]:
@@ -48,6 +65,28 @@ def check_names(signature: Signature, value: dict[str, Any], where: str = "") ->
         known = {spec.name for spec in signature.inputs}
         extra = next(name for name in value if name not in known)
         raise InvalidInput(f"{where}input {shown(extra)} is unknown; the model takes {_names(signature)}")
+
+
+def read_instances(signature: Signature, instances: Any) -> dict[str, Array]:
+    """Tensors from a list of rows: bare values for a model with one input, else objects by input name."""
+    if type(instances) is not list:
+        raise InvalidInput(f"'instances' must be a list of rows, not {json_name(instances)}")
+    if not instances:
+        raise InvalidInput("'instances' is empty")
+    specs = signature.inputs
+    if len(specs) == 1 and (type(instances[0]) is not dict or instances[0].keys() == {"b64"}):
+        spec = specs[0]
+        return {spec.name: to_array(instances, spec.datatype, spec.name, base64_objects=True)}
+    for index, instance in enumerate(instances):
+        if type(instance) is not dict:
+            raise InvalidInput(f"instances[{index}] must be an object with the inputs, not {json_name(instance)}")
+        check_names(signature, instance, f"instances[{index}]: ")
+    return {
+        spec.name: to_array(
+            [instance[spec.name] for instance in instances], spec.datatype, spec.name, base64_objects=True
+        )
+        for spec in specs
+    }
 
 
 def _names(signature: Signature) -> str:
@@ -91,3 +130,26 @@ def write_all(route: Route, outputs: dict[str, Array], classes: int | None) -> d
     return {
         name: classification.as_objects(tensor, classes, route.labels.get(name)) for name, tensor in outputs.items()
     }
+
+
+def check_rows(inputs: dict[str, Array], outputs: dict[str, Array]) -> None:
+    """Raise InvalidInput for an output that has not one entry per row, and so cannot be answered row by row."""
+    count = len(next(iter(inputs.values())))
+    for name, tensor in outputs.items():
+        if tensor.shape[:1] != (count,):
+            raise InvalidInput(
+                f"output {shown(name)} of shape {list(tensor.shape)} has no entry for each of the {count} instances; "
+                "send 'inputs' instead of 'instances'"
+            )
+
+
+def bare(values: dict[str, Any]) -> Any:
+    """The outputs by name, or the only output's value."""
+    return next(iter(values.values())) if len(values) == 1 else values
+
+
+def per_row(values: dict[str, Any]) -> Any:
+    """For each row its outputs by name, or the only output's value."""
+    if len(values) == 1:
+        return next(iter(values.values()))
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]

@@ -255,7 +255,7 @@ class Reconciler:
             batching=bool(ready) and all(r.not_batched is None for r in ready), max_batch=spec.max_batch,
             max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s,
             recovering=not ready and wishes.serving is not None and not crashing and spec.replicas > 0,
-            asleep=spec.replicas == 0,
+            asleep=spec.replicas == 0, streams=bool(ready) and all(r.streams for r in ready),
         )  # fmt: skip
 
     def _answering(self, wishes: Wishes, wish: Wish) -> list[Replica]:

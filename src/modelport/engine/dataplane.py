@@ -6,7 +6,8 @@ Knows tensors, routes and deadlines; knows no protocol and no server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import numpy as np
 
@@ -112,8 +113,21 @@ class DataPlane:
             result.outputs = {name: result.outputs[name] for name in request.outputs}
         return result
 
-    async def stream(self, endpoint: Endpoint, request: InferRequest) -> AsyncIterator[InferResult]:
+    async def stream(self, endpoint: Endpoint, request: InferRequest) -> AsyncGenerator[InferResult]:
         """The same for an answer in parts; a model that gives none gives one. Close it to cancel the rest."""
+        if not endpoint.route.streams:
+            yield await self.infer(endpoint, request)
+            return
+        try:
+            async with aclosing(self._stream(endpoint, request)) as parts:
+                async for part in parts:
+                    yield part
+        except Moved:  # said of what waits: nothing has been given yet
+            async with aclosing(self.stream(self.find(endpoint.route.project, endpoint.route.name), request)) as parts:
+                async for part in parts:
+                    yield part
+
+    async def _stream(self, endpoint: Endpoint, request: InferRequest) -> AsyncGenerator[InferResult]:
         check_inputs(endpoint.route.signature, request.inputs)
         _check_outputs(endpoint.route, request.outputs)
         dispatcher = endpoint.dispatcher

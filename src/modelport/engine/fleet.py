@@ -61,6 +61,7 @@ class Replica:
     """Resident bytes."""
     not_batched: str | None = None
     platform: str = ""
+    streams: bool = False
     was_ready: bool = False
     started: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
@@ -156,6 +157,7 @@ class Fleet:
             replica.not_batched, replica.platform = facts["not_batched"], facts["platform"]
             self._on_change(replica)
         if facts["busy_s"] > replica.limits.run_s and replica.state in ("ready", "draining"):
+            replica.streams = facts["streams"]
             self.kill(replica, f"a run took longer than its limit of {replica.limits.run_s:g} s")
 
     async def _watch(self) -> None:

@@ -34,6 +34,8 @@ class Route(msgspec.Struct, frozen=True):
     alias: str | None = None
     batching: bool = True
     """Whether requests may share a run: proven by a replica when it was admitted."""
+    streams: bool = False
+    """Whether the runtime gives an answer in parts when it is asked to."""
     max_batch: int = 32
     max_delay_ms: float = 0
     timeout_s: float = 60
