@@ -63,6 +63,8 @@ class ArtifactSettings(BaseModel):
 class TrustSettings(BaseModel):
     sklearn_types: list[str] = []
     """Further types that a skops file may hold, besides those of numpy, scipy and scikit-learn that skops trusts."""
+    python_predictors: bool = False
+    """Whether Python predictors may be pushed and run: each is code of whoever may push."""
 
 
 class LogSettings(BaseModel):

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from modelport.api.native.context import Context, Here, Tree, Viewer
 from modelport.api.proxy import SOCKET
 from modelport.control.assembly import Services, build_services
 from modelport.control.deployments import Deployments
+from modelport.control.environments import Environments
+from modelport.control.predictors import check_predictor
 from modelport.control.reconciler import Reconciler
 from modelport.engine.fleet import Fleet
 from modelport.engine.placement.process import SupervisorLink
@@ -46,6 +49,8 @@ class Control:
         )
         services = self.services
         self.deployments = Deployments(services.database, services.registry.resolve)
+        self.deployments.check = partial(check_predictor, settings.trust.python_predictors)
+        self.environments = Environments(settings.home / "environments")
         self.hub = Hub()
         self.reconciler = Reconciler(
             self.deployments,
@@ -54,6 +59,7 @@ class Control:
             self.hub.publish,
             settings.home / "logs",
             tuple(settings.trust.sklearn_types),
+            self.environments,
         )
         self.link = SupervisorLink(self._heard)
         self.fleet = self.reconciler.fleet = Fleet(self.link, self.reconciler.replica_changed)
@@ -61,11 +67,16 @@ class Control:
         self.deployments.observe = self.reconciler.observe
         self.deployments.on_change.append(self.reconciler.wishes_changed)
         services.identity.on_change.append(self.reconciler.keys_changed)
+        services.registry.collectors.append(self._collect_environments)
         services.registry.on_alias_moved.append(self.deployments.alias_moved)
         tree = Tree(endpoint["pid"], boot["started_at"], endpoint["url"], endpoint["grpc"], self.gateways)
         self.context = Context(
             settings, services.registry, services.identity, services.database, self.deployments, tree
         )
+
+    def _collect_environments(self, dry_run: bool) -> tuple[int, int]:
+        grace = self.context.settings.artifacts.gc_grace_s
+        return self.environments.collect(self.reconciler.environments_in_use(), grace, dry_run)
 
     def _heard(self, event: dict[str, Any]) -> None:
         """What the supervisor says."""

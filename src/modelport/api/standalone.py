@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from modelport import errors, plugins
 from modelport.api.gateway import Gateway, GatewayConfig, serve_http, start_grpc
+from modelport.control.environments import BuildFailed, Environment, Environments
 from modelport.engine.dataplane import DataPlane
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.inspect import inspect
@@ -46,6 +47,7 @@ class ServeOptions:
     threads: int = 1
     max_batch: int = 32
     trusted_sklearn_types: tuple[str, ...] = ()
+    allow_python: bool = False
 
 
 class _Children:
@@ -116,6 +118,7 @@ class Standalone:
         await self.fleet.open(self._folder)
         root, files, self._found = await asyncio.to_thread(_inspect, options)
         self._root, self._files = root, files
+        self._environment = await self._build_environment()
         try:
             for _ in range(options.replicas):
                 self._start_one()
@@ -136,9 +139,29 @@ class Standalone:
             id=f"{self._started}", socket=f"r-{self._started}.sock", heartbeat=HEARTBEAT_SOCKET,
             runtime=plugins.reference("runtimes", found.runtime),
             folder=str(self._root), files=list(self._files), signature=found.signature.to_json(), labels=found.labels,
-            threads=options.threads, trusted_sklearn_types=options.trusted_sklearn_types,
+            threads=options.threads, trusted_sklearn_types=options.trusted_sklearn_types, sample=found.sample,
+            details={key: fact for key, fact in found.details.items() if key != "requirements"},
         )  # fmt: skip
-        self.fleet.start(spec, _GROUP, Limits(), {})
+        environment = self._environment
+        if environment is None:
+            self.fleet.start(spec, _GROUP, Limits(), {})
+        else:
+            self.fleet.start(spec, _GROUP, Limits(), environment.variables, environment.python)
+
+    async def _build_environment(self) -> Environment | None:
+        """Where a Python predictor runs; shared with the server of the same home."""
+        requirements = self._found.details.get("requirements")
+        if requirements is None:
+            return None
+        from modelport.settings import load_settings  # noqa: PLC0415  (only predictors need the home)
+
+        sys.stderr.write(f"the environment for {', '.join(requirements)} is built once, and kept …\n")
+        log = self._folder / "environment.log"
+        try:
+            return await Environments(load_settings().home / "environments").ensure(requirements, log)
+        except BuildFailed as error:
+            sys.stderr.write(log.read_text(errors="replace"))
+            raise CannotStart(error.message) from None
 
     def _changed(self, replica: Replica) -> None:
         if replica.state == "failed" and replica.id not in self.fleet.replicas:
@@ -185,7 +208,7 @@ def _inspect(options: ServeOptions) -> tuple[Path, tuple[str, ...], Inspected]:
     path = options.path
     if not path.exists():
         raise CannotStart(f"{path} does not exist")
-    found = inspect(path, Trust(options.trusted_sklearn_types))
+    found = inspect(path, Trust(options.trusted_sklearn_types, options.allow_python))
     if path.is_file():
         return path.parent.resolve(), (path.name,), found
     files = tuple(sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()))

@@ -328,4 +328,5 @@ def gc(
         render.as_json(report)
         return
     verb = "would remove" if report.dry_run else "removed"
-    render.say(f"{verb} {render.counted(report.blobs, 'file')}, {render.bytes_text(report.bytes)}")
+    environments = f" and {render.counted(report.environments, 'environment')}" if report.environments else ""
+    render.say(f"{verb} {render.counted(report.blobs, 'file')}{environments}, {render.bytes_text(report.bytes)}")

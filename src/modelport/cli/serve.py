@@ -22,6 +22,9 @@ def serve(
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of one replica.")] = 1,
     max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="Rows in one run at most.")] = 32,
     replicas: Annotated[int, typer.Option("--replicas", "-r", min=1, help="Copies of the model.")] = 1,
+    allow_python: Annotated[
+        bool, typer.Option("--allow-python", help="Run a Python predictor: code of its author.")
+    ] = False,
 ) -> None:
     """Serve a model file at once, without a registry.
 
@@ -34,4 +37,6 @@ def serve(
     from modelport.api.standalone import ServeOptions, main
 
     chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "model"
-    main(ServeOptions(path, chosen, host, port, grpc_port, replicas, threads, max_batch))
+    options = ServeOptions(path, chosen, host, port, grpc_port, replicas, threads, max_batch)
+    options.allow_python = allow_python
+    main(options)

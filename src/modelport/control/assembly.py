@@ -30,7 +30,7 @@ def build_services(settings: Settings, *, owner_token: str | None, keys_required
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.database_url)
     database.migrate()
-    trust = Trust(tuple(settings.trust.sklearn_types))
+    trust = Trust(tuple(settings.trust.sklearn_types), settings.trust.python_predictors)
 
     def inspect(folder: Path, files: tuple[str, ...]) -> Inspection:
         found = inspect_apart(folder, trust)
@@ -40,6 +40,7 @@ def build_services(settings: Settings, *, owner_token: str | None, keys_required
             signature=found.signature,
             labels=found.labels,
             details=found.details,
+            sample=found.sample,
         )
 
     limits = Limits(int(settings.artifacts.max_file_gb * 1e9), settings.artifacts.gc_grace_s)

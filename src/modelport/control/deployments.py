@@ -80,6 +80,8 @@ class Deployments:
         self._resolve = resolve
         self.on_change: list[Callable[[], None]] = []
         self.observe: Callable[[int], Observation] = lambda _: Observation()
+        self.check: Callable[[Manifest, DeploymentSpec], None] = lambda _, __: None
+        """Raises when this server does not run such a version in such a way."""
 
     # -- what callers ask -----------------------------------------------------------------------------------------
 
@@ -87,6 +89,7 @@ class Deployments:
         """Wish for a version; the same wish again changes nothing, unless it failed the last time."""
         _check(wish)
         target = self._resolve(actor, wish.model, version=wish.version, alias=wish.alias)
+        self.check(target.manifest, wish.spec)
         with self._database.session() as session:
             version = _version(session, actor.project_id, wish.model, target.version)
             row = _find(session, actor, name)

@@ -17,6 +17,7 @@ from typing import Any
 
 from modelport import errors, plugins
 from modelport.control.deployments import Deployments, Observation, Wish, Wishes
+from modelport.control.environments import BuildFailed, Environment, Environments, name_of
 from modelport.control.identity import Identity
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.replica import Spec
@@ -46,6 +47,8 @@ class Group:
     folder: Path | None = None
     runtime: str = ""
     """Where the runtime's class is."""
+    environment: Environment | None = None
+    """Where its replicas run, if not in the server's own."""
     preparing: asyncio.Task[None] | None = None
 
 
@@ -60,6 +63,7 @@ class Reconciler:
         publish: Callable[[RoutingTable], Awaitable[None]],
         logs: Path,
         trusted_sklearn_types: tuple[str, ...],
+        environments: Environments,
     ) -> None:
         self.fleet: Fleet
         self._deployments = deployments
@@ -68,6 +72,7 @@ class Reconciler:
         self._publish = publish
         self._logs = logs
         self._trusted = trusted_sklearn_types
+        self._environments = environments
         self._groups: dict[str, Group] = {}
         self._wishes: list[Wishes] = []
         self._stale = True
@@ -188,8 +193,11 @@ class Reconciler:
     async def _prepare(self, wishes: Wishes, wish: Wish, group: Group) -> None:
         """The version's files, on this machine, and what runs them."""
         try:
+            self._deployments.check(wish.manifest, wish.spec)
             group.runtime = plugins.reference("runtimes", wish.spec.runtime or wish.manifest.runtime)
-            group.folder = await asyncio.to_thread(self._materialize, wishes.project_id, wish.version_id)
+            folder = await asyncio.to_thread(self._materialize, wishes.project_id, wish.version_id)
+            group.environment = await self._environment(wishes, wish, group)
+            group.folder = folder
         except Exception as error:
             message = error.message if isinstance(error, errors.ModelportError) else type(error).__name__
             group.failures += 1
@@ -199,19 +207,43 @@ class Reconciler:
             group.preparing = None
             self._wake.set()
 
+    async def _environment(self, wishes: Wishes, wish: Wish, group: Group) -> Environment | None:
+        """Where a version with requirements runs; built first, which callers see."""
+        requirements = wish.manifest.details.get("requirements")
+        if requirements is None:
+            return None
+        log_file = self._logs / f"replica-{_name(wishes, wish)}-environment.log"
+        group.reason, group.log_tail = f"building its environment: {', '.join(requirements)}"[:500], []
+        try:
+            made = await self._environments.ensure(requirements, log_file)
+        except BuildFailed:
+            group.log_tail = tail(log_file, _TAIL_LINES)
+            raise
+        group.reason = None
+        return made
+
+    def environments_in_use(self) -> set[str]:
+        """The names of those that a wish or a running replica needs; from any thread."""
+        wishes = [wish for w in self._deployments.wishes() for wish in (w.desired, w.serving) if wish is not None]
+        wished = {name_of(r) for w in wishes if (r := w.manifest.details.get("requirements")) is not None}
+        return wished | {group.environment.name for group in list(self._groups.values()) if group.environment}
+
     def _start(self, name: str, wish: Wish, group: Group) -> None:
         manifest, spec = wish.manifest, wish.spec
         key = secrets.token_hex(4)
+        environment = group.environment
         self.fleet.start(
             Spec(
                 id=f"{name}-{key}", socket=f"r-{key}.sock", heartbeat=HEARTBEAT_SOCKET,
                 runtime=group.runtime, folder=str(group.folder), files=[f.path for f in manifest.files],
                 signature=manifest.signature.to_json(), labels=manifest.labels, threads=spec.threads,
                 sample=manifest.sample, memory=_bytes(spec.memory), trusted_sklearn_types=self._trusted,
+                details={key: fact for key, fact in manifest.details.items() if key != "requirements"},
             ),
             name,
             Limits(spec.timeout_s, spec.start_timeout_s),
-            spec.env,
+            {**spec.env, **environment.variables} if environment is not None else spec.env,
+            environment.python if environment is not None else None,
         )  # fmt: skip
 
     def _note_failure(self, replica: Replica) -> None:

@@ -54,6 +54,8 @@ class Registry:
     def __init__(self, database: Database, artifacts: Artifacts, inspect: Inspect, limits: Limits) -> None:
         self._database, self._artifacts, self._inspect, self._limits = database, artifacts, inspect, limits
         self._blobs = Blobs(database, artifacts, limits)
+        self.collectors: list[Callable[[bool], tuple[int, int]]] = []
+        """Collect environments (only count them when told so); each returns how many, and their bytes."""
         self.on_alias_moved: list[AliasMoved] = []
         """Called after an alias points to another version."""
 
@@ -74,7 +76,11 @@ class Registry:
 
     def gc(self, actor: Actor, dry_run: bool = False) -> GcReport:
         """Remove the project's unused contents that are older than the grace time, and what crashes left behind."""
-        return self._blobs.collect(actor, dry_run)
+        report = self._blobs.collect(actor, dry_run)
+        for collect in self.collectors:
+            count, size = collect(dry_run)
+            report.environments, report.bytes = report.environments + count, report.bytes + size
+        return report
 
     # Versions
 

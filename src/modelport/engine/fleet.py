@@ -94,14 +94,16 @@ class Fleet:
         """The replicas of one group that still run, oldest first."""
         return [replica for replica in self.replicas.values() if replica.group == group]
 
-    def start(self, spec: Spec, group: str, limits: Limits, env: Mapping[str, str]) -> Replica:
-        """Ask for one more replica."""
+    def start(
+        self, spec: Spec, group: str, limits: Limits, env: Mapping[str, str], python: str | None = None
+    ) -> Replica:
+        """Ask for one more replica, in this interpreter or in another one."""
         replica = Replica(spec.id, group, spec.socket, f"replica-{spec.id}", limits)
         self.replicas[spec.id] = replica
         threads = str(spec.threads)
         env = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **env}
         about = {"group": group, "socket": spec.socket, "limits": asdict(limits)}
-        self._launcher.start(spec.id, replica_argv(asdict(spec)), env, replica.log, about)
+        self._launcher.start(spec.id, replica_argv(asdict(spec), python), env, replica.log, about)
         return replica
 
     def adopt(self, replica_id: str, pid: int, about: dict[str, Any]) -> None:

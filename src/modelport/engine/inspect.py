@@ -49,8 +49,8 @@ class _Answer(msgspec.Struct):
 def inspect(artifact: Path, trust: Trust) -> Inspected:
     """Inspect a folder, or one file, in this process; raises ArtifactRefused with the cause and the next step."""
     folder, files = (artifact.parent, (artifact.name,)) if artifact.is_file() else (artifact, artifact_files(artifact))
-    for name in plugins.names("formats"):
-        found: Format = plugins.load("formats", name)()
+    formats: list[Format] = [plugins.load("formats", name)() for name in plugins.names("formats")]
+    for found in sorted(formats, key=lambda known: -known.precedence):
         if found.recognises(folder, files):
             return found.inspect(folder, files, trust)
     raise ArtifactRefused(advice(folder, files))

@@ -85,6 +85,8 @@ def prove(runtime: Runtime, signature: Signature, sample: dict[str, Any] | None)
 
 def why_not_batched(runtime: Runtime, signature: Signature, proven: dict[str, Array]) -> str | None:
     """None when several requests may share a run; otherwise the reason, for people."""
+    if runtime.not_batched is not None:
+        return runtime.not_batched
     if not signature.has_batch_dimension:
         return "an input or output has no dynamic first dimension"
     size = next((n for spec in signature.inputs for n, d in _other_dims(proven[spec.name], spec) if d == -1), 1)

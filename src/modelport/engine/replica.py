@@ -20,7 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ class Spec:
     memory: int | None = None
     """Most bytes of memory; allocations beyond it fail."""
     trusted_sklearn_types: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+    """What the version's format found out."""
 
 
 class Heartbeat(threading.Thread):
@@ -343,6 +345,7 @@ def start(spec: Spec) -> Replica:
         spec.labels,
         spec.threads,
         Trust(tuple(spec.trusted_sklearn_types)),
+        spec.details,
     )
     try:
         cls: type[Runtime] = plugins.resolve(spec.runtime)

@@ -24,6 +24,7 @@ class Inspected:
     signature: Signature
     labels: dict[str, list[str]] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    sample: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,15 @@ class Trust:
     """What the operator of the server allows; never read from an artifact."""
 
     sklearn_types: tuple[str, ...] = ()
+    python_predictors: bool = False
 
 
 class Format(ABC):
     """Recognises and inspects the artifacts of one format. Entry-point group ``modelport.formats``."""
 
     name: ClassVar[str]
+    precedence: ClassVar[int] = 0
+    """Who is asked first: a format whose folders may hold the files of others has a higher one."""
 
     @abstractmethod
     def recognises(self, folder: Path, files: tuple[str, ...]) -> bool:
@@ -57,6 +61,8 @@ class LoadOptions:
     labels: dict[str, list[str]]
     threads: int = 1
     trust: Trust = Trust()
+    details: dict[str, Any] = field(default_factory=dict)
+    """What the format found out."""
 
 
 class Runtime(ABC):
@@ -65,6 +71,8 @@ class Runtime(ABC):
     name: ClassVar[str]
     platform: ClassVar[str]
     """What V2 metadata shows, such as ``onnx_onnxv1``."""
+    not_batched: str | None = None
+    """Why requests must not share a run, when the model itself says so; otherwise it is tried."""
 
     @classmethod
     @abstractmethod

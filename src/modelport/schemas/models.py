@@ -34,6 +34,8 @@ class Inspection(BaseModel):
     """Class labels by output name, in the order of that output's last dimension."""
     details: dict[str, Any] = {}
     """Facts of the format: opset, producer, estimator class."""
+    sample: dict[str, Any] | None = None
+    """Example inputs that the artifact itself holds."""
 
 
 class Manifest(BaseModel):
@@ -158,5 +160,7 @@ class GcReport(BaseModel):
     """What a collection removed, or would remove."""
 
     blobs: int
+    environments: int = 0
+    """Environments of Python predictors; all projects share them."""
     bytes: int
     dry_run: bool

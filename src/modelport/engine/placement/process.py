@@ -45,13 +45,6 @@ def spawn(
     Call it from a program with one thread.
     """
     parent = os.getpid()
-
-    def die_with_parent() -> None:
-        if _libc is not None:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the request was made
-            os._exit(1)
-
     return subprocess.Popen(  # noqa: S603  (argv is ours, without a shell)
         argv,
         cwd=cwd,
@@ -60,8 +53,16 @@ def spawn(
         stderr=subprocess.STDOUT,
         env={"PYTHONUNBUFFERED": "1", **env},
         pass_fds=pass_fds,
-        preexec_fn=die_with_parent,  # noqa: PLW1509  (see the docstring)
+        preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509  (see the docstring)
     )
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to end this process when ``parent`` ends; ends at once when it has ended already."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the request was made
+        os._exit(1)
 
 
 def replica_environment() -> dict[str, str]:
@@ -69,9 +70,9 @@ def replica_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in _NEEDED or name.startswith(_NEEDED_PREFIXES)}
 
 
-def replica_argv(spec: Mapping[str, Any]) -> list[str]:
-    """The command line of one replica."""
-    return [sys.executable, "-m", "modelport.engine.replica", json.dumps(spec)]
+def replica_argv(spec: Mapping[str, Any], python: str | None = None) -> list[str]:
+    """The command line of one replica, in this interpreter or in that of another environment."""
+    return [python or sys.executable, "-m", "modelport.engine.replica", json.dumps(spec)]
 
 
 class SupervisorLink:
