@@ -353,6 +353,7 @@ def start(spec: Spec) -> Replica:
         proven = proof.prove(runtime, signature, spec.sample)
         heartbeat.facts["not_batched"] = proof.why_not_batched(runtime, signature, proven)
         heartbeat.facts["platform"] = cls.platform
+        heartbeat.facts["streams"] = isinstance(runtime, Streams)
     except BaseException as error:
         reason = error.message if isinstance(error, ModelportError) else f"{type(error).__name__}: {error}"
         log("load_failed", replica=spec.id, error=traceback.format_exc())
