@@ -361,7 +361,6 @@ def start(spec: Spec) -> Replica:
         heartbeat.send()
         raise SystemExit(1) from None
     return Replica(spec, runtime, proven, heartbeat)
-        heartbeat.facts["streams"] = isinstance(runtime, Streams)
 
 
 def main() -> None:
