@@ -110,6 +110,26 @@ def mlp(sizes: Sequence[int] = (4, 8, 3), seed: int = 0) -> bytes:
     ).SerializeToString()
 
 
+def mean_of_embeddings(tokens: int, classes: Sequence[str]) -> bytes:
+    """A text classifier: INT64 [batch, tokens] ``input_ids`` and ``attention_mask`` to FP32 ``scores``."""
+    table = np.random.default_rng(0).normal(0, 1, (tokens, len(classes))).astype(np.float32)
+    steps = [
+        ("Gather", ["table", "input_ids"], "vectors", {}),
+        ("Cast", ["attention_mask"], "mask", {"to": TensorProto.FLOAT}),
+        ("Unsqueeze", ["mask", "last"], "weights", {}),
+        ("Mul", ["vectors", "weights"], "kept", {}),
+        ("ReduceSum", ["kept", "middle"], "total", {"keepdims": 0}),
+        ("ReduceSum", ["weights", "middle"], "count", {"keepdims": 0}),
+        ("Div", ["total", "count"], "mean", {}),
+        ("Softmax", ["mean"], "scores", {"axis": -1}),
+    ]
+    nodes = [helper.make_node(kind, given, [made], **options) for kind, given, made, options in steps]
+    inputs = [value(name, "INT64", ("batch", "tokens")) for name in ("input_ids", "attention_mask")]
+    constants = [constant("table", table), constant("last", np.array([2])), constant("middle", np.array([1]))]
+    outputs = [value("scores", "FP32", ("batch", len(classes)))]
+    return model(nodes, inputs, outputs, constants).SerializeToString()
+
+
 def not_batchable() -> bytes:
     """Softmax down the columns of FP32 [-1, 3]: looks batchable, but each row depends on the others."""
     nodes = [helper.make_node("Softmax", ["input"], ["output"], axis=0)]

@@ -60,6 +60,22 @@ def sample_inputs(path: Path) -> dict[str, Any]:
     return found
 
 
+def steps(path: Path) -> list[dict[str, Any]]:
+    """Preprocessing steps from a YAML (or JSON) file: one mapping, or a list of them."""
+    import yaml
+
+    if not path.is_file():
+        raise NotFound(f"--preprocessing {str(path)!r} is no file")
+    try:
+        found = yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"--preprocessing {path.name!r} is not YAML: {str(error).splitlines()[0]}") from None
+    found = found if isinstance(found, list) else [found]
+    if not all(isinstance(step, dict) for step in found):
+        raise InvalidInput(f"--preprocessing {path.name!r} must hold a mapping such as 'kind: image', or several")
+    return found
+
+
 def load(given: str, metadata: Callable[[], tuple[TensorSpec, ...]]) -> Any:
     """What ``predict`` is given: ``-``, a file, or JSON itself. ``metadata`` is asked for when columns need names."""
     if given == "-":
@@ -78,10 +94,12 @@ def load(given: str, metadata: Callable[[], tuple[TensorSpec, ...]]) -> Any:
 
 
 def parse(raw: bytes, where: str) -> Any:
-    """JSON, .npy or .npz, told apart by their first bytes."""
+    """JSON, .npy, .npz or an image file (which stays as it is), told apart by their first bytes."""
     import numpy as np
     import orjson
 
+    if raw.startswith((b"\x89PNG", b"\xff\xd8\xff")) or (raw[:4] == b"RIFF" and raw[8:12] == b"WEBP"):
+        return raw
     if raw[:6] == b"\x93NUMPY" or raw[:4] == b"PK\x03\x04":
         try:
             found = np.load(io.BytesIO(raw), allow_pickle=False)

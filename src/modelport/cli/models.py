@@ -11,6 +11,7 @@ from modelport.cli.options import AsJson, Key, ModelName, Reference, Url
 
 if TYPE_CHECKING:
     from modelport.schemas.models import ModelVersion
+    from modelport.schemas.preprocessing import ImageStep, TextStep
     from modelport.tensors import TensorSpec
 
 group = typer.Typer(help="Models and their versions.", no_args_is_help=True, rich_markup_mode=None)
@@ -31,6 +32,10 @@ def push(
     ] = None,
     description: Annotated[str, typer.Option("--description", help="What the model is for.")] = "",
     licence: Annotated[str, typer.Option("--licence", help="Such as Apache-2.0.")] = "",
+    preprocessing: Annotated[
+        Path | None,
+        typer.Option("--preprocessing", metavar="FILE", help="YAML: how image files or texts become its inputs."),
+    ] = None,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
@@ -41,8 +46,10 @@ def push(
 
     Example: modelport push digits.onnx --name digits --alias champion --label team=vision
     """
-    from modelport.cli import render
-    from modelport.cli.inputs import class_names, numbers, pairs, sample_inputs
+    from modelport.cli.inputs import class_names, numbers, pairs, sample_inputs, steps
+    from modelport.cli.render import as_json as print_json
+    from modelport.cli.sources import push_parts
+    from modelport.errors import InvalidInput
     from modelport.sdk.client import Client
 
     arguments: dict[str, Any] = {
@@ -57,6 +64,7 @@ def push(
     with Client(url, key) as client, render.transfer_bar() as progress:
         made = client.models.push(path, name, progress=progress, **arguments)
     if as_json:
+        "preprocessing": steps(preprocessing) if preprocessing is not None else (),
         render.as_json(made)
     else:
         _show(made)
@@ -87,6 +95,7 @@ def _show(found: ModelVersion) -> None:
     )
 
 
+            ("made of", "; ".join(_step_text(step) for step in manifest.preprocessing)),
 def _spec_text(spec: TensorSpec) -> str:
     return f"{spec.name} {spec.datatype}{list(spec.shape)}"
 
@@ -106,6 +115,10 @@ def list_models(as_json: AsJson = False, url: Url = None, key: Key = None) -> No
 
     with Client(url, key) as client:
         found = client.models.list()
+def _step_text(step: ImageStep | TextStep) -> str:
+    return f"{step.kind} {step.name}"
+
+
     if as_json:
         render.as_json(found)
         return

@@ -20,7 +20,7 @@ def predict(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="JSON, a .json .npy .npz or .csv file, or - to read it.", show_default=False
+            metavar="DATA", help="JSON, a .json .npy .npz .csv or image file, or - to read it.", show_default=False
         ),
     ],
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="The K best classes by name.")] = None,

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from modelport.engine.preprocessing import outer_signature, steps_of
 from modelport.engine.proof import sample_inputs
 from modelport.errors import InvalidInput
 from modelport.schemas.models import FileEntry, Inspection, Manifest, VersionPush
@@ -51,6 +52,18 @@ def check_alias_name(alias: str | None) -> None:
         raise InvalidInput("alias: 'latest' always means the newest version; choose another name")
 
 
+def served_signature(found: Inspection, push: VersionPush) -> Signature:
+    """What callers will send and get; raises InvalidInput for preprocessing that does not fit the model."""
+    if not push.preprocessing:
+        return found.signature
+    steps = steps_of([step.model_dump() for step in push.preprocessing], found.signature)
+    paths = {entry.path for entry in push.files}
+    for step in steps:
+        if step.file is not None and step.file not in paths:
+            raise InvalidInput(f"preprocessing: {step.file[:120]!r} is not among the version's files")
+    return outer_signature(steps, found.signature)
+
+
 def make_manifest(
     name: str, number: int, push: VersionPush, found: Inspection, created_at: datetime, created_by: str
 ) -> Manifest:
@@ -60,7 +73,9 @@ def make_manifest(
         version=number,
         format=found.format,
         runtime=found.runtime,
-        signature=found.signature,
+        signature=served_signature(found, push),
+        preprocessing=push.preprocessing,
+        model_signature=found.signature if push.preprocessing else None,
         labels=class_labels(found, push.class_labels),
         details=found.details,
         files=push.files,

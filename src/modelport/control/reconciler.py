@@ -239,6 +239,8 @@ class Reconciler:
                 signature=manifest.signature.to_json(), labels=manifest.labels, threads=spec.threads,
                 sample=manifest.sample, memory=_bytes(spec.memory), trusted_sklearn_types=self._trusted,
                 details={key: fact for key, fact in manifest.details.items() if key != "requirements"},
+                preprocessing=[step.model_dump() for step in manifest.preprocessing],
+                model_signature=manifest.model_signature.to_json() if manifest.model_signature else None,
             ),
             name,
             Limits(spec.timeout_s, spec.start_timeout_s),

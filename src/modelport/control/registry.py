@@ -15,7 +15,15 @@ from sqlalchemy.orm import Session
 from modelport.control import audit
 from modelport.control.actors import Actor
 from modelport.control.blobs import Blobs, Limits, batched
-from modelport.control.push import as_json, check_alias_name, check_push, check_sample, digest_of, make_manifest
+from modelport.control.push import (
+    as_json,
+    check_alias_name,
+    check_push,
+    check_sample,
+    digest_of,
+    make_manifest,
+    served_signature,
+)
 from modelport.control.versions import (
     Ref,
     deployments_of,
@@ -97,7 +105,7 @@ class Registry:
         folder = self._artifacts.materialize(actor.project_id, digest_of(push.files), push.files)
         seen = self._inspect(folder, tuple(entry.path for entry in push.files))
         found = Inspection.model_validate(seen, from_attributes=True)
-        check_sample(found.signature, push.sample)
+        check_sample(served_signature(found, push), push.sample)
         make_manifest(name, 1, push, found, tables.now(), actor.name)  # refuses before the number is taken
         with self._database.session() as session:
             self._blobs.check(session, actor.project_id, push.files)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from modelport.engine.runtime import Runtime
+from modelport.engine.runtime import MakesUpInputs, Runtime
 from modelport.errors import ModelportError, ModelRejectedInput
 from modelport.tensors import Array, Signature, TensorSpec, dtype_of
 
@@ -57,19 +57,25 @@ def _fill(spec: TensorSpec, rows: int, size: int, random: np.random.Generator) -
     return np.asarray(random.integers(0, 2, shape), dtype=dtype)
 
 
-def _candidates(signature: Signature, sample: dict[str, Any] | None) -> Iterator[dict[str, Array]]:
+def _made_up(runtime: Runtime, signature: Signature, rows: int, size: int, seed: int = 0) -> dict[str, Array]:
+    if isinstance(runtime, MakesUpInputs):
+        return runtime.made_up_inputs(rows, size, seed)
+    return made_up_inputs(signature, rows, size, seed)
+
+
+def _candidates(runtime: Runtime, signature: Signature, sample: dict[str, Any] | None) -> Iterator[dict[str, Array]]:
     if sample is not None:
         yield sample_inputs(signature, sample)
         return
-    has_free_dims = any(-1 in spec.shape[1:] for spec in signature.inputs)
+    has_free_dims = isinstance(runtime, MakesUpInputs) or any(-1 in spec.shape[1:] for spec in signature.inputs)
     for size in _SIZES if has_free_dims else _SIZES[:1]:
-        yield made_up_inputs(signature, 1, size)
+        yield _made_up(runtime, signature, 1, size)
 
 
 def prove(runtime: Runtime, signature: Signature, sample: dict[str, Any] | None) -> dict[str, Array]:
     """Run once and return the inputs that worked; raises ProofFailed with the last cause."""
     cause = "the signature has no inputs"
-    for inputs in _candidates(signature, sample):
+    for inputs in _candidates(runtime, signature, sample):
         try:
             outputs = runtime.infer(inputs)
         except ModelRejectedInput as error:
@@ -90,7 +96,7 @@ def why_not_batched(runtime: Runtime, signature: Signature, proven: dict[str, Ar
     if not signature.has_batch_dimension:
         return "an input or output has no dynamic first dimension"
     size = next((n for spec in signature.inputs for n, d in _other_dims(proven[spec.name], spec) if d == -1), 1)
-    together = made_up_inputs(signature, _ROWS, size, seed=1)
+    together = _made_up(runtime, signature, _ROWS, size, seed=1)
     try:
         whole = runtime.infer(together)
         for row in range(_ROWS):

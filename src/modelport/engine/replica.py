@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from modelport import plugins
-from modelport.engine import frames, proof
+from modelport.engine import frames, preprocessing, proof
 from modelport.engine.frames import Frame, Item
 from modelport.engine.runtime import LoadOptions, Runtime, Streams, Trust
 from modelport.errors import ModelportError
@@ -60,6 +60,10 @@ class Spec:
     trusted_sklearn_types: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
     """What the version's format found out."""
+    preprocessing: list[dict[str, Any]] | None = None
+    """Steps before the model, as the manifest declares them."""
+    model_signature: dict[str, Any] | None = None
+    """What the model itself takes, where preprocessing changes it."""
 
 
 class Heartbeat(threading.Thread):
@@ -331,6 +335,15 @@ class Replica:
         return frames.encode(frames.FAILED, [item], data=f"{code}\0{message}".encode())
 
 
+def load(spec: Spec, cls: type[Runtime]) -> Runtime:
+    """The version's runtime, behind its preprocessing."""
+    folder, own = Path(spec.folder), Signature.from_json(spec.model_signature or spec.signature)
+    trust = Trust(tuple(spec.trusted_sklearn_types))
+    options = LoadOptions(folder, tuple(spec.files), own, spec.labels, spec.threads, trust, spec.details)
+    runtime = cls.load(options)
+    return preprocessing.wrap(runtime, spec.preprocessing, own, folder) if spec.preprocessing else runtime
+
+
 def start(spec: Spec) -> Replica:
     """Load and prove; raises whatever made that impossible."""
     if spec.memory is not None:
@@ -338,18 +351,9 @@ def start(spec: Spec) -> Replica:
     heartbeat = Heartbeat(spec)
     heartbeat.start()
     signature = Signature.from_json(spec.signature)
-    options = LoadOptions(
-        Path(spec.folder),
-        tuple(spec.files),
-        signature,
-        spec.labels,
-        spec.threads,
-        Trust(tuple(spec.trusted_sklearn_types)),
-        spec.details,
-    )
     try:
         cls: type[Runtime] = plugins.resolve(spec.runtime)
-        runtime = cls.load(options)
+        runtime = load(spec, cls)
         proven = proof.prove(runtime, signature, spec.sample)
         heartbeat.facts["not_batched"] = proof.why_not_batched(runtime, signature, proven)
         heartbeat.facts["platform"] = cls.platform

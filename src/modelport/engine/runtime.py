@@ -90,6 +90,14 @@ class Runtime(ABC):
         """Give back what the process's end would not."""
 
 
+class MakesUpInputs(ABC):
+    """The ability to say what inputs look like that the signature alone does not tell."""
+
+    @abstractmethod
+    def made_up_inputs(self, rows: int, size: int, seed: int) -> dict[str, Array]:
+        """Inputs to prove the model with: ``rows`` in a dynamic first dimension, ``size`` in the other dynamic ones."""
+
+
 class Streams(ABC):
     """The ability to give an answer in parts."""
 

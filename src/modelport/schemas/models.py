@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelport.schemas.names import AliasName, LabelKey, LabelValue, Name, Sha256
+from modelport.schemas.preprocessing import Preprocessing
 from modelport.tensors import Signature
 
 #: A relative path with forward slashes; each part is checked again where it becomes a file.
@@ -46,6 +47,11 @@ class Manifest(BaseModel):
     format: str
     runtime: str
     signature: Signature
+    """What callers send and get."""
+    preprocessing: Preprocessing = []
+    """Steps that make the model's tensors of what callers send."""
+    model_signature: Signature | None = None
+    """What the model itself takes, where preprocessing changes it."""
     labels: dict[str, list[str]] = {}
     details: dict[str, Any] = {}
     files: list[FileEntry]
@@ -87,6 +93,8 @@ class VersionPush(BaseModel):
     parents: Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=64)] = []
     class_labels: Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=100_000)] | None = None
     """Names of the classes, when the artifact itself does not hold them."""
+    preprocessing: Preprocessing = []
+    """Steps that make the model's tensors of image files or texts, which callers then send instead."""
     sample: dict[str, Any] | None = None
     description: Annotated[str, Field(max_length=10_000)] = ""
     licence: Annotated[str, Field(max_length=200)] = ""

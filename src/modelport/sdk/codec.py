@@ -6,6 +6,7 @@ Also casts what a person gives (lists, any numpy dtype) to what a signature want
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,8 @@ def cast(spec: TensorSpec, value: Any) -> Array:
     Precision of floating point may get less (numpy makes float64 of lists); integers must fit, fractions stay.
     """
     want = dtype_of(spec.datatype)
-    try:
-        given = np.asarray(value)
+    try:  # as an object array bytes keep the NULs that they end with
+        given = np.asarray(value, object if spec.datatype == "BYTES" else None)
     except ValueError:
         raise InvalidInput(f"input {spec.name!r}: its rows have different lengths") from None
     if given.dtype == want and want.kind != "O":
@@ -102,10 +103,13 @@ def cast(spec: TensorSpec, value: Any) -> Array:
 
 
 def _strings(given: Array, name: str) -> Array:
-    """Text and bytes as an object array of bytes."""
+    """Text, bytes and files as an object array of bytes."""
     made = np.empty(given.shape, dtype=object)
     flat = made.reshape(-1)
     for index, element in enumerate(given.reshape(-1).tolist()):
+        if isinstance(element, Path):
+            flat[index] = element.read_bytes()
+            continue
         if not isinstance(element, str | bytes):
             raise InvalidInput(f"input {name!r}: takes text, {type(element).__name__} given")
         flat[index] = element.encode() if isinstance(element, str) else element

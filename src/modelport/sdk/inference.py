@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,8 @@ from modelport.sdk.flows import D_co, Flow, Operations, Request, operation, path
 from modelport.sdk.references import parse_reference
 from modelport.tensors import Array, TensorSpec
 
-#: What ``predict`` takes: an array or nested lists for a model with one input, or those by input name.
-Data = Mapping[str, Any] | Sequence[Any] | npt.NDArray[Any]
+#: What ``predict`` takes: an array, nested lists or a file (for BYTES) for a model with one input, or those by name.
+Data = Mapping[str, Any] | Sequence[Any] | npt.NDArray[Any] | Path
 #: Given to the server this much later than the caller's own limit, in seconds, so that its answer can say why.
 _GRACE = 2.0
 
@@ -157,11 +159,16 @@ class Inference(Operations[D_co]):
 
 
 def _plain(value: Any) -> Any:
-    """What orjson does not know: arrays of a layout or dtype that is not its own, and bytes."""
+    """What orjson does not know: arrays of a layout or dtype that is not its own, bytes, and files."""
+    if isinstance(value, Path):
+        value = value.read_bytes()
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, bytes):
-        return value.decode()
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return {"b64": base64.b64encode(value).decode()}
     raise TypeError(f"{type(value).__name__} is not data")
 
 

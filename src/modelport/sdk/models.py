@@ -57,6 +57,7 @@ class Models(Operations[D_co]):
         metrics: Mapping[str, float] | None = None,
         class_labels: Sequence[str] | None = None,
         sample: Mapping[str, Any] | None = None,
+        preprocessing: Sequence[Mapping[str, Any]] = (),
         parents: Sequence[str] = (),
         description: str = "",
         licence: str = "",
@@ -65,7 +66,9 @@ class Models(Operations[D_co]):
         """Register a file, or a folder's files without hidden ones, as the next version of ``name``.
 
         ``class_labels`` names a classifier's classes when the artifact does not; ``sample`` gives example inputs:
-        arrays by input name, or ``{"inputs": [V2 tensors]}``. Raises ArtifactRefused for what the server cannot serve.
+        arrays by input name, or ``{"inputs": [V2 tensors]}``. ``preprocessing`` declares steps that make the model's
+        tensors of image files or texts. ``only`` picks some of a folder's files. Raises ArtifactRefused for what
+        the server cannot serve.
         """
         where = _model(name, "versions")
         files = scan(Path(path))
@@ -79,6 +82,7 @@ class Models(Operations[D_co]):
                 class_labels=list(class_labels) if class_labels is not None else None,
                 sample=sample_tensors(sample) if sample is not None else None,
                 parents=list(parents),
+                preprocessing=list(preprocessing),
                 description=description,
                 licence=licence,
             )

@@ -1,0 +1,99 @@
+"""What callers have (image files, texts) to what a model takes (tensors), inside the replica.
+
+A version declares steps; each takes the place of some of the model's inputs with one BYTES input. Everything outside
+the replica sees the outer signature alone. Imports Pillow and tokenizers only where a step that needs them is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modelport.engine.preprocessing.image import ImageInput
+from modelport.engine.preprocessing.step import Step
+from modelport.engine.preprocessing.text import TextInput
+from modelport.engine.proof import made_up_inputs
+from modelport.engine.runtime import LoadOptions, MakesUpInputs, Runtime, Streams
+from modelport.errors import InvalidInput
+from modelport.tensors import Array, Signature, TensorSpec
+
+_KINDS: dict[str, type[ImageInput] | type[TextInput]] = {"image": ImageInput, "text": TextInput}
+Declared = Sequence[Mapping[str, Any]]
+
+
+def steps_of(declared: Declared, model: Signature) -> list[Step]:
+    """The steps, checked against the model's own signature; raises InvalidInput with the cause."""
+    steps: list[Step] = [_KINDS[options["kind"]](options, model) for options in declared]
+    filled = [name for step in steps for name in step.fills]
+    for name in filled:
+        if filled.count(name) > 1:
+            raise InvalidInput(f"preprocessing: input {name!r} is filled twice")
+    names = [spec.name for spec in _outer_inputs(steps, model)]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInput(f"preprocessing: two inputs would be called {name!r}; give a step another name")
+    return steps
+
+
+def outer_signature(steps: Sequence[Step], model: Signature) -> Signature:
+    """What callers send and get: each step's inputs are one BYTES input [rows]."""
+    return Signature(tuple(_outer_inputs(steps, model)), model.outputs)
+
+
+def _outer_inputs(steps: Sequence[Step], model: Signature) -> Iterator[TensorSpec]:
+    filled = {name: step for step in steps for name in step.fills}
+    for spec in model.inputs:
+        step = filled.get(spec.name)
+        if step is None:
+            yield spec
+        elif spec.name == step.fills[0]:
+            yield TensorSpec(step.name, "BYTES", (step.rows,))
+
+
+class Preprocessed(Runtime, MakesUpInputs):
+    """A loaded runtime behind its version's steps."""
+
+    def __init__(self, runtime: Runtime, steps: Sequence[Step], signature: Signature) -> None:
+        self._runtime, self._steps, self._signature = runtime, steps, signature
+
+    @classmethod
+    def load(cls, options: LoadOptions) -> Runtime:
+        """Not the way in: ``wrap`` takes what another runtime has loaded."""
+        raise TypeError("preprocessing wraps a runtime that is loaded already")
+
+    def infer(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        return self._runtime.infer(self._prepared(inputs))
+
+    def _prepared(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        tensors = dict(inputs)
+        for step in self._steps:
+            tensors |= step.apply(tensors.pop(step.name).reshape(-1).tolist())
+        return tensors
+
+    def made_up_inputs(self, rows: int, size: int, seed: int) -> dict[str, Array]:
+        inputs = made_up_inputs(self._signature, rows, size, seed)
+        for step in self._steps:
+            for row in range(len(inputs[step.name])):
+                inputs[step.name][row] = step.made_up(row, size)
+        return inputs
+
+    def close(self) -> None:
+        self._runtime.close()
+
+
+class PreprocessedStream(Preprocessed, Streams):
+    """The same for a runtime that answers in parts."""
+
+    def stream(self, inputs: dict[str, Array]) -> Iterator[dict[str, Array]]:
+        assert isinstance(self._runtime, Streams)
+        return self._runtime.stream(self._prepared(inputs))
+
+
+def wrap(runtime: Runtime, declared: Declared, model: Signature, folder: Path) -> Runtime:
+    """``runtime`` behind its steps; raises MissingExtra or ArtifactRefused when one cannot be opened."""
+    steps = steps_of(declared, model)
+    for step in steps:
+        step.open(folder)
+    cls = PreprocessedStream if isinstance(runtime, Streams) else Preprocessed
+    return cls(runtime, steps, outer_signature(steps, model))
