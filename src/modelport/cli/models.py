@@ -30,12 +30,12 @@ def push(
     sample: Annotated[
         Path | None, typer.Option("--sample", help="Example inputs: .npz by input name, .npy, or .json.")
     ] = None,
-    description: Annotated[str, typer.Option("--description", help="What the model is for.")] = "",
-    licence: Annotated[str, typer.Option("--licence", help="Such as Apache-2.0.")] = "",
     preprocessing: Annotated[
         Path | None,
         typer.Option("--preprocessing", metavar="FILE", help="YAML: how image files or texts become its inputs."),
     ] = None,
+    description: Annotated[str, typer.Option("--description", help="What the model is for.")] = "",
+    licence: Annotated[str, typer.Option("--licence", help="Such as Apache-2.0.")] = "",
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
@@ -46,10 +46,8 @@ def push(
 
     Example: modelport push digits.onnx --name digits --alias champion --label team=vision
     """
+    from modelport.cli import render
     from modelport.cli.inputs import class_names, numbers, pairs, sample_inputs, steps
-    from modelport.cli.render import as_json as print_json
-    from modelport.cli.sources import push_parts
-    from modelport.errors import InvalidInput
     from modelport.sdk.client import Client
 
     arguments: dict[str, Any] = {
@@ -58,13 +56,13 @@ def push(
         "metrics": numbers(metric, "--metric"),
         "class_labels": class_names(classes) if classes is not None else None,
         "sample": sample_inputs(sample) if sample is not None else None,
+        "preprocessing": steps(preprocessing) if preprocessing is not None else (),
         "description": description,
         "licence": licence,
     }
     with Client(url, key) as client, render.transfer_bar() as progress:
         made = client.models.push(path, name, progress=progress, **arguments)
     if as_json:
-        "preprocessing": steps(preprocessing) if preprocessing is not None else (),
         render.as_json(made)
     else:
         _show(made)
@@ -80,6 +78,7 @@ def _show(found: ModelVersion) -> None:
             ("format", found.format),
             ("inputs", "; ".join(_spec_text(spec) for spec in manifest.signature.inputs)),
             ("outputs", "; ".join(_spec_text(spec) for spec in manifest.signature.outputs)),
+            ("made of", "; ".join(_step_text(step) for step in manifest.preprocessing)),
             ("classes", "; ".join(f"{output}: {_brief(names)}" for output, names in manifest.labels.items())),
             ("aliases", found.aliases),
             ("labels", found.labels),
@@ -95,9 +94,12 @@ def _show(found: ModelVersion) -> None:
     )
 
 
-            ("made of", "; ".join(_step_text(step) for step in manifest.preprocessing)),
 def _spec_text(spec: TensorSpec) -> str:
     return f"{spec.name} {spec.datatype}{list(spec.shape)}"
+
+
+def _step_text(step: ImageStep | TextStep) -> str:
+    return f"{step.kind} {step.name}"
 
 
 def _brief(names: list[str]) -> str:
@@ -115,10 +117,6 @@ def list_models(as_json: AsJson = False, url: Url = None, key: Key = None) -> No
 
     with Client(url, key) as client:
         found = client.models.list()
-def _step_text(step: ImageStep | TextStep) -> str:
-    return f"{step.kind} {step.name}"
-
-
     if as_json:
         render.as_json(found)
         return
