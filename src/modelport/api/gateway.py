@@ -21,7 +21,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import uvicorn
@@ -37,8 +37,11 @@ from modelport.api.streaming import until_gone
 from modelport.engine.dataplane import DataPlane
 from modelport.engine.requests import new_request_id
 from modelport.engine.routing import RoutingTable
-from modelport.errors import Cancelled, MethodNotAllowed, ModelportError, NotFound
+from modelport.errors import Cancelled, MethodNotAllowed, MissingExtra, ModelportError, NotFound
 from modelport.telemetry import configure, log
+
+if TYPE_CHECKING:
+    from modelport.api.tracing import Tracing
 
 _DOCUMENTATION = ("/docs", "/openapi.json")
 """Of the routes that control answers, those that want no key: the same for everybody."""
@@ -52,6 +55,7 @@ ROOMS: dict[str, Any] = {
     "health": health,
 }
 """The adapters, by the name under which their requests are counted; the first whose path matches answers."""
+_COLLECTOR = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _KNOWN_PATHS = 2048
 _NOBODY = Caller(project="", role="nobody")
 _SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -74,7 +78,9 @@ class GatewayConfig:
 class Gateway:
     """The ASGI application, over one data plane."""
 
-    def __init__(self, plane: DataPlane, config: GatewayConfig, proxy: ControlProxy | None) -> None:
+    def __init__(self, config: GatewayConfig, proxy: ControlProxy | None) -> None:
+        self.tracing = _tracing()
+        plane = DataPlane(config.timeout_s) if self.tracing is None else self.tracing.plane(config.timeout_s)
         self.plane = plane
         self.authenticate = Authenticator(config.host, config.owner_token)
         self.draining = False
@@ -221,6 +227,18 @@ async def _send_as_it_comes(first: bytes, rest: AsyncGenerator[bytes], send: Sen
         await rest.aclose()
 
 
+def _tracing() -> Tracing | None:
+    """Spans cost an import and some µs of each request: only where the operator has named a collector."""
+    if not any(name in os.environ for name in _COLLECTOR):
+        return None
+    try:
+        from modelport.api import tracing  # noqa: PLC0415
+    except MissingExtra as error:
+        log("tracing_is_off", reason=error.message)
+        return None
+    return tracing.start()
+
+
 class NotYetOpen(ModelportError):
     """The first routing table has not come yet."""
 
@@ -233,7 +251,8 @@ async def serve_http(app: Gateway, sockets: Sequence[socket.socket], config: Gat
     """Serve until SIGTERM or SIGINT; then answer what is under way, announcing ``Connection: close`` first."""
     server = _Server(
         uvicorn.Config(
-            app, loop="none", http="httptools", ws="none", lifespan="off", access_log=False, log_config=None,
+            app if app.tracing is None else app.tracing.around(app),
+            loop="none", http="httptools", ws="none", lifespan="off", access_log=False, log_config=None,
             server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=75, backlog=2048,
             timeout_graceful_shutdown=30, ssl_certfile=config.tls_certificate, ssl_keyfile=config.tls_key,
         )
@@ -252,6 +271,8 @@ async def serve_http(app: Gateway, sockets: Sequence[socket.socket], config: Gat
     gc.freeze()
     await server.serve(sockets=list(sockets))
     app.plane.close()
+    if app.tracing is not None:
+        app.tracing.close()
 
 
 class _Server(uvicorn.Server):
@@ -269,8 +290,7 @@ async def run(index: int, fd: int, boot: dict[str, Any]) -> None:
         boot["host"], http["timeout_s"], http["max_body_mb"] * 1_000_000, endpoint["token"],
         boot["tls_certificate"], boot["tls_key"], _grpc_address(boot),
     )  # fmt: skip
-    plane = DataPlane(config.timeout_s)
-    app = Gateway(plane, config, ControlProxy())
+    app = Gateway(config, ControlProxy())
     following = asyncio.create_task(follow_control(app.act, lambda figures: app.report(index, figures)))
     grpc_server = await start_grpc(app, config)
     await serve_http(app, [socket.socket(fileno=fd)], config)
@@ -306,6 +326,7 @@ async def start_grpc(app: Gateway, config: GatewayConfig) -> Any:
         credentials=credentials,
         max_message_bytes=config.max_body,
         repository=app.repository,
+        tracing=app.tracing,
     )
 
 

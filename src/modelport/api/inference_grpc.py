@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -30,6 +30,9 @@ from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.requests import InferRequest, InferResult, new_request_id
 from modelport.errors import InvalidInput, ModelportError, NotFound, Overloaded, Unavailable
 from modelport.tensors import DATATYPES, Array, datatype_of, dtype_of, element_count, from_buffer, to_buffer
+
+if TYPE_CHECKING:
+    from modelport.api.tracing import Tracing
 
 Authenticate = Callable[[Mapping[str, str]], Caller]
 """Gets the call's metadata; raises NotAuthenticated or NotAllowed."""
@@ -70,6 +73,7 @@ async def serve_grpc(
     credentials: grpc.ServerCredentials | None,
     max_message_bytes: int,
     repository: Repository | None = None,
+    tracing: Tracing | None = None,
 ) -> grpc.aio.Server:
     """Listen on ``host:port``, sharing the port with other processes; returns the started server.
 
@@ -82,7 +86,7 @@ async def serve_grpc(
             ("grpc.max_send_message_length", -1),
         ]
     )
-    handlers = _Service(plane, authenticate, repository).handlers()
+    handlers = _Service(plane, authenticate, repository).handlers(tracing)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     try:
         if credentials is None:
@@ -115,17 +119,21 @@ class _Service:
         self._authenticate = authenticate
         self._repository = repository
 
-    def handlers(self) -> dict[str, Any]:
+    def handlers(self, tracing: Tracing | None) -> dict[str, Any]:
         """What grpc wants to know of every method. Messages are parsed here, so that a broken one gets our error."""
         found = {}
         for method in service().methods:
             request_class = message(method.input_type.name)
             if method.client_streaming:
                 stream = partial(self._stream, request_class)
+                if tracing is not None:
+                    stream = partial(_traced_stream, tracing, method.name, stream)
                 found[method.name] = grpc.stream_stream_rpc_method_handler(stream)
             else:
                 run = getattr(self, method.name)
                 answer = partial(self._answer, run, request_class, method.name in PUBLIC)
+                if tracing is not None and method.name not in PUBLIC:
+                    answer = partial(_traced, tracing, method.name, answer)
                 found[method.name] = grpc.unary_unary_rpc_method_handler(answer)
         return found
 
@@ -185,7 +193,7 @@ class _Service:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         given = metadata.get("x-request-id", "")[:200]
         request_id = given or new_request_id()
-        context.set_trailing_metadata((("x-request-id", request_id),))
+        context.set_trailing_metadata((*(context.trailing_metadata() or ()), ("x-request-id", request_id)))
         caller = Caller() if public else self._authenticate(metadata)
         return _Call(caller, metadata, request_id, bool(given), context.time_remaining())
 
@@ -266,6 +274,43 @@ class _Service:
             return deadline(call.metadata, self._plane.default_timeout_s, timeout_us)
         moment = deadline(call.metadata, call.remaining_s, timeout_us)
         return min(moment, time.monotonic() + call.remaining_s)
+
+
+async def _traced(tracing: Tracing, method: str, run: Any, raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    span = _begin(tracing, method, context)
+    try:
+        return await run(raw, context)  # type: ignore[no-any-return]
+    finally:
+        _end(span, context)
+
+
+async def _traced_stream(
+    tracing: Tracing, method: str, run: Any, raws: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+) -> AsyncIterator[bytes]:
+    span = _begin(tracing, method, context)
+    try:
+        async with aclosing(run(raws, context)) as answers:
+            async for answer in answers:
+                yield answer
+    finally:
+        _end(span, context)
+
+
+def _begin(tracing: Tracing, method: str, context: grpc.aio.ServicerContext) -> Any:
+    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    span = tracing.begin(f"{SERVICE}/{method}", metadata)
+    span.set_attributes({"rpc.system": "grpc", "rpc.service": SERVICE, "rpc.method": method})
+    context.set_trailing_metadata((("traceparent", tracing.traceparent(span)),))
+    return span
+
+
+def _end(span: Any, context: grpc.aio.ServicerContext) -> None:
+    code = context.code() or 0
+    span.set_attribute("rpc.grpc.status_code", code.value[0] if isinstance(code, grpc.StatusCode) else int(code))
+    request_id = dict(context.trailing_metadata() or ()).get("x-request-id")
+    if request_id is not None:
+        span.set_attribute("modelport.request_id", request_id)
+    span.end()
 
 
 def _write(endpoint: Endpoint, request_id: str, wanted: Wanted, result: InferResult | None) -> Any:

@@ -20,7 +20,6 @@ from typing import IO, Any
 from modelport import errors, plugins
 from modelport.api.gateway import Gateway, GatewayConfig, serve_http, start_grpc
 from modelport.control.environments import BuildFailed, Environment, Environments
-from modelport.engine.dataplane import DataPlane
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.inspect import inspect
 from modelport.engine.placement.ports import CannotStart, bind
@@ -112,8 +111,7 @@ class Standalone:
             _, grpc_port = bind(options.host, options.grpc_port, 1, "--grpc-port", listen=False)
             grpc_address = f"{options.host}:{grpc_port}"
         config = GatewayConfig(options.host, grpc_address=grpc_address)
-        self._plane = DataPlane(config.timeout_s)
-        self._app = Gateway(self._plane, config, None)
+        self._app = Gateway(config, None)
         reaping = asyncio.create_task(self._children.reap())
         await self.fleet.open(self._folder)
         root, files, self._found = await asyncio.to_thread(_inspect, options)

@@ -187,7 +187,8 @@ async def _infer_in_parts(dispatcher: Dispatcher, request: InferRequest, rows: i
         raise
     names = results[0].outputs
     outputs = {name: np.concatenate([result.outputs[name] for result in results]) for name in names}
-    return InferResult(outputs, max(r.queue_ns for r in results), sum(r.compute_ns for r in results))
+    queue_ns, compute_ns = max(r.queue_ns for r in results), sum(r.compute_ns for r in results)
+    return InferResult(outputs, queue_ns, compute_ns, max(r.run_rows for r in results), results[0].replica)
 
 
 def batch_key(inputs: dict[str, Array]) -> object:

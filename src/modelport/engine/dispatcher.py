@@ -306,6 +306,7 @@ class Dispatcher:
         start = 0
         now = time.perf_counter_ns()
         whole = len(frame.items) == 1
+        total = sum(item.rows for item in frame.items)
         for item in frame.items:
             pending = link.inflight.pop(item.id, None)
             rows = slice(start, start + item.rows)
@@ -315,8 +316,9 @@ class Dispatcher:
             self._count(pending, now)
             if not pending.future.done():
                 tensors = frame.tensors if whole else {name: array[rows] for name, array in frame.tensors.items()}
-                pending.future.set_result(InferResult(tensors, pending.sent_ns - pending.queued_ns, frame.ns))
-        self._count_run(start, frame.ns)
+                queued = pending.sent_ns - pending.queued_ns
+                pending.future.set_result(InferResult(tensors, queued, frame.ns, total, link.address.id))
+        self._count_run(total, frame.ns)
         self._measure(len(frame.items))
 
     def _part(self, link: Link, frame: Frame) -> None:
@@ -324,7 +326,8 @@ class Dispatcher:
         pending = link.inflight.get(frame.items[0].id)
         if pending is not None and pending.parts is not None and not pending.future.done():
             pending.begun = True
-            pending.parts.put_nowait(InferResult(frame.tensors, pending.sent_ns - pending.queued_ns))
+            queued = pending.sent_ns - pending.queued_ns
+            pending.parts.put_nowait(InferResult(frame.tensors, queued, replica=link.address.id))
 
     def _ended(self, link: Link, frame: Frame) -> None:
         pending = link.inflight.pop(frame.items[0].id, None)

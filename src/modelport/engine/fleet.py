@@ -157,9 +157,9 @@ class Fleet:
         elif facts["state"] == "ready" and replica.state == "starting":
             replica.state, replica.was_ready = "ready", True
             replica.not_batched, replica.platform = facts["not_batched"], facts["platform"]
+            replica.streams = facts["streams"]
             self._on_change(replica)
         if facts["busy_s"] > replica.limits.run_s and replica.state in ("ready", "draining"):
-            replica.streams = facts["streams"]
             self.kill(replica, f"a run took longer than its limit of {replica.limits.run_s:g} s")
 
     async def _watch(self) -> None:

@@ -37,3 +37,7 @@ class InferResult:
     outputs: dict[str, Array]
     queue_ns: int = 0
     compute_ns: int = 0
+    run_rows: int = 0
+    """Rows of everything that shared the run."""
+    replica: str = ""
+    """Who ran it."""
