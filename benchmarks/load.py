@@ -75,7 +75,8 @@ def _wrk(shot: Shot, callers: int, seconds: float) -> Figures:
         script = Path(folder) / "shot.lua"
         script.write_text(_SCRIPT % (headers, body))
         url = f"http://{shot.host}:{shot.port}{shot.path}"
-        argv = ["wrk", "-t1", f"-c{callers}", f"-d{seconds:g}s", "--timeout", "10s", "-s", str(script), url]
+        duration = f"-d{max(1, round(seconds))}s"  # wrk counts whole seconds
+        argv = ["wrk", "-t1", f"-c{callers}", duration, "--timeout", "10s", "-s", str(script), url]
         said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     found = json.loads(said.split("FIGURES", 1)[1])
     return Figures(found["requests"], found["us"] / 1e6, found["p50"] / 1e3, found["p99"] / 1e3, found["failed"])
