@@ -32,7 +32,9 @@ from modelport.engine.placement.ports import CannotStart, bind
 from modelport.engine.placement.process import replica_environment, spawn
 
 _RESTART_S = 0.2
-_SLOW_RESTART_S = 5.0
+_SLOWEST_RESTART_S = 30.0
+_STABLE_S = 10.0
+"""A process that lived so long was well: its successor comes at once."""
 _ROTATE_EVERY_S = 10.0
 
 
@@ -76,6 +78,8 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._died = asyncio.Event()
         self._token = secrets.token_urlsafe(32)
+        self._crashes: dict[str, int] = {}
+        """How often in a row control or a gateway ended soon after its start."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._started_at = time.time()
 
@@ -230,8 +234,9 @@ class Supervisor:
         return dead
 
     async def _revive(self, child: Child) -> None:
-        lived = time.monotonic() - child.started
-        await asyncio.sleep(_RESTART_S if lived > _SLOW_RESTART_S else 1.0)
+        short_lived = time.monotonic() - child.started < _STABLE_S
+        self._crashes[child.id] = self._crashes.get(child.id, 0) + 1 if short_lived else 0
+        await asyncio.sleep(min(_SLOWEST_RESTART_S, _RESTART_S * 2 ** self._crashes[child.id]))
         if self._stopping.is_set():
             return
         if child.id == "control":

@@ -75,7 +75,7 @@ class Hub:
                 async with self._heard:
                     self._gateways[writer] = report
                     self._heard.notify_all()
-        except (asyncio.IncompleteReadError, OSError):
+        except (asyncio.IncompleteReadError, OSError, asyncio.CancelledError):  # gone, or we are stopping
             pass
         finally:
             async with self._heard:

@@ -103,7 +103,9 @@ class Fleet:
         threads = str(spec.threads)
         env = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **env}
         about = {"group": group, "socket": spec.socket, "limits": asdict(limits)}
-        self._launcher.start(spec.id, replica_argv(asdict(spec), python), env, replica.log, about)
+        told = _spec_file(spec.socket)  # labels and samples outgrow a command line
+        told.write_text(json.dumps(asdict(spec)))
+        self._launcher.start(spec.id, replica_argv(str(told), python), env, replica.log, about)
         return replica
 
     def adopt(self, replica_id: str, pid: int, about: dict[str, Any]) -> None:
@@ -132,6 +134,7 @@ class Fleet:
         replica = self.replicas.pop(replica_id, None)
         if replica is None:
             return
+        _spec_file(replica.socket).unlink(missing_ok=True)
         if replica.state != "draining":
             replica.reason = replica.reason or reason or _why(code)
             replica.state = "failed"
@@ -141,7 +144,7 @@ class Fleet:
         try:
             while line := await reader.readline():
                 self._note(json.loads(line))
-        except (OSError, ValueError):
+        except (OSError, ValueError, asyncio.CancelledError):  # gone, garbled, or we are stopping
             pass
         finally:
             writer.close()
@@ -180,6 +183,11 @@ class Fleet:
             self.kill(replica, f"sent no heartbeat for {_SILENT_S:g} s")
         elif replica.stopped is not None and now - replica.stopped > _DRAIN_S + replica.limits.run_s:
             self._launcher.stop(replica.id, signal.SIGKILL)
+
+
+def _spec_file(socket: str) -> Path:
+    """Where a replica reads what it is to do: beside its socket, in the working folder."""
+    return Path(socket).with_suffix(".json")
 
 
 def _why(code: int) -> str:

@@ -13,6 +13,7 @@ Knows tensors; knows neither queues nor models. Imports only the standard librar
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -160,9 +161,9 @@ def _decode(view: memoryview, kind: int, n_items: int, n_tensors: int, table_siz
         offset += size + (-size % 8)
         datatype = DATATYPES[code]
         if datatype == "BYTES":
-            count = 1
-            for dim in shape:
-                count *= dim
+            count = math.prod(shape)
+            if not 0 <= count <= len(payload) // 4:  # each string has a length of 4 bytes
+                raise BrokenFrame(f"tensor {name!r} holds fewer strings than its shape says")
             tensors[name] = unpack_bytes(payload, count, name).reshape(shape)
         else:
             tensors[name] = np.frombuffer(payload, dtype_of(datatype)).reshape(shape)
