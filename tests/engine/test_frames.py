@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -12,8 +12,6 @@ from modelport.engine import frames
 from modelport.engine.frames import HEAD, Item
 from modelport.tensors import DATATYPES, Array, dtype_of
 
-settings.register_profile("patient", deadline=None)  # a slow machine is no failure
-settings.load_profile("patient")
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 
 
