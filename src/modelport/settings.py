@@ -67,6 +67,18 @@ class TrustSettings(BaseModel):
     """Whether Python predictors may be pushed and run: each is code of whoever may push."""
 
 
+class ImportSettings(BaseModel):
+    allow: list[str] = ["https://", "hf://"]
+    """Sources that the server reads when a caller asks it to, each the beginning of a URL, such as ``s3://models``.
+    It reads stores with its own credentials: allow only what every developer may read."""
+    allow_private: bool = False
+    """Whether ``https://`` may reach loopback, private and link-local addresses."""
+    max_gb: float = Field(100, gt=0)
+    """Largest source, GB, also when it is unpacked."""
+    timeout_s: float = Field(3600, gt=0)
+    """How long one may take to arrive."""
+
+
 class LogSettings(BaseModel):
     level: str = Field("info", pattern="^(debug|info|warning|error)$")
     """What libraries may say: debug, info, warning or error."""
@@ -89,6 +101,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
     trust: TrustSettings = TrustSettings()
+    imports: ImportSettings = ImportSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

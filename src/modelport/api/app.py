@@ -11,7 +11,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import modelport
-from modelport.api.native import audit, blobs, errors, keys, models
+from modelport.api.native import audit, blobs, errors, imports, keys, models
 from modelport.api.native.context import Context, uploads_limiter
 from modelport.engine.requests import new_request_id
 from modelport.errors import TooLarge
@@ -43,7 +43,7 @@ def create_app(context: Context, routers: Sequence[APIRouter] = ()) -> FastAPI:
     )
     app.state.context = context
     app.state.uploads = uploads_limiter()
-    for router in (models.router, blobs.router, keys.router, audit.router, *routers):
+    for router in (models.router, imports.router, blobs.router, keys.router, audit.router, *routers):
         app.include_router(router, prefix=PREFIX, responses=errors.EVERYWHERE)
     errors.install(app)
     app.add_middleware(RequestFrame)

@@ -30,6 +30,7 @@ from modelport.api.proxy import SOCKET
 from modelport.control.assembly import Services, build_services
 from modelport.control.deployments import Deployments
 from modelport.control.environments import Environments
+from modelport.control.imports import Imports
 from modelport.control.predictors import check_predictor
 from modelport.control.reconciler import Reconciler
 from modelport.engine.fleet import Fleet
@@ -71,8 +72,9 @@ class Control:
         services.registry.on_alias_moved.append(self.deployments.alias_moved)
         tree = Tree(endpoint["pid"], boot["started_at"], endpoint["url"], endpoint["grpc"], self.gateways)
         self.context = Context(
-            settings, services.registry, services.identity, services.database, self.deployments, tree
-        )
+            settings, services.registry, services.identity, services.database, self.deployments, tree,
+            Imports(services.registry, settings.imports, settings.home / "cache" / "imports"),
+        )  # fmt: skip
 
     def _collect_environments(self, dry_run: bool) -> tuple[int, int]:
         grace = self.context.settings.artifacts.gc_grace_s

@@ -19,8 +19,10 @@ Version = Annotated[int, typer.Argument(help="Version number.", show_default=Fal
 
 
 def push(
-    path: Annotated[Path, typer.Argument(help="Model file, or folder of files.", show_default=False)],
-    name: Annotated[str, typer.Option("--name", "-n", help="Model name.", show_default=False)],
+    source: Annotated[str, typer.Argument(help="File, folder or s3/gs/abfs/https/hf URL.", show_default=False)],
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="Model name; by default as the source calls it.")
+    ] = None,
     label: Annotated[list[str] | None, typer.Option("--label", "-l", metavar="K=V", help="Label; repeatable.")] = None,
     alias: Annotated[str | None, typer.Option("--alias", "-a", help="Alias to move to the new version.")] = None,
     metric: Annotated[list[str] | None, typer.Option("--metric", metavar="K=V", help="Metric; repeatable.")] = None,
@@ -36,18 +38,24 @@ def push(
     ] = None,
     description: Annotated[str, typer.Option("--description", help="What the model is for.")] = "",
     licence: Annotated[str, typer.Option("--licence", help="Such as Apache-2.0.")] = "",
+    on_server: Annotated[
+        bool, typer.Option("--on-server", help="Let the server read SOURCE, with its own credentials.")
+    ] = False,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Register a model file or folder.
+    """Register a model from a file, a folder or a URL.
 
-    It becomes the next version of the model NAME.
+    It becomes the next version of the model NAME. MLflow's and BentoML's folders are taken as they are; a Triton
+    repository gives a version for each of its own.
 
     Example: modelport push digits.onnx --name digits --alias champion --label team=vision
     """
-    from modelport.cli import render
     from modelport.cli.inputs import class_names, numbers, pairs, sample_inputs, steps
+    from modelport.cli.render import as_json as print_json
+    from modelport.cli.sources import push_parts
+    from modelport.errors import InvalidInput
     from modelport.sdk.client import Client
 
     arguments: dict[str, Any] = {
@@ -60,12 +68,21 @@ def push(
         "description": description,
         "licence": licence,
     }
-    with Client(url, key) as client, render.transfer_bar() as progress:
-        made = client.models.push(path, name, progress=progress, **arguments)
+    with Client(url, key) as client:
+        if not on_server:
+            made = push_parts(client, source, name, arguments)
+        elif name is None:
+            raise InvalidInput("--on-server needs --name")
+        else:
+            about = {key: arguments.pop(key) for key in ("labels", "alias", "description", "licence")}
+            if any(arguments.values()):
+                raise InvalidInput("--on-server takes only --label, --alias, --description and --licence")
+            made = client.models.import_from(source, name, **about)
     if as_json:
-        render.as_json(made)
-    else:
-        _show(made)
+        print_json(made[0] if len(made) == 1 else made)
+        return
+    for version in made:
+        _show(version)
 
 
 def _show(found: ModelVersion) -> None:

@@ -104,7 +104,7 @@ class Deployments:
                     f"deployment {name!r} serves model {row.model!r}; delete it first, or choose another name"
                 )
             row.alias, row.follow = wish.alias, wish.follow
-            self._revise(session, row, version.id, wish.spec)
+            self._revise(session, row, version.id, _with_defaults(wish.spec, target.manifest))
             audit.record(
                 session, actor, "deployment.apply", name,
                 {"model": wish.model, "version": target.version, "revision": row.desired_revision},
@@ -266,6 +266,14 @@ def _state(
     if seen.ready < wanted:
         return "degraded", seen.reason or f"{seen.ready} of {wanted} replicas are ready", seen.log_tail
     return "ready", None, []
+
+
+def _with_defaults(spec: DeploymentSpec, manifest: Manifest) -> DeploymentSpec:
+    """The spec, with the batch size that the version came with where the wish names none."""
+    declared = manifest.details.get("max_batch")
+    if not isinstance(declared, int) or "max_batch" in spec.model_fields_set:
+        return spec
+    return DeploymentSpec.model_validate({**spec.model_dump(), "max_batch": min(max(declared, 1), 65_536)})
 
 
 def _check(wish: DeploymentApply) -> None:

@@ -23,6 +23,7 @@ import msgspec
 
 from modelport import plugins
 from modelport.engine.formats.refused import advice
+from modelport.engine.imports.layout import declaration_of
 from modelport.engine.runtime import Format, Inspected, Trust
 from modelport.errors import ArtifactRefused, Unavailable
 
@@ -49,11 +50,15 @@ class _Answer(msgspec.Struct):
 def inspect(artifact: Path, trust: Trust) -> Inspected:
     """Inspect a folder, or one file, in this process; raises ArtifactRefused with the cause and the next step."""
     folder, files = (artifact.parent, (artifact.name,)) if artifact.is_file() else (artifact, artifact_files(artifact))
+    declared = declaration_of(folder, files)
+    if declared is not None:
+        files = declared.files
     formats: list[Format] = [plugins.load("formats", name)() for name in plugins.names("formats")]
     for found in sorted(formats, key=lambda known: -known.precedence):
         if found.recognises(folder, files):
-            return found.inspect(folder, files, trust)
-    raise ArtifactRefused(advice(folder, files))
+            inspected = found.inspect(folder, files, trust)
+            return inspected if declared is None else declared.complete(inspected)
+    raise ArtifactRefused((declared and declared.advice) or advice(folder, files))
 
 
 def artifact_files(folder: Path) -> tuple[str, ...]:

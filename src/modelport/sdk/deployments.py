@@ -58,7 +58,7 @@ def apply(
 ) -> Flow[Deployment]:
     """Put the wish under ``name``; with ``wait``, come back when it serves."""
     body = wish.model_dump(exclude_defaults=True)
-    body["spec"] = wish.spec.model_dump(exclude_defaults=True)
+    body["spec"] = wish.spec.model_dump(exclude_unset=True)
     made = Deployment.model_validate((yield from send_json("PUT", _deployment(name), body)))
     progress(made)
     return (yield from settle(made, timeout, progress)) if wait else made

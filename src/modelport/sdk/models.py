@@ -61,6 +61,7 @@ class Models(Operations[D_co]):
         parents: Sequence[str] = (),
         description: str = "",
         licence: str = "",
+        only: Sequence[str] | None = None,
         progress: Progress = ignore_progress,
     ) -> Flow[ModelVersion]:
         """Register a file, or a folder's files without hidden ones, as the next version of ``name``.
@@ -71,7 +72,7 @@ class Models(Operations[D_co]):
         the server cannot serve.
         """
         where = _model(name, "versions")
-        files = scan(Path(path))
+        files = [found for found in scan(Path(path)) if only is None or found[0] in only]
         entries = hash_files(files, progress)
         try:
             body = VersionPush(
@@ -95,6 +96,26 @@ class Models(Operations[D_co]):
             "POST", where, body.model_dump(exclude_defaults=True), idempotent=False, timeout=600
         )
         return ModelVersion.model_validate(answer)
+
+    @operation
+    def import_from(
+        self,
+        source: str,
+        name: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        alias: str | None = None,
+        description: str = "",
+        licence: str = "",
+    ) -> Flow[VersionList]:
+        """Have the server itself read ``source`` (``https://``, ``hf://``, an allowed store) as versions of ``name``.
+
+        Gives the new versions, oldest first. Raises NotAllowed for a source that the operator does not allow.
+        """
+        about = {"alias": alias, "labels": dict(labels or {}), "description": description, "licence": licence}
+        body = {"source": source, **{key: value for key, value in about.items() if value}}
+        answer = yield from send_json("POST", _model(name, "imports"), body, idempotent=False, timeout=3700)
+        return [ModelVersion.model_validate(item) for item in answer["items"]]
 
     @operation
     def list(self) -> Flow[ModelList]:

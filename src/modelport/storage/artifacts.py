@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import time
@@ -22,11 +23,14 @@ from typing import Any, BinaryIO
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from modelport.errors import InvalidInput, MissingExtra, TooLarge, Unavailable
+from modelport.errors import InvalidInput, MissingExtra, ModelportError, TooLarge, Unavailable
 from modelport.schemas.models import FileEntry
 from modelport.storage.paths import check_paths
 
 CHUNK = 1 << 20
+#: Object stores by the scheme of their URLs, and the extra that brings each.
+EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,12 @@ class Artifacts:
     """
 
     def __init__(self, url: str, cache: Path) -> None:
+        scheme = url.partition(":")[0]
+        options = {"use_listings_cache": False} if scheme in EXTRAS else {}  # other processes write there too
         try:
-            filesystem, root = url_to_fs(url)
+            filesystem, root = url_to_fs(url, **options)
         except ImportError:
-            raise MissingExtra("s3", f"artifacts at {url.split(':', 1)[0]}:") from None
+            raise MissingExtra(EXTRAS.get(scheme, scheme), f"artifacts at {scheme}:") from None
         except ValueError:
             raise InvalidInput("setting artifacts.url: no file system is known for this URL") from None
         self._fs: Any = filesystem
@@ -84,7 +90,11 @@ class Artifacts:
     def store(self, project_id: int, staged: Staged) -> None:
         """Move a staged content to its address: whole or not at all. Storing it twice is harmless."""
         if self._local is None:
-            self._fs.put_file(str(staged.path), self._address(project_id, staged.sha256))
+            with self._reached():
+                try:
+                    self._fs.put_file(str(staged.path), self._address(project_id, staged.sha256))
+                except FileNotFoundError:
+                    raise Unavailable("the artifact store's bucket does not exist; the operator makes it") from None
             return
         target = Path(self._address(project_id, staged.sha256))
         _make_folder(target.parent)
@@ -106,7 +116,8 @@ class Artifacts:
 
     def exists(self, project_id: int, sha256: str) -> bool:
         """Whether the content is here."""
-        return bool(self._fs.exists(self._address(project_id, sha256)))
+        with self._reached():
+            return bool(self._fs.exists(self._address(project_id, sha256)))
 
     def iterate(self, project_id: int, sha256: str) -> Iterator[bytes]:
         """The content in chunks, verified: the last one is held back until the hash is right.
@@ -115,7 +126,7 @@ class Artifacts:
         """
         digest, held = hashlib.sha256(), b""
         try:
-            with self._fs.open(self._address(project_id, sha256), "rb") as file:
+            with self._reached(), self._fs.open(self._address(project_id, sha256), "rb") as file:
                 while chunk := file.read(CHUNK):
                     digest.update(chunk)
                     if held:
@@ -131,7 +142,7 @@ class Artifacts:
 
     def delete(self, project_id: int, sha256: str) -> None:
         """Remove a content; nothing happens when it is not here."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), self._reached():
             self._fs.rm_file(self._address(project_id, sha256))
 
     # Folders of versions
@@ -192,6 +203,22 @@ class Artifacts:
                         return
             finally:
                 path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """What a remote store's library raises becomes Unavailable; a missing content stays what it is."""
+        try:
+            yield
+        except (ModelportError, FileNotFoundError, GeneratorExit):
+            raise
+        except Exception as error:
+            if self._local is not None:
+                raise
+            _log.warning("the artifact store failed", exc_info=error)
+            raise Unavailable(
+                f"the artifact store does not do what it is asked ({type(error).__name__}); try again, and look "
+                "into the server's log: address and credentials are the operator's"
+            ) from None
 
     def _address(self, project_id: int, sha256: str) -> str:
         return f"{self._root}/{project_id}/{sha256[:2]}/{sha256}"

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from modelport.api.auth import secret_of
 from modelport.control.actors import Actor
 from modelport.control.identity import Identity
+from modelport.control.imports import Imports
 from modelport.control.registry import Registry
 from modelport.errors import InvalidInput, NotAllowed, TooLarge
 from modelport.schemas.access import Role
@@ -63,6 +64,8 @@ class Context:
     """Set by the process that reconciles."""
     tree: Tree | None = None
     """Set by the process that runs under a supervisor."""
+    imports: Imports | None = None
+    """Set where the server may bring models itself."""
 
     @property
     def max_file_bytes(self) -> int:

@@ -1,0 +1,113 @@
+"""Unpacks a zip or tar archive into a new folder: plain files only, under checked paths, within limits.
+
+Links, devices and paths that leave the folder are refused; sizes are counted as bytes come out, not as the archive
+declares them. Knows no model format.
+"""
+
+from __future__ import annotations
+
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from modelport.errors import ArtifactRefused, InvalidInput, TooLarge
+from modelport.storage.paths import check_paths
+
+_CHUNK = 1 << 20
+_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".bentomodel")
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the file is called like an archive, and is one."""
+    if not path.name.lower().endswith(_SUFFIXES):
+        return False
+    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+
+
+def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int) -> None:
+    """Unpack into ``folder``, which is made. Raises ArtifactRefused, and TooLarge beyond the limits."""
+    folder.mkdir()
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as zipped:
+                _write(folder, _zip_members(zipped), max_bytes, max_files)
+        else:
+            with tarfile.open(archive, "r:*") as tape:
+                _write(folder, _tar_members(tape), max_bytes, max_files)
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+        raise ArtifactRefused(f"{archive.name[:100]!r} is damaged ({type(error).__name__}); pack it again") from None
+    except (FileExistsError, NotADirectoryError):
+        raise ArtifactRefused(f"{archive.name[:100]!r}: a path in it comes twice, or is file and folder") from None
+    except ArtifactRefused:
+        raise
+    except InvalidInput as error:
+        raise ArtifactRefused(f"{archive.name[:100]!r}: {error.message}") from None
+
+
+_Member = tuple[str, "Opener"]
+
+
+class Opener:
+    """Opens one member when its turn comes."""
+
+    def __init__(self, archive: zipfile.ZipFile | tarfile.TarFile, member: zipfile.ZipInfo | tarfile.TarInfo) -> None:
+        self._archive, self._member = archive, member
+
+    @contextmanager
+    def stream(self) -> Iterator[IO[bytes]]:
+        """The member's content."""
+        if isinstance(self._archive, zipfile.ZipFile):
+            assert isinstance(self._member, zipfile.ZipInfo)
+            if self._member.flag_bits & 1:
+                raise ArtifactRefused("the archive is encrypted; pack it without a password")
+            opened: IO[bytes] | None = self._archive.open(self._member)
+        else:
+            assert isinstance(self._member, tarfile.TarInfo)
+            opened = self._archive.extractfile(self._member)
+        assert opened is not None  # only plain files come here
+        with opened as file:
+            yield file
+
+
+def _zip_members(archive: zipfile.ZipFile) -> Iterator[_Member]:
+    for member in archive.infolist():
+        kind = member.external_attr >> 28
+        if member.is_dir():
+            continue
+        if kind not in (0, 8):
+            raise ArtifactRefused(f"{member.filename[:120]!r} is a link or no plain file; pack plain files")
+        yield member.filename, Opener(archive, member)
+
+
+def _tar_members(archive: tarfile.TarFile) -> Iterator[_Member]:
+    for member in archive:
+        if member.isdir():
+            continue
+        if not member.isreg():
+            raise ArtifactRefused(f"{member.name[:120]!r} is a link or no plain file; pack plain files")
+        yield member.name.removeprefix("./"), Opener(archive, member)
+
+
+def _write(folder: Path, members: Iterator[_Member], max_bytes: int, max_files: int) -> None:
+    """Write each member as it is met, so that nothing of the archive has to be believed."""
+    names: list[str] = []
+    left = max_bytes
+    for name, opener in members:
+        names.append(name)
+        if len(names) > max_files:
+            raise TooLarge(f"the archive holds more than {max_files} files")
+        check_paths([name])
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with opener.stream() as stream, target.open("xb") as file:
+            while chunk := stream.read(_CHUNK):
+                left -= len(chunk)
+                if left < 0:
+                    raise TooLarge(f"the archive unpacks to more than the limit of {max_bytes} bytes")
+                file.write(chunk)
+    check_paths(names)
