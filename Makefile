@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev quickstart test prove lint types format bench docs proto lock build clean
+.PHONY: help setup setup-dev quickstart test test-clients typescript prove lint types format bench docs proto lock build clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,22 @@ quickstart: setup ## train, push, deploy and call a real model (KEEP=1 leaves th
 
 test: setup-dev ## every test, with samples of the long proofs
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup
+
+.venv-clients/.ready: tests/clients/requirements.txt
+	python3 -m venv .venv-clients
+	.venv-clients/bin/pip --disable-pip-version-check install -q -r $<
+	@touch $@
+
+test-clients: setup-dev .venv-clients/.ready ## other products' own clients: KServe, MLflow, SageMaker (600 MB, in .venv-clients)
+	@$(PY) -m pytest tests/services/test_clients.py -rs
+
+clients/typescript/node_modules: clients/typescript/package-lock.json
+	npm ci --prefix clients/typescript --no-audit --no-fund
+	@touch $@
+
+typescript: setup-dev clients/typescript/node_modules ## generate and compile the TypeScript client, and call a server with it
+	@npm run --silent build --prefix clients/typescript
+	@$(PY) -m pytest tests/services/test_typescript.py -rs
 
 prove: setup-dev ## the long proofs with their full counts
 	@MODELPORT_PROVE=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup -m prove --timeout 3600
