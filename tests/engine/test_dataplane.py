@@ -105,6 +105,8 @@ async def test_deadlines_are_kept_and_expired_work_is_never_run() -> None:
         with pytest.raises(errors.DeadlineExceeded, match="queued"):
             await made.plane.infer(endpoint, request(0.05))
         await first
+        with pytest.raises(errors.DeadlineExceeded):
+            await made.plane.infer(endpoint, request(-0.001))  # although the replica is idle
         await asyncio.sleep(0.3)
         assert endpoint.stats.executions == runs + 1
 

@@ -36,6 +36,8 @@ def error_answer(error: ModelportError) -> HttpResponse:
 def _with_hints(response: HttpResponse, error: ModelportError) -> HttpResponse:
     if isinstance(error, Overloaded):
         response.headers.append(("Retry-After", str(error.retry_after)))
+    elif error.status == 503:
+        response.headers.append(("Retry-After", "1"))
     elif isinstance(error, NotAuthenticated):
         response.headers.append(("WWW-Authenticate", "Bearer"))
     return response

@@ -60,7 +60,7 @@ class DataPlane:
     @property
     def ready(self) -> bool:
         """Whether every endpoint of every project is ready; what health checks ask."""
-        return all(endpoint.ready for endpoint in self._endpoints.values())
+        return self.number > 0 and all(endpoint.ready for endpoint in self._endpoints.values())
 
     def find(self, project: str, name: str, version: str | None = None, alias: str | None = None) -> Endpoint:
         """The endpoint of that name; raises NotFound, also when it serves another version or alias."""

@@ -162,7 +162,7 @@ class Dispatcher:
     # -- queue ----------------------------------------------------------------------------------------------------
 
     def _check_room(self) -> None:
-        if not self._links and not self.route.recovering:
+        if not self._links and not self.route.recovering and not self.route.replicas:  # else control will say more
             raise errors.Unavailable(f"endpoint {self.route.name!r} has no ready replica; see `modelport status`")
         bound = max(_LEAST_QUEUE, self._rate * _TARGET_S) if self._rate else _UNMEASURED_QUEUE
         if self._waiting >= bound:
@@ -203,11 +203,13 @@ class Dispatcher:
         if self._should_wait(queue):
             return []
         batch: list[Pending] = []
-        rows, limit = 0, self.route.max_batch
+        rows, limit, now = 0, self.route.max_batch, time.monotonic()
         while queue and (not batch or (key is not None and rows + queue[0].rows <= limit)):
             pending = queue.popleft()
             self._waiting -= 1
-            if not pending.future.done():
+            if pending.deadline < now:
+                pending.fail(_expired(self.route.name, "queued"))
+            elif not pending.future.done():
                 batch.append(pending)
                 rows += pending.rows
         if not queue:

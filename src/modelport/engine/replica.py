@@ -40,7 +40,7 @@ _SCRATCH = 1 << 18
 
 @dataclass(slots=True)
 class Spec:
-    """What a replica is told on its command line, as JSON."""
+    """What a replica is told, as JSON in the file that its command line names."""
 
     id: str
     socket: str
@@ -370,7 +370,10 @@ def start(spec: Spec) -> Replica:
 def main() -> None:
     """Entry of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    start(Spec(**json.loads(sys.argv[1]))).serve()
+    told = Path(sys.argv[1])
+    spec = Spec(**json.loads(told.read_bytes()))
+    told.unlink()
+    start(spec).serve()
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class Trust:
 
     sklearn_types: tuple[str, ...] = ()
     python_predictors: bool = False
+    native_code: bool = False
 
 
 class Format(ABC):

@@ -22,9 +22,12 @@ _MOST_OPCODES = 5_000
 _EXPORT_ONNX = "export the model to ONNX and push that"
 _PICKLE = (
     "a pickle runs code when it is loaded, so no pickle is accepted. scikit-learn: save it with skops.io.dump, or "
-    "convert it with skl2onnx; PyTorch: torch.onnx.export; others: export to ONNX"
+    "convert it with skl2onnx; PyTorch: torch.export.save or torch.onnx.export; others: export to ONNX"
 )
-_TORCH = "a PyTorch file holds pickles: export the model with torch.onnx.export(model, args, 'model.onnx', dynamo=True)"
+_TORCH = (
+    "a PyTorch file holds pickles: save the model with torch.export.save(torch.export.export(model, args), "
+    "'model.pt2'), or export it with torch.onnx.export(model, args, 'model.onnx', dynamo=True)"
+)
 _KERAS = "a Keras file can hold code: export the model with model.export('model.onnx', format='onnx')"
 _UNPACK = "unpack it and push the folder"
 
@@ -33,12 +36,6 @@ _MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run 'git lfs pull' and push again"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5)", _KERAS),
     (0, b"\x93NUMPY", "a numpy array", "it is data, not a model"),
-    (
-        4,
-        b"TFL3",
-        "a LiteRT (TensorFlow Lite) model",
-        "this release does not serve it: convert it with tf2onnx --tflite",
-    ),
     (4, b"ORTM", "a model in ONNX Runtime's own format", "push the .onnx file that it was made from"),
     (4, b"ET12", "an ExecuTorch program", _EXPORT_ONNX),
     (0, b"GGUF", "a GGUF model", "this release does not serve it: export the model to ONNX"),
@@ -131,8 +128,6 @@ def _what_is_zip(path: Path) -> tuple[str, str]:
                 return (
                     "a TorchScript archive" if "constants.pkl" in tails else "a PyTorch archive with a pickle"
                 ), _TORCH
-            if "archive_format" in tails:
-                return "a torch.export package, which can hold pickles", _TORCH
             if "model.weights.h5" in tails:
                 return "a Keras archive", _KERAS
             if members and all(member.endswith(".npy") for member in members):

@@ -70,9 +70,9 @@ def replica_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in _NEEDED or name.startswith(_NEEDED_PREFIXES)}
 
 
-def replica_argv(spec: Mapping[str, Any], python: str | None = None) -> list[str]:
+def replica_argv(spec: str, python: str | None = None) -> list[str]:
     """The command line of one replica, in this interpreter or in that of another environment."""
-    return [python or sys.executable, "-m", "modelport.engine.replica", json.dumps(spec)]
+    return [python or sys.executable, "-m", "modelport.engine.replica", spec]
 
 
 class SupervisorLink:

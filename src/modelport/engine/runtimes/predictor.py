@@ -85,11 +85,20 @@ class PredictorRuntime(Runtime):
         try:
             yield
         except (ValueError, TypeError) as error:
-            log("predictor_raised", error=traceback.format_exc())
+            self._log(error)
             raise ModelRejectedInput(f"{type(error).__name__}: {self._first_line(error)}") from None
-        except SystemExit:
-            log("predictor_raised", error=traceback.format_exc())
-            raise RunFailed("the predictor called sys.exit; its replica's log says where") from None
+        except (Exception, SystemExit) as error:
+            self._log(error)
+            what = "called sys.exit" if isinstance(error, SystemExit) else f"failed ({type(error).__name__})"
+            raise RunFailed(f"the predictor {what}; its replica's log says where") from None
+
+    def _log(self, error: BaseException) -> None:
+        """The trace, from the predictor's own code on."""
+        trace = error.__traceback__
+        while trace is not None and not trace.tb_frame.f_code.co_filename.startswith(self._folder):
+            trace = trace.tb_next
+        lines = traceback.format_exception(type(error), error, trace or error.__traceback__, limit=-10)
+        log("predictor_raised", error="".join(lines).replace(self._folder, "…"))
 
     def _first_line(self, error: BaseException) -> str:
         lines = str(error).replace(self._folder, "…").strip().splitlines()
@@ -181,7 +190,7 @@ def _as_tensor(spec: TensorSpec, value: Any) -> Array:
     try:
         if spec.datatype == "BYTES":
             array = np.asarray(value, dtype=object)
-            flat = [item if isinstance(item, bytes) else str(item).encode() for item in array.reshape(-1).tolist()]
+            flat = [_as_bytes(spec, item) for item in array.reshape(-1).tolist()]
             array = np.fromiter(flat, dtype=object, count=len(flat)).reshape(array.shape)
         else:
             array = np.asarray(value)
@@ -201,6 +210,14 @@ def _as_tensor(spec: TensorSpec, value: Any) -> Array:
             f"modelport.yaml says {list(spec.shape)}"
         )
     return array
+
+
+def _as_bytes(spec: TensorSpec, item: Any) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    if isinstance(item, str):
+        return item.encode()
+    raise RunFailed(f"output {spec.name!r}: it holds {_article(type(item).__name__)}, BYTES are str or bytes")
 
 
 def _shown(array: Array) -> str:
