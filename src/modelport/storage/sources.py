@@ -209,7 +209,7 @@ def _from_hub(source: str, into: Path, limits: Limits) -> Path:
     try:
         import huggingface_hub as hub  # noqa: PLC0415
     except ImportError:
-        raise MissingExtra("huggingface", "reading hf://") from None
+        raise MissingExtra("hub", "reading hf://") from None
     repo, revision, path = found["repo"], found["revision"], found["path"]
     with _told(source):
         total = _hub_size(hub, repo, revision, path, limits)
