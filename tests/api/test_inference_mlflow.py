@@ -113,8 +113,8 @@ async def test_csv_and_json_lines_out(plane: LocalPlane) -> None:
     assert (found.content_type, whole(found)) == ("text/csv; charset=utf-8", b"1.0,2.0,3.0\n4.0,5.0,6.5\n")
     found = await post(plane, target, body, accept="application/jsonlines")
     assert (found.content_type, whole(found)) == ("application/jsonlines", b"[1.0,2.0,3.0]\n[4.0,5.0,6.5]\n")
-    found = await post(plane, target, b"[1,2,3]\n", "application/jsonlines")
-    assert whole(found) == b"[1.0,2.0,3.0]\n"
+    found = await post(plane, target, b"[1,2,3]\n", "application/jsonlines", accept="*/*")
+    assert whole(found) == b'{"predictions":[[1.0,2.0,3.0]]}'
     found = await post(plane, "/invocations?model=add-sub", {"instances": ADD_SUB}, accept="*/*, text/csv;q=0.5")
     assert whole(found) == b"2.0,3.0,4.0,5.0,0.0,1.0,2.0,3.0\n1.0,2.0,3.0,4.0,-1.0,-2.0,-3.0,-4.0\n"
 

@@ -21,6 +21,7 @@ class Served:
     url: str
     grpc: str
     log: Path
+    pid: int
 
     def wait_for_log(self, words: str, count: int = 1) -> str:
         """What has been written, as soon as it holds the words so often."""
@@ -44,7 +45,7 @@ def serve(model: Path, folder: Path, *flags: str, **env: str) -> Iterator[Served
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        yield Served(found[1], found[2], log)
+        yield Served(found[1], found[2], log, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

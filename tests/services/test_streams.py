@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
@@ -108,6 +109,19 @@ def test_a_deadline_ends_a_stream(words: Served) -> None:
     found = events(post(words, "generate_stream", body).text)
     assert 1 < len(found) < 60
     assert "deadline" in found[-1]["error"]
+
+
+def test_a_replica_that_dies_ends_its_streams_with_an_event(words: Served) -> None:
+    body = {"text_input": "word " * 1000, "pause_ms": 20}
+    found: list[dict[str, Any]] = []
+    with httpx.stream("POST", f"{words.url}/v2/models/words/generate_stream", json=body, timeout=30) as answer:
+        for line in answer.iter_lines():
+            found += events(line)
+            if len(found) == 2:
+                (replica,) = psutil.Process(words.pid).children()
+                replica.kill()
+    assert "died in the middle of this stream" in found[-1]["error"]
+    assert post(words, "generate", {"text_input": "back again", "pause_ms": 0}).json()["text_output"] == "back again"
 
 
 def tensors(text: str, pause_ms: int) -> list[triton.InferInput]:

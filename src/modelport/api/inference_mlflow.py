@@ -78,7 +78,7 @@ class Invocations:
         endpoint = rows.chosen(self._plane, request.caller.project, name)
         route = endpoint.route
         media = request.headers.get("content-type", "")
-        form = _answer_form(request.headers.get("accept", ""), media)
+        form = _answer_form(request.headers.get("accept", ""))
         classes = rows.class_outputs(route, request.query)
         by_row, inputs = read_invocation(route.signature, request.body, media)
         result = await self._plane.infer(
@@ -147,7 +147,7 @@ def _header(parameters: dict[str, str]) -> bool | None:
     return None if word is None else word == "present"
 
 
-def _answer_form(accept: str, media: str) -> str | None:
+def _answer_form(accept: str) -> str | None:
     """The media type of the answer: the first of ``accept`` that is known; None for JSON."""
     for item in accept.split(","):
         kind, _ = _media(item)
@@ -155,4 +155,4 @@ def _answer_form(accept: str, media: str) -> str | None:
             return kind
         if kind == "application/json":
             return None
-    return _media(media)[0] if not accept and _media(media)[0] in _LINES else None
+    return None
