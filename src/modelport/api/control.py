@@ -27,12 +27,12 @@ from modelport.api.native import deployments as deployment_routes
 from modelport.api.native import server as server_routes
 from modelport.api.native.context import Context, Here, Tree, Viewer
 from modelport.api.proxy import SOCKET
-from modelport.control.assembly import Services, build_services
+from modelport.control.assembly import Services, build_services, trust_of
 from modelport.control.deployments import Deployments
 from modelport.control.environments import Environments
 from modelport.control.imports import Imports
-from modelport.control.predictors import check_predictor
 from modelport.control.reconciler import Reconciler
+from modelport.control.runnable import check_runnable
 from modelport.engine.fleet import Fleet
 from modelport.engine.placement.process import SupervisorLink
 from modelport.schemas.server import GatewayStatus
@@ -50,7 +50,7 @@ class Control:
         )
         services = self.services
         self.deployments = Deployments(services.database, services.registry.resolve)
-        self.deployments.check = partial(check_predictor, settings.trust.python_predictors)
+        self.deployments.check = partial(check_runnable, trust_of(settings))
         self.environments = Environments(settings.home / "environments")
         self.hub = Hub()
         self.reconciler = Reconciler(

@@ -25,12 +25,17 @@ class Services:
     registry: Registry
 
 
+def trust_of(settings: Settings) -> Trust:
+    """What the operator allows, as the engine knows it."""
+    return Trust(tuple(settings.trust.sklearn_types), settings.trust.python_predictors, settings.trust.native_code)
+
+
 def build_services(settings: Settings, *, owner_token: str | None, keys_required: bool) -> Services:
     """Open the database (bringing its schema up to date) and the artifact store."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.database_url)
     database.migrate()
-    trust = Trust(tuple(settings.trust.sklearn_types), settings.trust.python_predictors)
+    trust = trust_of(settings)
 
     def inspect(folder: Path, files: tuple[str, ...]) -> Inspection:
         found = inspect_apart(folder, trust)

