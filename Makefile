@@ -83,6 +83,10 @@ docs: setup-dev ## write OpenAPI, the JSON Schema of deployments, settings and e
 build: setup-dev ## the wheel
 	@$(PY) -m build --wheel
 
+proto: setup-dev ## compile the gRPC messages anew
+	@$(PY) -m grpc_tools.protoc -I src/modelport/api/proto \
+		--descriptor_set_out=src/modelport/api/proto/open_inference.binpb open_inference.proto
+
 lock: setup-dev ## write constraints.txt from this venv: the versions that were tested together
 	@$(PIP) freeze --exclude-editable | grep -v '^modelport' > constraints.txt
 
