@@ -386,12 +386,14 @@ class Dispatcher:
             del self._links[link.address.id]
         if link in self._idle:
             self._idle.remove(link)
-        lost = list(link.inflight.values())
+        lost, was_running = list(link.inflight.values()), link.was_running
         link.inflight.clear()
         for pending in reversed(lost):
             if pending.future.done():
                 continue
-            if link.alone:
+            if not was_running:  # it waited there for its turn while another gateway's frame was run
+                pending.attempts -= 1
+            elif link.alone:
                 pending.deaths_alone += 1
             if pending.begun:
                 self._give_up(pending, errors.RunFailed("the model's process died in the middle of this stream"))

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from modelport.engine.placement.process import replica_argv
 from modelport.engine.replica import Spec
+from modelport.engine.running import mark_of
 
 HEARTBEAT_SOCKET = "heartbeat.sock"
 _SILENT_S = 5.0
@@ -134,7 +135,8 @@ class Fleet:
         replica = self.replicas.pop(replica_id, None)
         if replica is None:
             return
-        _spec_file(replica.socket).unlink(missing_ok=True)
+        for left in (_spec_file(replica.socket), mark_of(replica.socket), Path(replica.socket)):
+            left.unlink(missing_ok=True)
         if replica.state != "draining":
             replica.reason = replica.reason or reason or _why(code)
             replica.state = "failed"

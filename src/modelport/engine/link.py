@@ -18,6 +18,7 @@ from modelport import errors
 from modelport.engine import frames
 from modelport.engine.frames import Frame, Item
 from modelport.engine.requests import InferResult
+from modelport.engine.running import Running
 from modelport.tensors import Array
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Link(asyncio.BufferedProtocol):
         self.last_ok = 0.0
         self.alone = False
         """Whether the frame under way holds a single request."""
+        self._number = 0
+        self._running: Running | None = None
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
@@ -87,6 +90,11 @@ class Link(asyncio.BufferedProtocol):
     def connected(self) -> bool:
         """Whether frames can be sent."""
         return self._transport is not None and self.greeted.done()
+
+    @property
+    def was_running(self) -> bool:
+        """Whether the replica runs this link's frame, or did when it died; yes where that is not known."""
+        return self._running is None or self._running.connection == self._number
 
     @property
     def fresh(self) -> bool:
@@ -179,6 +187,8 @@ class Link(asyncio.BufferedProtocol):
             return
         if frame.kind == frames.HELLO:
             self.last_ok = time.monotonic()
+            self._number = int.from_bytes(frame.data, "little")
+            self._running = Running.open(self.address.socket)
             if not self.greeted.done():
                 self.greeted.set_result(None)
         elif frame.kind == frames.ALIVE:

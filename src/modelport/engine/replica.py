@@ -27,6 +27,7 @@ from typing import Any
 from modelport import plugins
 from modelport.engine import frames, preprocessing, proof
 from modelport.engine.frames import Frame, Item
+from modelport.engine.running import Running, mark_of
 from modelport.engine.runtime import LoadOptions, Runtime, Streams, Trust
 from modelport.errors import ModelportError
 from modelport.telemetry import log
@@ -130,6 +131,7 @@ class Replica:
 
     def serve(self) -> None:
         """Answer until told to stop and the last gateway has hung up."""
+        self._mark = Running.create(self._spec.socket)
         listener = socket.socket(socket.AF_UNIX)
         Path(self._spec.socket).unlink(missing_ok=True)
         listener.bind(self._spec.socket)
@@ -155,6 +157,7 @@ class Replica:
             if time.monotonic() - self._last_ok >= _PROOF_EVERY_S:
                 self._prove_again()
         Path(self._spec.socket).unlink(missing_ok=True)
+        mark_of(self._spec.socket).unlink(missing_ok=True)
         self._runtime.close()
 
     def _drain(self, *_: object) -> None:
@@ -166,7 +169,7 @@ class Replica:
         gateway.settimeout(_PEER_TIMEOUT_S)
         self._gateways.add(gateway)
         self._selector.register(gateway, selectors.EVENT_READ, gateway)
-        self._write(gateway, frames.encode(frames.HELLO))
+        self._write(gateway, frames.encode(frames.HELLO, data=gateway.fileno().to_bytes(8, "little")))
 
     def _hang_up(self, gateway: socket.socket) -> None:
         if gateway in self._gateways:
@@ -209,11 +212,13 @@ class Replica:
         if frame is None:
             self._hang_up(gateway)
             return
+        self._mark.connection = gateway.fileno()
         if frame.kind == frames.STREAM:
             self._stream(gateway, frame)
         elif frame.kind == frames.RUN:
             for buffers in self._run(frame):
                 self._write(gateway, buffers)
+        self._mark.connection = 0
 
     def _read(self, gateway: socket.socket) -> Frame | None:
         """One frame, or None at the end of the stream. A gateway sends the next only after the answer."""
