@@ -286,7 +286,7 @@ def test_serve_runs_one_when_it_is_told_to(trusting: Server, tmp_path: Path) -> 
     log = tmp_path / "serve.log"
     with log.open("wb") as out, subprocess.Popen([*serve, "--allow-python"], env=env, stderr=out) as process:
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             while "is served on " not in log.read_text() and time.monotonic() < deadline:
                 assert process.poll() is None, log.read_text()
                 time.sleep(0.05)
