@@ -179,5 +179,3 @@ def test_kill_of_the_whole_tree_loses_nothing(own_server: Callable[..., Server],
         check(server, writer, tmp_path)
         print(f"kill {number + 1}: {len(writer.pushed)} versions acknowledged, all there")
     assert len(writer.pushed) >= TREE_KILLS // 2
-
-

@@ -34,9 +34,7 @@ class _Figures(Collector):
             "modelport_inferences", "Inference requests that reached a model, by outcome.", labels=(*_LABELS, "outcome")
         )
         retried = CounterMetricFamily("modelport_retries", "Requests sent again after a replica died.", labels=_LABELS)
-        runs = CounterMetricFamily(
-            "modelport_runs", "Runs of a model; one may serve several requests.", labels=_LABELS
-        )
+        runs = CounterMetricFamily("modelport_runs", "Runs of a model; one may serve several requests.", labels=_LABELS)
         queue = CounterMetricFamily("modelport_queue_seconds", "Time that requests waited, summed.", labels=_LABELS)
         compute = CounterMetricFamily("modelport_compute_seconds", "Time that models ran, summed.", labels=_LABELS)
         waiting = GaugeMetricFamily("modelport_waiting_requests", "Requests in queues now.", labels=_LABELS)

@@ -84,9 +84,7 @@ def deployment_logs(
     here: Here,
     actor: Viewer,
     name: Name,
-    lines: Annotated[
-        int, Query(alias="tail", ge=0, le=10_000, description="Lines of each replica at first.")
-    ] = 100,
+    lines: Annotated[int, Query(alias="tail", ge=0, le=10_000, description="Lines of each replica at first.")] = 100,
     follow: Annotated[bool, Query(description="Go on until the caller hangs up.")] = False,
     replica: Annotated[str | None, Query(pattern=NAME_PATTERN, description="Only this replica.")] = None,
 ) -> StreamingResponse:
