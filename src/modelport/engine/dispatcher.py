@@ -106,6 +106,8 @@ class Dispatcher:
         self, request: InferRequest, inputs: dict[str, Array], rows: int, key: object, *, stream: bool = False
     ) -> Pending:
         """Queue one request whose inputs fit the signature; its future, or its parts, give the answer."""
+        if not self._waiting and len(self._idle) == len(self._links):
+            self._window_start, self._window_rows = time.monotonic(), 0  # idle time says nothing about capacity
         self._check_room()
         if self._quarantine and _fingerprint(inputs) in self._quarantine:
             raise errors.RunFailed("this very input has killed its replica twice and is not run again")
@@ -369,7 +371,7 @@ class Dispatcher:
         pending.fail(error)
 
     def _measure(self, requests: int) -> None:
-        """Requests per second while somebody waited: what the replicas can do."""
+        """Requests per second of busy time: what the replicas can do."""
         self._window_rows += requests
         now = time.monotonic()
         elapsed = now - self._window_start
