@@ -205,44 +205,6 @@ def test_preprocessing_that_does_not_fit_is_refused_at_push(
     assert words in answer.json()["error"]["message"]
 
 
-# -- a real model of a public package ------------------------------------------------------------------------------
-
-
-def captchas(count: int) -> list[bytes]:
-    """Made-up pictures of all kinds that Pillow writes: grey, palette, transparent, turned, wide, JPEG, WebP."""
-    random = np.random.default_rng(0)
-    files = []
-    for index in range(count):
-        pixels = random.integers(0, 256, (40 + 13 * index, 170 - 9 * index, 3), dtype=np.uint8)
-        image = Image.fromarray(pixels).convert(("RGB", "L", "P", "RGBA", "LA")[index % 5])
-        out = io.BytesIO()
-        kind = ("PNG", "PNG", "PNG", "WEBP", "PNG", "JPEG")[index % 6]
-        (image.convert("RGB") if kind == "JPEG" else image).save(out, kind)
-        files.append(out.getvalue())
-    return files
-
-
-@pytest.mark.parametrize("door", DOORS)
-def test_a_captcha_reader_gives_its_librarys_answer(digits_server: Server, door: str) -> None:
-    package = pytest.importorskip("captcha_whisperer.recognizer")
-    from captcha_whisperer.preprocess import preprocess_bytes
-
-    path = package.default_model_path()
-    with digits_server.client() as client:
-        if "captcha" not in [model.name for model in client.models.list()]:
-            step = {"kind": "image", "input": "image", "channels": "BGR"}  # the size is the model's own
-            client.models.push(path, "captcha", preprocessing=[step])
-            client.deploy("captcha")
-    files = captchas(6)
-    (want,) = session(path.read_bytes()).run(
-        None, {"image": np.concatenate([preprocess_bytes(file) for file in files])}
-    )
-    got = only(DOORS[door](digits_server, "captcha", files))
-    print(f"{door}: greatest difference {np.abs(got - want).max()}")
-    assert np.allclose(got, want, rtol=1e-5, atol=1e-4)
-    assert package.decode(got.astype(np.float32))[0] == package.decode(want)[0]
-
-
 # -- text -----------------------------------------------------------------------------------------------------------
 
 
