@@ -12,6 +12,7 @@ from typing import Any
 from modelport.engine.formats.torch_archive import TorchArchive, find_archives
 from modelport.engine.formats.torch_program import checked
 from modelport.engine.formats.torch_signature import DATATYPES, signature_of
+from modelport.engine.formats.torch_state import check_stateless
 from modelport.engine.runtime import Format, Inspected, Trust
 from modelport.errors import ArtifactRefused
 from modelport.tensors import dtype_of
@@ -50,13 +51,15 @@ class TorchExportFormat(Format):
             )
         with TorchArchive(folder / program[0]) as archive:
             found = checked(archive.json(f"models/{program[1]}.json"))
+            signature = signature_of(found)
+            check_stateless(found)
             details: dict[str, Any] = {
                 "model_file": program[0],
                 "torch": str(found.get("torch_version", ""))[:40],
                 "parameters": _check_weights(archive, program[1]),
                 **({"compiled_file": compiled[0]} if compiled else {}),
             }
-            return Inspected(self.name, "aotinductor" if compiled else "torch", signature_of(found), {}, details)
+            return Inspected(self.name, "aotinductor" if compiled else "torch", signature, {}, details)
 
 
 def _check_native_code(file: str, trust: Trust) -> None:

@@ -20,7 +20,7 @@ _DEEPEST = 60
 _NAME = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]{0,499})?")
 _DOTTED = re.compile(r"[A-Za-z0-9_]{1,200}(\.[A-Za-z0-9_]{1,200}){0,60}")
 _OPERATOR = re.compile(
-    r"torch\.ops\.(aten|prims|quantized_decomposed|torchvision)\.(?!_?_?(?:save|from_file)\b)_{0,2}[A-Za-z]\w*"
+    r"torch\.ops\.(aten|prims|quantized_decomposed|torchvision)\.(?!_?_?(?:save|from_file)\b)(_?[A-Za-z]\w*|__i?(and|or|xor|lshift|rshift)__)"
     r"(\.[A-Za-z]\w*)?"
     r"|torch\.ops\.higher_order\.(cond|while_loop|scan|map_impl|associative_scan|flex_attention"
     r"|wrap_with_set_grad_enabled|wrap_with_autocast)"

