@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from modelport import errors
+from modelport import errors, errors_explained
 from modelport.api.control import Control
 from modelport.cli.apply import document_schema
 from modelport.settings import Settings
@@ -54,6 +54,8 @@ Every error says what is wrong, why, and what to do; it never shows a path of th
 
 `429` brings `Retry-After`, and the SDK waits so long before it tries again; `401` brings `WWW-Authenticate`.
 
+`modelport explain-error CODE` prints what the sections below say: causes, and what to do about each.
+
 | code | HTTP | gRPC | class | when |
 |---|---|---|---|---|
 """
@@ -65,7 +67,7 @@ def documents() -> dict[Path, str]:
         ROOT / "docs" / "openapi.json": _json(asyncio.run(openapi())),
         ROOT / "schemas" / "deployment.json": _json(document_schema()),
         ROOT / "docs" / "settings.md": _SETTINGS + "".join(_setting_rows()),
-        ROOT / "docs" / "errors.md": _ERRORS + "".join(_error_rows()),
+        ROOT / "docs" / "errors.md": _ERRORS + "".join(_error_rows()) + "".join(_error_sections()),
     }
 
 
@@ -125,6 +127,13 @@ def _error_rows() -> Iterator[str]:
     for code, cls in errors.BY_CODE.items():
         when = _cell(inspect.getdoc(cls) or "")
         yield f"| `{code}` | {cls.status} | `{cls.grpc_status}` | `{cls.__name__}` | {when} |\n"
+
+
+def _error_sections() -> Iterator[str]:
+    for code, known in errors_explained.EXPLAINED.items():
+        causes = "".join(f"| {_cell(cause)} | {_cell(step)} |\n" for cause, step in known.causes)
+        table = f"| cause | what to do |\n|---|---|\n{causes}"
+        yield f"\n## {code}\n\n{known.meaning}\n\n{table}\nTry again? {known.retry}\n"
 
 
 def _cell(text: str) -> str:

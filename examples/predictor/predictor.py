@@ -1,9 +1,9 @@
 """Tells the language of texts, with a model that its library brings along.
 
-    MODELPORT_TRUST_PYTHON_PREDICTORS=true modelport up --detach
-    modelport push examples/predictor --name language
-    modelport deploy language
-    curl localhost:8000/predict/language -d '{"data": ["Guten Morgen, wie geht es dir?"]}'
+MODELPORT_TRUST_PYTHON_PREDICTORS=true modelport up --detach
+modelport push examples/predictor --name language
+modelport deploy language
+curl localhost:8000/predict/language -d '{"data": ["Guten Morgen, wie geht es dir?"]}'
 """
 
 import numpy as np

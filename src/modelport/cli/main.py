@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from modelport import __version__
-from modelport.cli import apply, deployments, doctor, keys, models, predict, serve, status, up
+from modelport.cli import apply, deployments, doctor, explain_error, keys, models, predict, serve, snippet, status, up
 from modelport.cli.render import fail, say
 from modelport.errors import ModelportError, NotAuthenticated
 
@@ -62,6 +62,8 @@ app.command()(deployments.undeploy)
 app.command()(predict.predict)
 app.command()(deployments.logs)
 app.command()(apply.apply)
+app.command()(snippet.snippet)
+app.command()(explain_error.explain_error)
 app.command()(doctor.doctor)
 app.add_typer(models.group, name="models")
 app.add_typer(deployments.group, name="deployments")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from modelport.tensors import Array
 
-
 _random = random.Random()  # noqa: S311
 
 

@@ -14,10 +14,12 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -93,7 +95,7 @@ def scheme_of(source: str) -> str | None:
     if found is None:
         return None
     scheme = found[1].lower()
-    if "::" in source.partition("?")[0]:
+    if scheme in EXTRAS and "::" in source:
         raise InvalidInput(f"source {source[:200]!r}: chained URLs ('::') are not read; name the file itself")
     if scheme == "http":
         raise InvalidInput("source: http can be changed on the way; use https")
@@ -207,12 +209,15 @@ def _from_hub(source: str, into: Path, limits: Limits) -> Path:
     if found is None:
         raise InvalidInput(f"source {source[:200]!r} is not like hf://organisation/name[@revision][/path]")
     try:
-        import huggingface_hub as hub  # noqa: PLC0415
+        hub: Any = import_module("huggingface_hub")
+        utils: Any = import_module("huggingface_hub.utils")
     except ImportError:
         raise MissingExtra("hub", "reading hf://") from None
+    if not sys.stderr.isatty():
+        utils.disable_progress_bars()
     repo, revision, path = found["repo"], found["revision"], found["path"]
     with _told(source):
-        total = _hub_size(hub, repo, revision, path, limits)
+        total = _hub_size(hub, utils, repo, revision, path, limits)
         if total > limits.max_bytes:
             raise TooLarge(f"source: {total} bytes are over the limit of {limits.max_bytes}")
         wanted = [path, f"{path}/*"] if path else None
@@ -226,12 +231,12 @@ def _from_hub(source: str, into: Path, limits: Limits) -> Path:
     return target
 
 
-def _hub_size(hub: Any, repo: str, revision: str | None, path: str | None, limits: Limits) -> int:
+def _hub_size(hub: Any, utils: Any, repo: str, revision: str | None, path: str | None, limits: Limits) -> int:
     """Bytes that will come, from the hub's own list; raises InvalidInput for paths that no folder can hold."""
     info = hub.HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=30)
     listed = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
     names = [name for name in listed if path is None or name == path or name.startswith(f"{path}/")]
-    wanted = set(hub.utils.filter_repo_objects(names, ignore_patterns=_NOT_WANTED))
+    wanted = set(utils.filter_repo_objects(names, ignore_patterns=_NOT_WANTED))
     if len(wanted) > limits.max_files:
         raise TooLarge(f"source: holds {len(wanted)} files, at most {limits.max_files} are read")
     check_paths(wanted)

@@ -70,9 +70,7 @@ def change(old: str, new: str) -> str:
         pytest.param(change("max_batch_size: 8", ""), "dims [4], the model [-1, 4]", id="batch"),
         pytest.param(change("dims: [ 4 ]", "dims: [ 4 ] reshape { shape: [ 2, 2 ] }"), "reshape", id="reshape"),
         pytest.param(change("labels.txt", "no.txt"), "names the label file 'no.txt'", id="labels-missing"),
-        pytest.param(
-            CONFIG + "sequence_batching {}", "keeps state between requests", id="sequence"
-        ),
+        pytest.param(CONFIG + "sequence_batching {}", "keeps state between requests", id="sequence"),
         pytest.param('name: "e" platform: "ensemble" ensemble_scheduling { step [] }', "ensemble", id="ensemble"),
         pytest.param('backend: "python"', "Python predictor", id="python"),
         pytest.param("name: [", "cannot be read", id="syntax"),

@@ -1,0 +1,325 @@
+"""``modelport snippet``: a program that calls one endpoint, complete, in the language of whoever asks.
+
+Each is Open Inference V2 as JSON with nothing but the language's own library, data of the right names, types and
+shapes, and the key from the environment. The data are the version's own example where it has one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from modelport.cli.options import Endpoint, Key, Url
+
+if TYPE_CHECKING:
+    from modelport.sdk.client import Client
+    from modelport.tensors import TensorSpec
+
+Language = Literal["curl", "python", "javascript", "go", "java"]
+#: More elements than this are not spelled out but repeated by the program.
+_MOST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input of the call: ``values`` spelled out, or ``count`` times the one value."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    values: Sequence[Any]
+    count: int
+
+
+def snippet(
+    model: Endpoint,
+    lang: Annotated[Language, typer.Option("--lang", "-l", help="Language of the program.")] = "curl",
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Print a program that calls a deployed model.
+
+    It runs as it stands; a key is read from MODELPORT_KEY.
+
+    Example: modelport snippet digits --lang python
+    """
+    from modelport.cli.render import say
+    from modelport.sdk.client import Client
+
+    with Client(url, key) as client:
+        metadata = client.metadata(model)
+        tensors = tensors_of(metadata.inputs, _sample(client, model))
+        say(program(lang, f"{client.url}/v2/models/{model}/infer", tensors))
+
+
+def program(lang: Language, url: str, tensors: Sequence[Tensor]) -> str:
+    """The source text of a call with these inputs."""
+    return {"curl": _curl, "python": _python, "javascript": _javascript, "go": _go, "java": _java}[lang](url, tensors)
+
+
+def tensors_of(inputs: Sequence[TensorSpec], sample: dict[str, Any] | None) -> list[Tensor]:
+    """An example's tensors, or one row of zeros. Raises InvalidInput for a data type that JSON cannot carry."""
+    from modelport.errors import InvalidInput
+
+    given = {entry["name"]: entry for entry in (sample or {}).get("inputs", ())}
+    tensors = []
+    for spec in inputs:
+        if spec.datatype == "BF16":
+            raise InvalidInput(f"input {spec.name!r} is BF16, which JSON cannot carry; call it with tritonclient")
+        entry = given.get(spec.name)
+        if entry is not None and math.prod(entry["shape"]) <= _MOST:
+            values = _flat(entry["data"])
+            tensors.append(Tensor(spec.name, spec.datatype, tuple(entry["shape"]), values, len(values)))
+            continue
+        shape = tuple(entry["shape"]) if entry is not None else tuple(max(dim, 1) for dim in spec.shape)
+        zero = {"BYTES": "text", "BOOL": False}.get(spec.datatype, 0.0 if spec.datatype.startswith("FP") else 0)
+        tensors.append(Tensor(spec.name, spec.datatype, shape, [zero], math.prod(shape)))
+    return tensors
+
+
+def _sample(client: Client, model: str) -> dict[str, Any] | None:
+    """The example of the version that the endpoint serves; None where there is no registry, or no example."""
+    from modelport.errors import ModelportError
+
+    try:
+        deployment = client.deployments.get(model)
+        version = client.models.version(deployment.model, deployment.serving_version or deployment.version)
+    except ModelportError:
+        return None
+    return version.manifest.sample
+
+
+def _flat(data: Any) -> list[Any]:
+    return [value for item in data for value in _flat(item)] if isinstance(data, list) else [data]
+
+
+def _is_repeated(tensor: Tensor) -> bool:
+    return len(tensor.values) != tensor.count
+
+
+def _json(tensors: Sequence[Tensor]) -> str:
+    """The whole body, spelled out."""
+    return json.dumps(
+        {
+            "inputs": [
+                {"name": t.name, "datatype": t.datatype, "shape": list(t.shape), "data": _spelled(t)} for t in tensors
+            ]
+        }
+    )
+
+
+def _spelled(tensor: Tensor) -> list[Any]:
+    return list(tensor.values) * (tensor.count if _is_repeated(tensor) else 1)
+
+
+# A shell
+
+
+def _curl(url: str, tensors: Sequence[Tensor]) -> str:
+    head = f"""curl -sS {_shell(url)} \\
+  ${{MODELPORT_KEY:+-H "Authorization: Bearer $MODELPORT_KEY"}} \\
+  -H 'Content-Type: application/json' \\
+"""
+    if not any(_is_repeated(tensor) and tensor.count > _MOST for tensor in tensors):
+        return f"{head}  -d {_shell(_json(tensors))}"
+    made = " + ".join(f"'{_quoted_python(part)}'" if isinstance(part, str) else part[0] for part in _pieces(tensors))
+    return f"python3 -c {_shell(f'print({made})')} | {head}  -d @-"
+
+
+def _pieces(tensors: Sequence[Tensor]) -> list[str | tuple[str]]:
+    """The body as literal text, and as Python expressions where a value is repeated."""
+    pieces: list[str | tuple[str]] = ['{"inputs": [']
+    for index, tensor in enumerate(tensors):
+        facts = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+        pieces.append((", " if index else "") + json.dumps(facts)[:-1] + ', "data": [')
+        if _is_repeated(tensor):
+            pieces.append((f"', '.join(['{_quoted_python(json.dumps(tensor.values[0]))}'] * {tensor.count})",))
+        else:
+            pieces.append(json.dumps(list(tensor.values))[1:-1])
+        pieces.append("]}")
+    return [*pieces, "]}"]
+
+
+def _quoted_python(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def _shell(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+# Python
+
+
+def _python(url: str, tensors: Sequence[Tensor]) -> str:
+    rows = "\n".join(
+        f'        {{"name": {t.name!r}, "datatype": "{t.datatype}", "shape": {list(t.shape)}, "data": '
+        + (f"[{t.values[0]!r}] * {t.count}" if _is_repeated(t) else repr(list(t.values)))
+        + "},"
+        for t in tensors
+    )
+    return f"""import json
+import os
+import urllib.request
+
+headers = {{"Content-Type": "application/json"}}
+if key := os.environ.get("MODELPORT_KEY"):
+    headers["Authorization"] = f"Bearer {{key}}"
+body = {{
+    "inputs": [
+{rows}
+    ]
+}}
+request = urllib.request.Request({url!r}, json.dumps(body).encode(), headers)
+with urllib.request.urlopen(request) as answer:
+    for output in json.load(answer)["outputs"]:
+        print(output["name"], output["shape"], output["data"])"""
+
+
+# JavaScript
+
+
+def _javascript(url: str, tensors: Sequence[Tensor]) -> str:
+    rows = "\n".join(
+        f'    {{ name: {json.dumps(t.name)}, datatype: "{t.datatype}", shape: {list(t.shape)}, data: '
+        + (f"Array({t.count}).fill({json.dumps(t.values[0])})" if _is_repeated(t) else json.dumps(list(t.values)))
+        + " },"
+        for t in tensors
+    )
+    return f"""// Node 18 or newer (save it as call.mjs), Deno, Bun; without the key also in a browser
+const headers = {{ "Content-Type": "application/json" }};
+const key = globalThis.process?.env.MODELPORT_KEY;
+if (key) headers.Authorization = `Bearer ${{key}}`;
+const body = {{
+  inputs: [
+{rows}
+  ],
+}};
+const answer = await fetch({json.dumps(url)}, {{ method: "POST", headers, body: JSON.stringify(body) }});
+if (!answer.ok) throw new Error(`${{answer.status}}: ${{await answer.text()}}`);
+for (const {{ name, shape, data }} of (await answer.json()).outputs) console.log(name, shape, data);"""
+
+
+# Go
+
+
+_GO_TYPES = {"BOOL": "bool", "BYTES": "string", "FP16": "float32", "FP32": "float32", "FP64": "float64"}
+
+
+def _go(url: str, tensors: Sequence[Tensor]) -> str:
+    rows = "\n".join(
+        f'\t\t{{"name": {json.dumps(t.name)}, "datatype": "{t.datatype}", "shape": {_go_list("int", t.shape)}, '
+        f'"data": {_go_data(t)}}},'
+        for t in tensors
+    )
+    return f"""package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+)
+
+func repeat(value any, count int) []any {{
+	values := make([]any, count)
+	for i := range values {{
+		values[i] = value
+	}}
+	return values
+}}
+
+func main() {{
+	body, err := json.Marshal(map[string]any{{"inputs": []map[string]any{{
+{rows}
+	}}}})
+	if err != nil {{
+		log.Fatal(err)
+	}}
+	request, err := http.NewRequest("POST", {json.dumps(url)}, bytes.NewReader(body))
+	if err != nil {{
+		log.Fatal(err)
+	}}
+	request.Header.Set("Content-Type", "application/json")
+	if key := os.Getenv("MODELPORT_KEY"); key != "" {{
+		request.Header.Set("Authorization", "Bearer "+key)
+	}}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {{
+		log.Fatal(err)
+	}}
+	defer answer.Body.Close()
+	text, _ := io.ReadAll(answer.Body)
+	if answer.StatusCode != 200 {{
+		log.Fatalf("%s: %s", answer.Status, text)
+	}}
+	fmt.Println(string(text))
+}}"""
+
+
+def _go_data(tensor: Tensor) -> str:
+    if _is_repeated(tensor):
+        return f"repeat({json.dumps(tensor.values[0])}, {tensor.count})"
+    return _go_list(_GO_TYPES.get(tensor.datatype, tensor.datatype.lower()), tensor.values)
+
+
+def _go_list(kind: str, values: Sequence[Any]) -> str:
+    return f"[]{kind}{{{', '.join(json.dumps(value) for value in values)}}}"
+
+
+# Java
+
+
+def _java(url: str, tensors: Sequence[Tensor]) -> str:
+    inputs = ' + ", "\n            + '.join(_java_tensor(tensor) for tensor in tensors)
+    return f"""// Java 11 or newer, without a build: java Call.java
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+
+public class Call {{
+    static String repeat(String value, int count) {{
+        return String.join(", ", java.util.Collections.nCopies(count, value));
+    }}
+
+    public static void main(String[] arguments) throws Exception {{
+        String body = "{{\\"inputs\\": ["
+            + {inputs}
+            + "]}}";
+        HttpRequest.Builder request = HttpRequest.newBuilder(URI.create({_java_text(url)}))
+            .header("Content-Type", "application/json")
+            .POST(HttpRequest.BodyPublishers.ofString(body));
+        String key = System.getenv("MODELPORT_KEY");
+        if (key != null && !key.isEmpty()) {{
+            request.header("Authorization", "Bearer " + key);
+        }}
+        HttpResponse<String> answer = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build()
+            .send(request.build(), HttpResponse.BodyHandlers.ofString());
+        if (answer.statusCode() != 200) {{
+            throw new RuntimeException(answer.statusCode() + ": " + answer.body());
+        }}
+        System.out.println(answer.body());
+    }}
+}}"""
+
+
+def _java_tensor(tensor: Tensor) -> str:
+    facts = json.dumps({"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)})[:-1]
+    if not _is_repeated(tensor):
+        return _java_text(f'{facts}, "data": {json.dumps(list(tensor.values))}}}')
+    repeated = f"repeat({_java_text(json.dumps(tensor.values[0]))}, {tensor.count})"
+    return f'{_java_text(facts + ", ")} + "\\"data\\": [" + {repeated} + "]}}"'
+
+
+def _java_text(text: str) -> str:
+    """A Java string literal: JSON's escapes are Java's, but for the slash that JSON leaves alone anyway."""
+    return json.dumps(text)

@@ -1,0 +1,141 @@
+"""Every snippet runs as it stands, in each language that this machine has, for models of every kind of signature."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from modelport.cli.snippet import program, tensors_of
+from modelport.errors import InvalidInput
+from modelport.tensors import TensorSpec
+from tests import onnx_models
+from tests.services.conftest import Server
+
+MODELS = {
+    "snip-several": onnx_models.add_sub(),
+    "snip-strings": onnx_models.identity("BYTES", (-1, 2)),
+    "snip-dynamic": onnx_models.dynamic_dims(),
+    "snip-large": onnx_models.identity("FP32", (-1, 3, 20, 20)),
+    "snip-scalar": onnx_models.scalar(),
+    "snip-bool": onnx_models.identity("BOOL", (-1, 3)),
+    "snip-int64": onnx_models.identity("INT64", (2, 3)),
+    "snip-half": onnx_models.identity("FP16", (-1, 2)),
+}
+LANGUAGES = {
+    "curl": ("bash", "call.sh"),
+    "python": (sys.executable, "call.py"),
+    "javascript": ("node", "call.mjs"),
+    "go": ("go", "call.go"),
+    "java": ("java", "Call.java"),
+}
+
+
+@pytest.fixture(scope="module")
+def models(server: Server) -> Server:
+    for name, content in MODELS.items():
+        server.deploy(name, content, replicas=1)
+    return server
+
+
+def snippet(server: Server, model: str, lang: str, key: str | None = None) -> str:
+    argv = [sys.executable, "-m", "modelport.cli.main", "snippet", model, "--lang", lang]
+    env = {**os.environ, "MODELPORT_URL": server.url, "MODELPORT_KEY": key or server.token, "COLUMNS": "40"}
+    done = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run(source: str, lang: str, folder: Path, key: str | None = None) -> str:
+    tool, file = LANGUAGES[lang]
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not on this machine")
+    (folder / file).write_text(source)
+    command = [tool, "run", file] if lang == "go" else [tool, file]
+    env = {name: value for name, value in os.environ.items() if name != "MODELPORT_KEY"}
+    env |= {"MODELPORT_KEY": key} if key else {}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, env=env)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return done.stdout
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("model", MODELS)
+def test_it_runs_as_it_stands(models: Server, model: str, lang: str, tmp_path: Path) -> None:
+    if lang == "java" and model not in ("snip-several", "snip-strings", "snip-large"):
+        pytest.skip("a second of compiling each; these three hold every form")
+    out = run(snippet(models, model, lang), lang, tmp_path)
+    with models.client() as client:
+        for spec in client.metadata(model).outputs:
+            assert spec.name in out
+    if lang in ("curl", "java"):
+        assert json.loads(out)["model_name"] == model
+
+
+def test_an_example_of_the_version_is_the_data(server: Server, tmp_path: Path) -> None:
+    server.push("snip-sample", onnx_models.dynamic_dims(), sample={"input": [[1.5, 2.5]]})
+    with server.client() as client:
+        client.deploy("snip-sample", replicas=1)
+    assert json.loads(run(snippet(server, "snip-sample", "curl"), "curl", tmp_path))["outputs"][0]["data"] == [4.0]
+
+
+def test_a_key_comes_from_the_environment(own_server: Callable[..., Server], tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "modelport.cli.main", "keys", "create", "--name", "a", "--role", "admin", "--json"]
+    env = {**os.environ, "MODELPORT_HOME": str(tmp_path / "home")}
+    made = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=60)
+    secret = json.loads(made.stdout)["secret"]
+    server = own_server("--host", "0.0.0.0", "--insecure-no-tls", home=tmp_path / "home")
+    server.deploy("m", onnx_models.identity(), replicas=1)
+    for lang in ("curl", "python", "javascript"):
+        source = snippet(server, "m", lang, secret)
+        assert secret not in source and server.token not in source
+        assert "output" in run(source, lang, tmp_path, secret)
+        tool, file = LANGUAGES[lang]
+        denied = subprocess.run([tool, file], cwd=tmp_path, capture_output=True, text=True)
+        assert "401" in denied.stderr or "key" in denied.stdout
+
+
+HOSTILE = 'it\'s "$HOME" `id` \\ \u2028 ${x} </script> {{0}} %s\t'
+
+
+@pytest.mark.parametrize("lang", ["curl", "python", "javascript", "java"])
+@pytest.mark.parametrize("size", [2, 300])
+def test_names_and_texts_stay_data(lang: str, size: int, tmp_path: Path) -> None:
+    """What a model calls its inputs cannot become code, nor break the program."""
+    import threading
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    seen: list[bytes] = []
+
+    class Echo(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"outputs": []}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    listening = HTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    specs = [TensorSpec(HOSTILE, "BYTES", (-1, size)), TensorSpec("b", "FP64", (-1, 1))]
+    sample = {"inputs": [{"name": HOSTILE, "shape": [1, size], "data": [HOSTILE] * size}]} if size < 10 else None
+    run(program(lang, f"http://127.0.0.1:{listening.server_port}/x", tensors_of(specs, sample)), lang, tmp_path)
+    listening.shutdown()
+    listening.server_close()
+    first, second = json.loads(seen[0])["inputs"]
+    want = HOSTILE if size < 10 else "text"
+    assert (first["name"], first["shape"], first["data"]) == (HOSTILE, [1, size], [want] * size)
+    assert (second["name"], second["data"]) == ("b", [0.0])
+
+
+def test_what_json_cannot_carry() -> None:
+    with pytest.raises(InvalidInput, match="BF16"):
+        tensors_of([TensorSpec("x", "BF16", (-1,))], None)
