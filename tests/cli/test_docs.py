@@ -13,7 +13,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 
 def test_every_command_is_documented() -> None:
     table = TEXT.partition("## Commands")[2].partition("\n## ")[0]
-    named = {match.rstrip() for match in re.findall(r"`(modelport [a-z ]*)", table)}
+    named = {match.rstrip() for match in re.findall(r"`(modelport(?: [a-z]+(?:-[a-z]+)*)*)", table)}
     assert named == set(RUNNABLE)
 
 
