@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,11 +22,13 @@ from modelport.api.gateway import Gateway, GatewayConfig, serve_http, start_grpc
 from modelport.control.environments import BuildFailed, Environment, Environments
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.inspect import inspect
+from modelport.engine.manifests import read_manifest, verify_files
 from modelport.engine.placement.ports import CannotStart, bind
 from modelport.engine.placement.process import replica_environment, spawn
 from modelport.engine.replica import Spec
 from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
 from modelport.engine.runtime import Inspected, Trust
+from modelport.tensors import Signature
 
 _GROUP = "serve"
 _BACKOFF_S = 1.0
@@ -47,6 +49,22 @@ class ServeOptions:
     max_batch: int = 32
     trusted_sklearn_types: tuple[str, ...] = ()
     allow_python: bool = False
+    manifest: Path | None = None
+    """Of a version from a registry: then nothing is guessed, and the files are verified."""
+    env: dict[str, str] = field(default_factory=dict)
+    """Environment variables of the replicas."""
+
+
+@dataclass(slots=True)
+class _Model:
+    """What is served: the files, and what is known of them."""
+
+    folder: Path
+    files: tuple[str, ...]
+    found: Inspected
+    version: int = 1
+    preprocessing: list[dict[str, Any]] = field(default_factory=list)
+    model_signature: dict[str, Any] | None = None
 
 
 class _Children:
@@ -114,8 +132,8 @@ class Standalone:
         self._app = Gateway(config, None)
         reaping = asyncio.create_task(self._children.reap())
         await self.fleet.open(self._folder)
-        root, files, self._found = await asyncio.to_thread(_inspect, options)
-        self._root, self._files = root, files
+        self._model = await asyncio.to_thread(_known if options.manifest else _inspected, options)
+        self._found = self._model.found
         self._environment = await self._build_environment()
         try:
             for _ in range(options.replicas):
@@ -132,19 +150,20 @@ class Standalone:
 
     def _start_one(self) -> None:
         self._started += 1
-        found, options = self._found, self._options
+        model, found, options = self._model, self._found, self._options
         spec = Spec(
             id=f"{self._started}", socket=f"r-{self._started}.sock", heartbeat=HEARTBEAT_SOCKET,
             runtime=plugins.reference("runtimes", found.runtime),
-            folder=str(self._root), files=list(self._files), signature=found.signature.to_json(), labels=found.labels,
+            folder=str(model.folder), files=list(model.files), signature=found.signature.to_json(),
+            labels=found.labels, preprocessing=model.preprocessing, model_signature=model.model_signature,
             threads=options.threads, trusted_sklearn_types=options.trusted_sklearn_types, sample=found.sample,
             details={key: fact for key, fact in found.details.items() if key != "requirements"},
         )  # fmt: skip
         environment = self._environment
         if environment is None:
-            self.fleet.start(spec, _GROUP, Limits(), {})
+            self.fleet.start(spec, _GROUP, Limits(), options.env)
         else:
-            self.fleet.start(spec, _GROUP, Limits(), environment.variables, environment.python)
+            self.fleet.start(spec, _GROUP, Limits(), {**options.env, **environment.variables}, environment.python)
 
     async def _build_environment(self) -> Environment | None:
         """Where a Python predictor runs; shared with the server of the same home."""
@@ -180,7 +199,7 @@ class Standalone:
             self._number += 1
             found = self._found
             route = Route(
-                project="default", name=self._options.name, model=self._options.name, version=1,
+                project="default", name=self._options.name, model=self._options.name, version=self._model.version,
                 platform=ready[0].platform if ready else "", signature=found.signature, labels=found.labels,
                 replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), recovering=not ready,
                 batching=bool(ready) and all(r.not_batched is None for r in ready), max_batch=self._options.max_batch,
@@ -202,15 +221,36 @@ class Standalone:
         sys.stderr.flush()
 
 
-def _inspect(options: ServeOptions) -> tuple[Path, tuple[str, ...], Inspected]:
+def _inspected(options: ServeOptions) -> _Model:
+    """By looking at the files."""
     path = options.path
     if not path.exists():
         raise CannotStart(f"{path} does not exist")
     found = inspect(path, Trust(options.trusted_sklearn_types, options.allow_python))
     if path.is_file():
-        return path.parent.resolve(), (path.name,), found
+        return _Model(path.parent.resolve(), (path.name,), found)
     files = tuple(sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()))
-    return path.resolve(), files, found
+    return _Model(path.resolve(), files, found)
+
+
+def _known(options: ServeOptions) -> _Model:
+    """From a version's manifest."""
+    assert options.manifest is not None
+    manifest = read_manifest(options.manifest)
+    if manifest["runtime"] == "predictor" and not options.allow_python:
+        raise CannotStart("this version is a Python predictor: --allow-python runs its author's code")
+    files = verify_files(options.path, manifest)
+    found = Inspected(
+        manifest["format"],
+        manifest["runtime"],
+        Signature.from_json(manifest["signature"]),
+        manifest.get("labels") or {},
+        manifest.get("details") or {},
+        sample=manifest.get("sample"),
+    )
+    steps = manifest.get("preprocessing") or []
+    own = manifest.get("model_signature")
+    return _Model(options.path.resolve(), files, found, manifest["version"], steps, own)
 
 
 def main(options: ServeOptions) -> None:
@@ -221,6 +261,7 @@ def main(options: ServeOptions) -> None:
         await Standalone(options, folder).run()
 
     options.path = options.path.absolute()
+    options.manifest = options.manifest and options.manifest.absolute()
     with tempfile.TemporaryDirectory(prefix="modelport-") as name:
         os.chdir(name)  # sockets have relative names
         try:

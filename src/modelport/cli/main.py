@@ -13,7 +13,20 @@ from typing import Annotated
 import typer
 
 from modelport import __version__
-from modelport.cli import apply, deployments, doctor, explain_error, keys, models, predict, serve, snippet, status, up
+from modelport.cli import (
+    apply,
+    build,
+    deployments,
+    doctor,
+    explain_error,
+    keys,
+    models,
+    predict,
+    serve,
+    snippet,
+    status,
+    up,
+)
 from modelport.cli.render import fail, say
 from modelport.errors import ModelportError, NotAuthenticated
 
@@ -62,6 +75,7 @@ app.command()(deployments.undeploy)
 app.command()(predict.predict)
 app.command()(deployments.logs)
 app.command()(apply.apply)
+app.command()(build.build)
 app.command()(snippet.snippet)
 app.command()(explain_error.explain_error)
 app.command()(doctor.doctor)

@@ -25,6 +25,12 @@ def serve(
     allow_python: Annotated[
         bool, typer.Option("--allow-python", help="Run a Python predictor: code of its author.")
     ] = False,
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", help="Manifest of the version in PATH, whose files are then verified.")
+    ] = None,
+    env: Annotated[
+        list[str] | None, typer.Option("--env", "-e", metavar="K=V", help="Variable of the replicas; repeatable.")
+    ] = None,
 ) -> None:
     """Serve a model file at once, without a registry.
 
@@ -35,8 +41,9 @@ def serve(
     import re
 
     from modelport.api.standalone import ServeOptions, main
+    from modelport.cli.inputs import pairs
 
     chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "model"
     options = ServeOptions(path, chosen, host, port, grpc_port, replicas, threads, max_batch)
-    options.allow_python = allow_python
+    options.allow_python, options.manifest, options.env = allow_python, manifest, pairs(env, "--env")
     main(options)

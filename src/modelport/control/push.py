@@ -83,7 +83,7 @@ def make_manifest(
         digest=digest_of(push.files),
         metrics=push.metrics,
         parents=push.parents,
-        sample=push.sample if push.sample is not None else found.sample,
+        sample=push.sample if push.sample is not None or push.preprocessing else found.sample,
         description=push.description,
         licence=push.licence,
         created_at=created_at,
