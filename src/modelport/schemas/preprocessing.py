@@ -44,7 +44,7 @@ class ImageStep(BaseModel):
     """Middle part that is kept after resizing: one number, or ``[height, width]``."""
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     antialias: bool = True
-    """Pillow's and torchvision's way of making an image smaller; false samples it as OpenCV does."""
+    """Pillow's and torchvision's way of making an image smaller; false (bilinear alone) samples it as OpenCV does."""
     fill: Annotated[int, Field(ge=0, le=255)] = 0
     """Grey level around a letterboxed image."""
     channels: Literal["RGB", "BGR", "L"] = "RGB"

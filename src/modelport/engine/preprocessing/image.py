@@ -48,6 +48,8 @@ class ImageInput(Step):
             raise InvalidInput(f"preprocessing: input {spec.name!r} is {spec.datatype}, which holds no pixels")
         if dtype_of(spec.datatype).kind in "iu" and not self._as_pixels:
             raise InvalidInput(f"preprocessing: input {spec.name!r} is {spec.datatype}: leave out scale, mean and std")
+        if not options["antialias"] and options["interpolation"] != "bilinear":
+            raise InvalidInput("preprocessing: antialias: false is for bilinear interpolation alone")
         if self._mode == "L" and (self._mean.ndim or self._std.ndim):
             raise InvalidInput("preprocessing: mean and std of one channel (L) are single numbers")
 
