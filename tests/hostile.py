@@ -18,6 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ _PICKLES = [
     Row(
         "torch-export",
         _write("model.pt2", _zip({"m/archive_format": b"pt2", "m/models/m.json": b"{}"})),
-        "torch.export",
+        "torch",
     ),
     Row(
         "numpy-of-objects",
@@ -110,7 +111,12 @@ _OTHERS = [
     Row("keras-h5", _write("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(100)), "Keras"),
     Row("keras", _write("model.keras", _zip({"config.json": b"{}", "model.weights.h5": b"x"})), "Keras"),
     Row("saved-model", _write("saved_model.pb", b"\x08\x01\x12\x02\x0a\x00"), "SavedModel"),
-    Row("litert", _write("model.onnx", b"\x1c\0\0\0TFL3" + bytes(64)), "LiteRT"),
+    Row(
+        "litert-damaged",
+        _write("model.onnx", b"\x1c\0\0\0TFL3" + bytes(64)),
+        "LiteRT",
+        needs=lambda: find_spec("ai_edge_litert") is not None,
+    ),
     Row("safetensors", _write("model.safetensors", struct.pack("<Q", 2) + b"{}"), "safetensors"),
     Row("git-lfs", _write("model.onnx", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull"),
     Row("html", _write("model.onnx", b"<!DOCTYPE html><html><body>Not found</body></html>"), "HTML"),

@@ -25,7 +25,7 @@ from modelport import plugins
 from modelport.engine.formats.refused import advice
 from modelport.engine.imports.layout import declaration_of
 from modelport.engine.runtime import Format, Inspected, Trust
-from modelport.errors import ArtifactRefused, MissingExtra, Unavailable, from_wire
+from modelport.errors import ArtifactRefused, MissingExtra, Unavailable
 
 _MOST_FILES, _DEEPEST, _LONGEST_NAME = 10_000, 20, 500
 _LARGEST_ANSWER = 32 << 20
@@ -45,7 +45,6 @@ class _Request(msgspec.Struct):
 class _Answer(msgspec.Struct):
     inspected: Inspected | None = None
     refused: str | None = None
-    code: str = ArtifactRefused.code
 
 
 def inspect(artifact: Path, trust: Trust) -> Inspected:
@@ -140,7 +139,7 @@ def _result(status: int, raw: bytes, timeout_s: float, memory_mb: int) -> Inspec
         ) from None
     if answer.inspected is not None:
         return answer.inspected
-    raise from_wire(answer.code, answer.refused or "the artifact could not be read")
+    raise ArtifactRefused(answer.refused or "the artifact could not be read")
 
 
 def _size(artifact: Path) -> int:
@@ -158,10 +157,8 @@ def _size(artifact: Path) -> int:
 def _answer(request: _Request) -> _Answer:
     try:
         return _Answer(inspected=inspect(Path(request.artifact), request.trust))
-    except ArtifactRefused as error:
+    except (ArtifactRefused, MissingExtra) as error:  # a server without the extra refuses like any other reason
         return _Answer(refused=error.message)
-    except MissingExtra as error:
-        return _Answer(refused=error.message, code=error.code)
     except MemoryError:
         return _Answer(refused="the artifact needs more memory than an inspection may use")
     except RecursionError:

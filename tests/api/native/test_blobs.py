@@ -124,6 +124,6 @@ async def test_a_large_body_passes_in_constant_memory(app: FastAPI) -> None:
 
 def test_collecting(client: TestClient) -> None:
     client.put(f"{BLOBS}/{SHA}", content=DATA)
-    assert client.post("/api/v1/gc?dry_run=true").json() == {"blobs": 0, "bytes": 0, "dry_run": True}
-    assert client.post("/api/v1/gc").json() == {"blobs": 0, "bytes": 0, "dry_run": False}
+    assert client.post("/api/v1/gc?dry_run=true").json() == {"blobs": 0, "environments": 0, "bytes": 0, "dry_run": True}
+    assert client.post("/api/v1/gc").json() == {"blobs": 0, "environments": 0, "bytes": 0, "dry_run": False}
     assert client.post("/api/v1/gc?dry_run=x").status_code == 422

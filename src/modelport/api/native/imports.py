@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 
 from modelport.api.native.context import Developer, Here, PathName
 from modelport.api.native.errors import responses
-from modelport.errors import Unavailable
+from modelport.errors import NotFound
 from modelport.schemas.imports import Imported, ImportRequest
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -23,6 +23,6 @@ async def import_model(
     its versions becomes one). It answers when all is registered.
     """
     if here.imports is None:
-        raise Unavailable("this server brings no models; push the files instead")
+        raise NotFound("this server brings no models; push the files instead")
     made = await to_thread.run_sync(here.imports.run, actor, name, wanted, limiter=request.app.state.uploads)
     return Imported(items=made)

@@ -60,7 +60,7 @@ def index(here: Any, actor: Actor, *, ready_only: bool) -> list[IndexEntry]:
     for found in here.deployments.all(actor):
         deployed[found.model] = found
         coming = "LOADING" if found.state in ("starting", "updating") else "UNAVAILABLE"
-        state = "READY" if found.replicas_ready else coming
+        state = "READY" if found.replicas_ready and found.state != "stopped" else coming
         version = found.serving_version or found.version
         entries.append(IndexEntry(name=found.name, version=str(version), state=state, reason=found.reason or ""))
     for model in here.registry.models(actor):
@@ -104,4 +104,7 @@ def load(here: Any, actor: Actor, name: str) -> None:
 def repository_unload(here: Here, actor: Developer, name: Name) -> dict[str, str]:
     """Stop serving a model; requests under way are answered."""
     here.deployments.set_stopped(actor, name, True)
+    deadline = time.monotonic() + 10
+    while here.deployments.get(actor, name).replicas_ready and time.monotonic() < deadline:
+        time.sleep(0.02)  # until no gateway sends callers there
     return {}
