@@ -5,6 +5,9 @@ Each part is skipped where its library is absent: ``make test-formats`` runs the
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -110,6 +113,19 @@ def test_torch_export(formats: Server, tmp_path: Path) -> None:
             ask(formats, protocol, "torch-sequence", bad)
 
 
+def test_the_page_on_formats_makes_what_it_says(formats: Server, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    page = Path(__file__).parents[2] / "docs" / "formats.md"
+    blocks = re.findall(r"<!-- torch -->\n```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    subprocess.run([sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path, check=True, capture_output=True)
+    rows = {"input": np.ones((3, 4), np.float32)}
+    for name, path in (("page", tmp_path / "model.pt2"), ("page-compiled", tmp_path / "fast")):
+        put(formats, name, path)
+    answers = [ask(formats, "gRPC", name, rows)["output"] for name in ("page", "page-compiled")]
+    np.testing.assert_allclose(*answers, atol=1e-6)
+
+
 def test_a_hostile_program_does_not_run(formats: Server, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from tests import torch_models
@@ -189,6 +205,10 @@ def test_a_model_that_generates_is_kept_and_not_deployed(formats: Server, tmp_pa
     from tests import huggingface_models
 
     huggingface_models.causal(tmp_path / "llm")
+    serve = [sys.executable, "-m", "modelport.cli.main", "serve", str(tmp_path / "llm"), "--port", "0"]
+    alone = subprocess.run(serve, capture_output=True, text=True, timeout=60)
+    assert alone.returncode == 1
+    assert "generation comes with the language runtime" in alone.stderr
     with formats.client() as client:
         version = client.models.push(tmp_path / "llm", "llm")
         assert version.format == "huggingface"
@@ -217,4 +237,4 @@ def test_a_missing_library_is_named(formats: Server, tmp_path: Path) -> None:
         formats.client() as client,
     ):
         client.models.push(tmp_path / "model.tflite", "absent")
-    assert caught.value.code == "missing_extra"
+    assert caught.value.code == "artifact_refused"

@@ -49,6 +49,7 @@ class ServeOptions:
     max_batch: int = 32
     trusted_sklearn_types: tuple[str, ...] = ()
     allow_python: bool = False
+    allow_native_code: bool = False
     manifest: Path | None = None
     """Of a version from a registry: then nothing is guessed, and the files are verified."""
     env: dict[str, str] = field(default_factory=dict)
@@ -226,7 +227,9 @@ def _inspected(options: ServeOptions) -> _Model:
     path = options.path
     if not path.exists():
         raise CannotStart(f"{path} does not exist")
-    found = inspect(path, Trust(options.trusted_sklearn_types, options.allow_python))
+    found = inspect(path, Trust(options.trusted_sklearn_types, options.allow_python, options.allow_native_code))
+    if not found.runtime:
+        raise CannotStart(f"the model cannot be served: {found.details.get('not_served', 'no runtime serves it')}")
     if path.is_file():
         return _Model(path.parent.resolve(), (path.name,), found)
     files = tuple(sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()))
@@ -239,6 +242,8 @@ def _known(options: ServeOptions) -> _Model:
     manifest = read_manifest(options.manifest)
     if manifest["runtime"] == "predictor" and not options.allow_python:
         raise CannotStart("this version is a Python predictor: --allow-python runs its author's code")
+    if manifest["runtime"] == "aotinductor" and not options.allow_native_code:
+        raise CannotStart("this version is native code: --allow-native-code runs it")
     files = verify_files(options.path, manifest)
     found = Inspected(
         manifest["format"],

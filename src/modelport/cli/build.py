@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _BASE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
 #: Runtimes whose extra has another name than they have.
-_EXTRAS = {"aotinductor": "torch"}
+_EXTRAS = {"aotinductor": "torch", "huggingface": "transformers"}
 
 
 def build(

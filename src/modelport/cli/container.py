@@ -129,6 +129,8 @@ def entry_command(deployed: Deployed) -> list[str]:
     command += ["--max-batch", str(spec.max_batch)]
     if deployed.manifest.runtime == "predictor":
         command.append("--allow-python")
+    if deployed.manifest.runtime == "aotinductor":
+        command.append("--allow-native-code")
     for name, value in sorted(spec.env.items()):
         command += ["--env", f"{name}={value}"]
     return command

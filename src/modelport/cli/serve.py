@@ -25,6 +25,12 @@ def serve(
     allow_python: Annotated[
         bool, typer.Option("--allow-python", help="Run a Python predictor: code of its author.")
     ] = False,
+    allow_native_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-native-code", envvar="MODELPORT_TRUST_NATIVE_CODE", help="Run an AOTInductor package: native code."
+        ),
+    ] = False,
     manifest: Annotated[
         Path | None, typer.Option("--manifest", help="Manifest of the version in PATH, whose files are then verified.")
     ] = None,
@@ -45,5 +51,6 @@ def serve(
 
     chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "model"
     options = ServeOptions(path, chosen, host, port, grpc_port, replicas, threads, max_batch)
-    options.allow_python, options.manifest, options.env = allow_python, manifest, pairs(env, "--env")
+    options.allow_python, options.allow_native_code = allow_python, allow_native_code
+    options.manifest, options.env = manifest, pairs(env, "--env")
     main(options)

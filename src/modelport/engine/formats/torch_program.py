@@ -100,7 +100,7 @@ def checked(program: dict[str, Any]) -> dict[str, Any]:
     if major != SCHEMA:
         raise ArtifactRefused(
             f"the program has torch's schema {str(major)[:20]}, and this release reads {SCHEMA}: "
-            "export it with torch 2.9 to 2.14"
+            "save it again with torch.export.save of torch 2.13, or a release near to it"
         )
     try:
         module = program["graph_module"]
