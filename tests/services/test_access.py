@@ -182,6 +182,27 @@ def test_beyond_loopback_needs_key_and_tls(tmp_path: Path, own_server: Callable[
     check_tls(home, certificate, key, secret)
 
 
+def test_serve_beyond_loopback_needs_key_and_tls(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(onnx_models.mlp((3, 4, 2)))
+    command = [sys.executable, "-m", "modelport.cli.main", "serve", str(tmp_path / "m.onnx"), "--port", "0"]
+    open_to_all = subprocess.run([*command, "--host", "0.0.0.0"], capture_output=True, text=True, timeout=60)
+    assert open_to_all.returncode == 1 and "--key" in open_to_all.stderr
+    keyed = [*command, "--host", "0.0.0.0", "--key", "a-key-of-mine"]
+    readable = subprocess.run(keyed, capture_output=True, text=True, timeout=60)
+    assert readable.returncode == 1 and "--tls-cert" in readable.stderr
+    process = subprocess.Popen([*keyed, "--insecure-no-tls"], stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "served on" in line)
+        url = f"http://127.0.0.1:{line.split(' is served on ')[1].split(',')[0].strip().rpartition(':')[2]}"
+        assert status(url + "/v2/models/m") == 401
+        assert status(url + "/v2/models/m", headers={"host": "localhost"}) == 401
+        assert status(url + "/v2/models/m", headers={"x-api-key": "a-key-of-mine"}) == 200
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
 def check_tls(home: Path, certificate: Path, key: Path, secret: str) -> None:
     import ssl
     import time

@@ -7,7 +7,6 @@ Unix socket only; callers come through the gateways.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import os
 import signal
@@ -34,6 +33,7 @@ from modelport.control.imports import Imports
 from modelport.control.reconciler import Reconciler
 from modelport.control.runnable import check_runnable
 from modelport.engine.fleet import Fleet
+from modelport.engine.placement.ports import is_loopback
 from modelport.engine.placement.process import SupervisorLink
 from modelport.schemas.server import GatewayStatus
 from modelport.settings import Settings
@@ -157,14 +157,6 @@ class _Server(uvicorn.Server):
 
     def capture_signals(self) -> Any:
         return nullcontext()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from modelport.control.environments import BuildFailed, Environment, Environment
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.inspect import inspect
 from modelport.engine.manifests import read_manifest, verify_files
-from modelport.engine.placement.ports import CannotStart, bind
+from modelport.engine.placement.ports import CannotStart, bind, is_loopback
 from modelport.engine.placement.process import replica_environment, spawn
 from modelport.engine.replica import Spec
 from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
@@ -50,6 +50,12 @@ class ServeOptions:
     trusted_sklearn_types: tuple[str, ...] = ()
     allow_python: bool = False
     allow_native_code: bool = False
+    key: str | None = None
+    """What callers have to send; beyond loopback there is no serving without."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    insecure: bool = False
+    """Beyond loopback without TLS: behind a proxy that ends it."""
     manifest: Path | None = None
     """Of a version from a registry: then nothing is guessed, and the files are verified."""
     env: dict[str, str] = field(default_factory=dict)
@@ -129,7 +135,11 @@ class Standalone:
         if options.grpc_port is not None:
             _, grpc_port = bind(options.host, options.grpc_port, 1, "--grpc-port", listen=False)
             grpc_address = f"{options.host}:{grpc_port}"
-        config = GatewayConfig(options.host, grpc_address=grpc_address)
+        config = GatewayConfig(
+            options.host, owner_token=options.key, grpc_address=grpc_address,
+            tls_certificate=str(options.tls_certificate) if options.tls_certificate else None,
+            tls_key=str(options.tls_key) if options.tls_key else None,
+        )  # fmt: skip
         self._app = Gateway(config, None)
         reaping = asyncio.create_task(self._children.reap())
         await self.fleet.open(self._folder)
@@ -198,26 +208,27 @@ class Standalone:
         async with self._table_lock:
             ready = [r for r in self.fleet.of(_GROUP) if r.ready]
             self._number += 1
-            found = self._found
+            found, options = self._found, self._options
             route = Route(
-                project="default", name=self._options.name, model=self._options.name, version=self._model.version,
+                project="default", name=options.name, model=options.name, version=self._model.version,
                 platform=ready[0].platform if ready else "", signature=found.signature, labels=found.labels,
                 replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), recovering=not ready,
-                batching=bool(ready) and all(r.not_batched is None for r in ready), max_batch=self._options.max_batch,
+                batching=bool(ready) and all(r.not_batched is None for r in ready), max_batch=options.max_batch,
                 streams=bool(ready) and all(r.streams for r in ready),
             )  # fmt: skip
             if ready or self.first_ready.done():
-                await self._app.act(RoutingTable(self._number, (route,)))
+                await self._app.act(RoutingTable(self._number, (route,), keys_required=options.key is not None))
             if ready and not self.first_ready.done():
                 self.first_ready.set_result(None)
 
     def _greet(self, port: int, grpc_address: str | None) -> None:
         options = self._options
+        scheme = "https" if options.tls_certificate else "http"
         inputs = ", ".join(f"{s.name} {s.datatype}{list(s.shape)}" for s in self._found.signature.inputs)
         sys.stderr.write(
-            f"{options.name} ({self._found.format}; {inputs}) is served on http://{options.host}:{port}"
+            f"{options.name} ({self._found.format}; {inputs}) is served on {scheme}://{options.host}:{port}"
             + (f", gRPC on {grpc_address}" if grpc_address else "")
-            + f"\n  curl http://{options.host}:{port}/v2/models/{options.name}\nCtrl-C stops it.\n"
+            + f"\n  curl {scheme}://{options.host}:{port}/v2/models/{options.name}\nCtrl-C stops it.\n"
         )
         sys.stderr.flush()
 
@@ -258,6 +269,19 @@ def _known(options: ServeOptions) -> _Model:
     return _Model(options.path.resolve(), files, found, manifest["version"], steps, own)
 
 
+def _check_address(options: ServeOptions) -> None:
+    """Raise CannotStart for a server that others could reach without a key, or read on the way."""
+    if is_loopback(options.host):
+        return
+    if options.key is None:
+        raise CannotStart(f"listening on {options.host} needs a key: --key KEY, or MODELPORT_SERVE_KEY")
+    if options.tls_certificate is None and not options.insecure:
+        raise CannotStart(
+            f"listening on {options.host} needs TLS: --tls-cert FILE --tls-key FILE"
+            " (or --insecure-no-tls behind a proxy that ends TLS)"
+        )
+
+
 def main(options: ServeOptions) -> None:
     """Serve until Ctrl-C; exits with 1 and one line when that is impossible."""
     import uvloop  # noqa: PLC0415
@@ -267,9 +291,12 @@ def main(options: ServeOptions) -> None:
 
     options.path = options.path.absolute()
     options.manifest = options.manifest and options.manifest.absolute()
+    options.tls_certificate = options.tls_certificate and options.tls_certificate.absolute()
+    options.tls_key = options.tls_key and options.tls_key.absolute()
     with tempfile.TemporaryDirectory(prefix="modelport-") as name:
         os.chdir(name)  # sockets have relative names
         try:
+            _check_address(options)
             uvloop.run(run(Path(name)))
         except (CannotStart, errors.ModelportError) as error:
             sys.stderr.write(f"modelport: {error}\n")

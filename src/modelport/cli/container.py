@@ -58,7 +58,7 @@ A build context for the deployment `{name}`. It holds all but the packages that 
 
 ```bash
 docker build -t {name}:{version} .
-docker run --rm -p 127.0.0.1:8000:8000 -p 127.0.0.1:8001:8001 {name}:{version}
+docker run --rm -e MODELPORT_SERVE_KEY=CHOOSE-ONE -p 127.0.0.1:8001:8001 {name}:{version}
 curl http://127.0.0.1:8000/v2/models/{name}
 ```
 
@@ -124,7 +124,7 @@ def entry_command(deployed: Deployed) -> list[str]:
     """What the container runs. In JSON form no shell and no substitution reads it."""
     spec = deployed.spec
     command = ["modelport", "serve", "model", "--manifest", "manifest.json", "--name", deployed.name]
-    command += ["--host", "0.0.0.0", "--port", "8000", "--grpc-port", "8001"]  # noqa: S104  (inside a container)
+    command += ["--host", "0.0.0.0", "--port", "8000", "--grpc-port", "8001", "--insecure-no-tls"]  # noqa: S104
     command += ["--replicas", str(max(spec.replicas, 1)), "--threads", str(spec.threads)]
     command += ["--max-batch", str(spec.max_batch)]
     if deployed.manifest.runtime == "predictor":

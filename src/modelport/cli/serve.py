@@ -34,6 +34,14 @@ def serve(
     manifest: Annotated[
         Path | None, typer.Option("--manifest", help="Manifest of the version in PATH, whose files are then verified.")
     ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", envvar="MODELPORT_SERVE_KEY", help="What callers have to send.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM file with the certificates.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM file with the private key.")] = None,
+    insecure_no_tls: Annotated[
+        bool, typer.Option("--insecure-no-tls", help="Listen beyond loopback without TLS: behind a proxy that ends it.")
+    ] = False,
     env: Annotated[
         list[str] | None, typer.Option("--env", "-e", metavar="K=V", help="Variable of the replicas; repeatable.")
     ] = None,
@@ -53,4 +61,6 @@ def serve(
     options = ServeOptions(path, chosen, host, port, grpc_port, replicas, threads, max_batch)
     options.allow_python, options.allow_native_code = allow_python, allow_native_code
     options.manifest, options.env = manifest, pairs(env, "--env")
+    options.key, options.tls_certificate, options.tls_key = key or None, tls_cert, tls_key
+    options.insecure = insecure_no_tls
     main(options)

@@ -68,8 +68,7 @@ def _given(section: dict[str, Any]) -> dict[str, Any]:
 
 def _refuse_exposure(settings: Settings) -> None:
     """Raise InvalidInput for a server that others could reach without a key, or read on the way."""
-    import ipaddress
-
+    from modelport.engine.placement.ports import is_loopback
     from modelport.errors import InvalidInput
 
     host, tls = settings.http.host, settings.tls
@@ -78,11 +77,7 @@ def _refuse_exposure(settings: Settings) -> None:
     for file in (tls.certificate, tls.key):
         if file is not None and not file.is_file():
             raise InvalidInput(f"{str(file)!r} is no file; TLS needs a PEM file there")
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = host == "localhost"
-    if is_loopback:
+    if is_loopback(host):
         return
     if tls.certificate is None and not tls.insecure:
         raise InvalidInput(
