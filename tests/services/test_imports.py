@@ -190,6 +190,7 @@ def test_a_model_hub(server: Server, hub: tuple[str, dict[str, bytes]], tmp_path
     endpoint, files = hub
     files |= {"onnx/model.onnx": onnx_models.mlp(), "README.md": b"# net", "pytorch_model.bin": b"\x80\x04N."}
     env = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""}
+    env["HF_HUB_OFFLINE"] = "0"  # whatever this machine, or a test before, has set
     done = push(server, "hf://team/net", "--json", **env)
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)
