@@ -5,7 +5,7 @@ starting at a multiple of 8. Everything is little-endian. One frame carries a wh
 its requests, and one stacked tensor per input, so that the cost of a hop is shared.
 
     head      magic "MP", version u8, kind u8, requests u32, tensors u32, table bytes u32, data bytes u64, ns u64
-    request   id u64, rows u32, traced u8, length u8, request id
+    request   id u64, deadline u64, rows u32, traced u8, length u8, request id
     tensor    datatype u8, dims u8, name length u16, bytes u64, dims x i64, name
 
 Knows tensors; knows neither queues nor models. Imports only the standard library and numpy.
@@ -24,7 +24,7 @@ import numpy as np
 from modelport.errors import ModelportError
 from modelport.tensors import DATATYPES, Array, datatype_of, dtype_of, to_buffer, unpack_bytes
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 HELLO: Final = 1
 """Replica to gateway, once, when connected: no requests, no tensors."""
@@ -46,7 +46,7 @@ CANCEL: Final = 9
 """Gateway to replica: nobody waits for the rest of a stream."""
 
 HEAD: Final = struct.Struct("<2sBBIIIQQ")
-_REQUEST: Final = struct.Struct("<QIBB")
+_REQUEST: Final = struct.Struct("<QQIBB")
 _TENSOR: Final = struct.Struct("<BBHQ")
 _MAGIC: Final = b"MP"
 _MAX_TABLE: Final = 1 << 26
@@ -70,6 +70,8 @@ class Item:
     rows: int
     request_id: str = ""
     traced: bool = False
+    deadline_ns: int = 0
+    """On this machine's monotonic clock; past it nobody wants the answer. 0 for none."""
 
 
 @dataclass(slots=True)
@@ -90,7 +92,7 @@ def encode(
     table = bytearray()
     for item in items:
         raw = item.request_id.encode()[:255]
-        table += _REQUEST.pack(item.id, item.rows, item.traced, len(raw))
+        table += _REQUEST.pack(item.id, item.deadline_ns, item.rows, item.traced, len(raw))
         table += raw
     buffers: list[Buffer] = []
     size = len(data)
@@ -142,9 +144,10 @@ def _decode(view: memoryview, kind: int, n_items: int, n_tensors: int, table_siz
     position = 0
     items: list[Item] = []
     for _ in range(n_items):
-        number, rows, traced, length = _REQUEST.unpack_from(view, position)
+        number, deadline_ns, rows, traced, length = _REQUEST.unpack_from(view, position)
         position += _REQUEST.size
-        items.append(Item(number, rows, str(view[position : position + length], "utf-8"), bool(traced)))
+        request_id = str(view[position : position + length], "utf-8") if length else ""
+        items.append(Item(number, rows, request_id, bool(traced), deadline_ns))
         position += length
     tensors: dict[str, Array] = {}
     offset = table_size

@@ -42,6 +42,8 @@ class Pending:
     request_id: str
     traced: bool
     queued_ns: int
+    caller: str = ""
+    priority: int = 5
     attempts: int = 0
     deaths_alone: int = 0
     """How often a replica died while it ran this request and no other."""
@@ -112,7 +114,7 @@ class Link(asyncio.BufferedProtocol):
             pending.sent_ns = now
             self.inflight[pending.id] = pending
         tensors = first.inputs if self.alone else _stack([pending.inputs for pending in batch])
-        items = [Item(p.id, p.rows, p.request_id, p.traced) for p in batch]
+        items = [Item(p.id, p.rows, p.request_id, p.traced, int(p.deadline * 1e9)) for p in batch]
         kind = frames.RUN if first.parts is None else frames.STREAM
         for buffer in frames.encode(kind, items, tensors):
             self._transport.write(buffer)

@@ -29,7 +29,7 @@ from modelport.engine import frames, preprocessing, proof
 from modelport.engine.frames import Frame, Item
 from modelport.engine.running import Running, mark_of
 from modelport.engine.runtime import LoadOptions, Runtime, Streams, Trust
-from modelport.errors import ModelportError
+from modelport.errors import DeadlineExceeded, ModelportError
 from modelport.telemetry import log
 from modelport.tensors import Array, Signature
 
@@ -253,6 +253,9 @@ class Replica:
     def _run(self, frame: Frame) -> list[list[frames.Buffer]]:
         """The answer frames of a batch: one for all, or one for each when the batch as a whole did not work."""
         items = frame.items
+        now = time.monotonic_ns()
+        if any(0 < item.deadline_ns < now for item in items):  # it waited here while another gateway's frame was run
+            return self._run_each(frame, now)
         try:
             answer = self._run_together(items, frame.tensors)
         except Exception as error:
@@ -261,10 +264,19 @@ class Replica:
         else:
             if answer is not None:
                 return [answer]
+        return self._run_each(frame, now)
+
+    def _run_each(self, frame: Frame, now: int) -> list[list[frames.Buffer]]:
         answers, start = [], 0
-        for item in items:
-            rows = {name: array[start : start + item.rows] for name, array in frame.tensors.items()}
+        whole = len(frame.items) == 1
+        for item in frame.items:
+            rows = frame.tensors if whole else {n: a[start : start + item.rows] for n, a in frame.tensors.items()}
             start += item.rows
+            if 0 < item.deadline_ns < now:
+                answers.append(
+                    self._failure(item, DeadlineExceeded("the deadline passed before its turn in the replica"))
+                )
+                continue
             try:
                 answers.append(self._run_together([item], rows) or [])
             except Exception as error:
@@ -288,7 +300,7 @@ class Replica:
         traced = [item.request_id for item in items if item.traced]
         if traced:
             log("infer", request_ids=traced, requests=len(items), ms=round(elapsed / 1e6, 3))
-        return frames.encode(frames.RESULT, items, outputs, ns=elapsed)
+        return frames.encode(frames.RESULT, [Item(item.id, item.rows) for item in items], outputs, ns=elapsed)
 
     def _stream(self, gateway: socket.socket, frame: Frame) -> None:
         """The parts of one answer, until it ends or nobody waits for it."""

@@ -78,10 +78,14 @@ class Waiting:
             for pending in flow.queues.get(key, ())
         )
 
-    def take(self, limit: int) -> list[Pending]:
-        """The next batch, of at most ``limit`` rows but for a single larger request; those whose future is done are
-        dropped on the way. Lower priorities ride along where there is room. Empty when nothing waits."""
+    def take(self, limit: int, now: float) -> tuple[list[Pending], list[Pending]]:
+        """The next batch, and whose deadline has passed meanwhile; both may be empty.
+
+        A batch has at most ``limit`` rows but for a single larger request, and lower priorities ride along where there
+        is room. Requests whose future is done are dropped on the way. The key None stands for "shares with nobody".
+        """
         batch: list[Pending] = []
+        overdue: list[Pending] = []
         rows = 0
         key: object = None
         for priority in sorted(self._levels) if len(self._levels) > 1 else tuple(self._levels):
@@ -98,7 +102,9 @@ class Waiting:
                     pending = queue.popleft()
                     flow.count -= 1
                     self.count -= 1
-                    if not pending.future.done():
+                    if pending.deadline < now:
+                        overdue.append(pending)
+                    elif not pending.future.done():
                         batch.append(pending)
                         rows += pending.rows
                         flow.served += pending.rows
@@ -108,7 +114,7 @@ class Waiting:
                         break
                 self._served = flow.served
                 self._forget_empty(priority, flows, flow, key, queue)
-        return batch
+        return batch, overdue
 
     def drop_done(self) -> None:
         """Forget those whose future is done: expired, or nobody waits for them."""
