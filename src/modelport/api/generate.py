@@ -18,7 +18,6 @@ from typing import Any
 
 from modelport.api import rows
 from modelport.api.answers import answer, error_answer
-from modelport.api.deadline import deadline
 from modelport.api.messages import HttpRequest, HttpResponse, HttpRoute
 from modelport.api.streaming import events
 from modelport.api.tensor_json import json_name, parse_object, shown, to_array
@@ -62,8 +61,8 @@ class Generate:
     def _read(self, request: HttpRequest, path: dict[str, str]) -> tuple[Endpoint, Asked, InferRequest]:
         endpoint = self._plane.find(request.caller.project, path["model"], path.get("version"))
         asked = read_generate(endpoint.route.signature, request.body)
-        moment = deadline(request.headers, self._plane.default_timeout_s, asked.timeout_us)
-        return endpoint, asked, InferRequest(asked.inputs, request.request_id, moment, traced=request.traced)
+        seconds = self._plane.default_timeout_s
+        return endpoint, asked, request.infer_request(asked.inputs, seconds, timeout_us=asked.timeout_us)
 
     async def whole(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         endpoint, asked, wanted = self._read(request, path)

@@ -16,11 +16,10 @@ from typing import Any
 
 from modelport.api import classification, model_facts
 from modelport.api.answers import answer, error_answer, to_json
-from modelport.api.deadline import deadline
 from modelport.api.messages import Handler, HttpRequest, HttpResponse, HttpRoute
 from modelport.api.tensor_json import from_array, json_name, parse_object, shown, to_array
 from modelport.engine.dataplane import DataPlane, Endpoint
-from modelport.engine.requests import InferRequest, InferResult
+from modelport.engine.requests import InferResult
 from modelport.errors import InvalidInput
 from modelport.tensors import DATATYPES, Array, datatype_of, element_count, from_buffer, to_buffer
 
@@ -114,17 +113,9 @@ class V2:
         endpoint = self._endpoint(request, path)
         head, tail = _split(request)
         inputs, wanted, timeout_us = read_infer(head, tail)
-        result = await self._plane.infer(
-            endpoint,
-            InferRequest(
-                inputs=inputs,
-                request_id=request.request_id,
-                deadline=deadline(request.headers, self._plane.default_timeout_s, timeout_us),
-                outputs=None if wanted.outputs is None else tuple(wanted.outputs),
-                traced=request.traced,
-            ),
-        )
-        return write_infer(endpoint, wanted, result)
+        outputs = None if wanted.outputs is None else tuple(wanted.outputs)
+        asked = request.infer_request(inputs, self._plane.default_timeout_s, outputs, timeout_us)
+        return write_infer(endpoint, wanted, await self._plane.infer(endpoint, asked))
 
 
 def _split(request: HttpRequest) -> tuple[bytes, memoryview | None]:

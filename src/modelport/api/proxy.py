@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from modelport.api.messages import Caller
-from modelport.errors import Unavailable, from_status
+from modelport.errors import CODE_HEADER, Unavailable, from_wire
 
 if TYPE_CHECKING:
     import httpx
@@ -69,7 +69,7 @@ class ControlProxy:
             raise Unavailable(_AWAY) from None
         found = answer.json()
         if answer.is_error:
-            raise from_status(answer.status_code, found["error"])
+            raise from_wire(answer.headers.get(CODE_HEADER, "internal"), found["error"])
         return found if isinstance(found, list) else []
 
     def _connect(self) -> httpx.AsyncClient:

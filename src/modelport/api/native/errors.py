@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from modelport.errors import Cancelled, InvalidInput, MethodNotAllowed, ModelportError, NotFound, Overloaded
+from modelport.api.answers import hints
+from modelport.errors import Cancelled, InvalidInput, MethodNotAllowed, ModelportError, NotFound
 
 _log = logging.getLogger(__name__)
 
@@ -80,13 +81,7 @@ def install(app: FastAPI) -> None:
 
 def answer(error: ModelportError, request_id: str, status: int | None = None, *, plain: bool = False) -> JSONResponse:
     """An error in its native wire form, or in Open Inference's: ``{"error": text}``."""
-    headers = {"x-request-id": request_id}
-    if error.status == 401:
-        headers["www-authenticate"] = "Bearer"
-    if isinstance(error, Overloaded):
-        headers["retry-after"] = str(error.retry_after)
-    elif error.status == 503:
-        headers["retry-after"] = "1"
+    headers = {"x-request-id": request_id, **dict(hints(error))}
     detail = {"code": error.code, "message": error.message, "request_id": request_id}
     body = {"error": error.message if plain else detail}
     return JSONResponse(body, status or error.status, headers)
