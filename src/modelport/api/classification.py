@@ -6,6 +6,7 @@ Knows tensors and labels; knows no protocol.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,11 @@ def _best(scores: Array, k: int) -> Array:
 
 
 def _rows(tensor: Array, batched: bool) -> Array:
-    return tensor.reshape(tensor.shape[0], -1) if batched and tensor.ndim > 1 else tensor.reshape(1, -1)
+    if tensor.dtype.name == "bfloat16":  # which JSON cannot write
+        tensor = tensor.astype(np.float32)
+    if batched and tensor.ndim > 1:
+        return tensor.reshape(len(tensor), math.prod(tensor.shape[1:]))
+    return tensor.reshape(1, tensor.size)
 
 
 def as_bytes(tensor: Array, k: int, labels: list[str] | None, batched: bool, name: str) -> Array:
@@ -62,7 +67,7 @@ def _named(index: int, score: Any, labels: list[str] | None) -> dict[str, Any]:
 
 def classified_outputs(signature: Signature, labels: dict[str, list[str]]) -> tuple[str, ...]:
     """The outputs that hold scores of classes: those with labels, else the float matrices. Raises InvalidInput."""
-    known = {spec.name for spec in signature.outputs}
+    known = {spec.name for spec in signature.outputs if spec.datatype != "BYTES"}
     found = tuple(name for name in labels if name in known)
     if not found:
         found = tuple(

@@ -27,7 +27,7 @@ def deadline(headers: Mapping[str, str], default_s: float, timeout_us: object = 
         if timeout_us < 0:
             raise InvalidInput("parameter 'timeout' must not be negative")
         if timeout_us > 0:
-            limits.append(timeout_us / 1e6)
+            limits.append(min(timeout_us / 1e6, _DAY_S))
     return time.monotonic() + min(limits, default=default_s)
 
 

@@ -215,6 +215,15 @@ def check_tensor_parameters(parameters: Any, what: str) -> None:
             raise InvalidInput(f"{what}: shared memory is not supported; send the tensor in the body")
 
 
+def read_parameters(parameters: Any) -> dict[str, Any]:
+    """The parameters of a request; none when there are none."""
+    if parameters is None:
+        return {}
+    if type(parameters) is not dict:
+        raise InvalidInput(f"'parameters' must be an object, not {json_name(parameters)}")
+    return parameters
+
+
 def check_request_parameters(parameters: dict[str, Any]) -> None:
     """Refuse the parameters of a request that cannot be honoured here."""
     if parameters.get("sequence_id") not in (None, 0, ""):
@@ -225,9 +234,7 @@ def _read_wanted(body: dict[str, Any]) -> tuple[Wanted, Any]:
     request_id = body.get("id")
     if request_id is not None and (type(request_id) is not str or len(request_id) > 1000):
         raise InvalidInput("'id' must be a string of at most 1000 characters")
-    parameters = body.get("parameters") or {}
-    if type(parameters) is not dict:
-        raise InvalidInput("'parameters' must be an object")
+    parameters = read_parameters(body.get("parameters"))
     check_request_parameters(parameters)
     default = WantedOutput(binary=_flag(parameters, "binary_data_output", "the request", False))
     outputs = body.get("outputs")

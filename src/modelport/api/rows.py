@@ -134,7 +134,10 @@ def write_all(route: Route, outputs: dict[str, Array], classes: int | None) -> d
 
 def check_rows(inputs: dict[str, Array], outputs: dict[str, Array]) -> None:
     """Raise InvalidInput for an output that has not one entry per row, and so cannot be answered row by row."""
-    count = len(next(iter(inputs.values())))
+    name, first = next(iter(inputs.items()))
+    if not first.ndim:
+        raise InvalidInput(f"input {shown(name)} is a scalar, so there are no rows to answer by; ask for JSON")
+    count = len(first)
     for name, tensor in outputs.items():
         if tensor.shape[:1] != (count,):
             raise InvalidInput(

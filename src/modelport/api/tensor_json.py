@@ -50,7 +50,9 @@ _MAX_RANK = 32
 
 
 def shown(value: object) -> str:
-    """A value from outside, safe to print: cut to 80 characters, control characters escaped."""
+    """A value from outside, safe to print: cut to 80 characters, control characters escaped; a list is only named."""
+    if isinstance(value, list | dict):
+        return json_name(value)
     text = value if isinstance(value, str) else str(value)
     return repr(text[:80]) + ("…" if len(text) > 80 else "")
 
