@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modelport.cli.options import InsecureNoTls, TlsCert, TlsKey
+
 if TYPE_CHECKING:
     from modelport.sdk.endpoint import LocalServer
     from modelport.settings import Settings
@@ -34,11 +36,9 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Run in the background; come back when it answers.")
     ] = False,
-    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM file with the certificates.")] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM file with the private key.")] = None,
-    insecure_no_tls: Annotated[
-        bool, typer.Option("--insecure-no-tls", help="Listen beyond loopback without TLS: behind a proxy that ends it.")
-    ] = False,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    insecure_no_tls: InsecureNoTls = False,
 ) -> None:
     """Start the server.
 
@@ -153,9 +153,9 @@ def _last_lines(text: str, count: int = 15) -> str:
 def _answers(server: LocalServer) -> bool:
     """Whether it takes commands, not only predictions: the next one that is typed should work."""
     from modelport.errors import ModelportError
+    from modelport.sdk.blocking import BlockingDriver
     from modelport.sdk.endpoint import Target
     from modelport.sdk.flows import Request, send
-    from modelport.sdk.transport import BlockingDriver
 
     driver = BlockingDriver(Target(server.url, server.token, server.certificate), timeout=2)
     try:
