@@ -34,7 +34,7 @@ def _rows(tensor: Array, batched: bool) -> Array:
 def as_bytes(tensor: Array, k: int, labels: list[str] | None, batched: bool, name: str) -> Array:
     """Triton's form: BYTES ``score:index[:label]``, of shape [rows, k] for a batched model, else [k]."""
     if tensor.dtype.kind == "O":
-        raise InvalidInput(f"output {name!r} is BYTES and cannot be classified")
+        raise InvalidInput(f"output {name!r} is BYTES and holds no scores; ask for it without 'classification'")
     scores = _rows(tensor, batched)
     indices = _best(scores, k)
     found = np.empty(indices.shape, dtype=object)
@@ -76,7 +76,9 @@ def classified_outputs(signature: Signature, labels: dict[str, list[str]]) -> tu
             if spec.datatype in ("FP16", "FP32", "FP64") and len(spec.shape) == 2 and spec.shape[1] != 1
         )
     if not found:
-        raise InvalidInput("'top_k' and 'labels' are for classifiers: this endpoint has no output of class scores")
+        raise InvalidInput(
+            "'top_k' and 'labels' are for classifiers, and this endpoint has no output of class scores; leave them out"
+        )
     return found
 
 

@@ -97,7 +97,9 @@ async def serve_grpc(
         else:
             server.add_secure_port(address, credentials)
     except RuntimeError:
-        raise Unavailable(f"gRPC cannot listen on {address}: another program may hold the port") from None
+        raise Unavailable(
+            f"gRPC cannot listen on {address}: another program may hold the port; choose one by --grpc-port"
+        ) from None
     await server.start()
     return server
 
@@ -265,7 +267,7 @@ class _Service:
 
     async def _manage(self, call: _Call, action: str, model: str | None) -> list[dict[str, Any]]:
         if self._repository is None:
-            raise Unavailable("this server has no model repository")
+            raise Unavailable("this server has no model repository; `modelport up` starts one that has")
         return await self._repository(call.caller, action, model)
 
     async def ModelInfer(self, request: Any, call: _Call) -> Any:
@@ -363,7 +365,8 @@ def parse(request_class: Any, raw: bytes) -> Any:
     try:
         return request_class.FromString(raw)
     except DecodeError:
-        raise InvalidInput(f"the message is not a {request_class.DESCRIPTOR.name} of the protocol") from None
+        name = request_class.DESCRIPTOR.name
+        raise InvalidInput(f"the message is not a {name} of the protocol; build the client from its .proto") from None
 
 
 def _from_dict(name: str, fields: dict[str, Any]) -> Any:
@@ -389,7 +392,7 @@ def read_wanted(request: Any) -> tuple[Wanted, Any]:
     outputs: dict[str, WantedOutput] = {}
     for item in request.outputs:
         if item.name in outputs:
-            raise InvalidInput(f"output {shown(item.name)} is asked for twice")
+            raise InvalidInput(f"output {shown(item.name)} is asked for twice; ask for it once")
         what = f"output {shown(item.name)}"
         found = _parameters(item.parameters)
         inference_v2.check_tensor_parameters(found, what)
@@ -408,7 +411,7 @@ def read_inputs(request: Any) -> dict[str, Array]:
         if not name:
             raise InvalidInput(f"inputs[{index}]: 'name' must be a non-empty string")
         if name in inputs:
-            raise InvalidInput(f"input {shown(name)} is given twice")
+            raise InvalidInput(f"input {shown(name)} is given twice; give it once")
         if datatype not in DATATYPES:
             raise InvalidInput(f"input {shown(name)}: 'datatype' must be one of {', '.join(DATATYPES)}")
         if item.parameters:
@@ -417,7 +420,7 @@ def read_inputs(request: Any) -> dict[str, Array]:
         filled = [field.name for field, _ in item.contents.ListFields()] if item.HasField("contents") else []
         if raws:
             if filled:
-                raise InvalidInput(f"input {shown(name)} has both contents and raw_input_contents")
+                raise InvalidInput(f"input {shown(name)} has both contents and raw_input_contents; give one of them")
             inputs[name] = from_buffer(datatype, shape, raws[index], name[:80])
         else:
             inputs[name] = _read_typed(item.contents, filled, datatype, shape, name)

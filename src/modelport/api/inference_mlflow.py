@@ -109,7 +109,7 @@ def _read_json(signature: Signature, body: bytes) -> tuple[bool, dict[str, Array
     if len(given) != 1:
         raise InvalidInput(f"the body must have exactly one of {', '.join(_SHAPES)}; it has {len(given)} of them")
     if document.get("params"):
-        raise InvalidInput("'params' is not supported here: what a model takes are its inputs")
+        raise InvalidInput("'params' is not supported here: what a model takes are its inputs; leave it out")
     (field,) = given
     value = document[field]
     if field == "dataframe_split":

@@ -65,7 +65,7 @@ def read_data(signature: Signature, data: Any) -> tuple[dict[str, Array], bool]:
         without_batch.append(is_row)
         inputs[spec.name] = tensor[None] if is_row else tensor
     if any(without_batch) and not all(without_batch):
-        raise InvalidInput("'data' mixes inputs that are one row with inputs that are a batch of rows")
+        raise InvalidInput("'data' mixes inputs that are one row with inputs that are a batch of rows; send batches")
     return inputs, any(without_batch)
 
 

@@ -145,10 +145,11 @@ def read_infer(head: bytes, tail: memoryview | None) -> tuple[dict[str, Array], 
         name, tensor, used = _read_input(item, index, tail, position)
         position += used
         if name in inputs:
-            raise InvalidInput(f"input {shown(name)} is given twice")
+            raise InvalidInput(f"input {shown(name)} is given twice; give it once")
         inputs[name] = tensor
     if tail is not None and position != len(tail):
-        raise InvalidInput(f"{len(tail) - position} bytes are left after the last binary input")
+        left = len(tail) - position
+        raise InvalidInput(f"{left} bytes are left after the last binary input; check each 'binary_data_size'")
     wanted, timeout_us = _read_wanted(body)
     return inputs, wanted, timeout_us
 
@@ -172,7 +173,7 @@ def _read_input(item: Any, index: int, tail: memoryview | None, position: int) -
     if size is not None:
         return name, _read_binary(item, name, datatype, shape, size, tail, position), size
     if "data" not in item:
-        raise InvalidInput(f"input {shown(name)} has neither 'data' nor the parameter 'binary_data_size'")
+        raise InvalidInput(f"input {shown(name)} has neither 'data' nor the parameter 'binary_data_size'; give one")
     return name, _read_json(item["data"], name, datatype, shape), 0
 
 
@@ -182,12 +183,13 @@ def _read_binary(
     if type(size) is not int or size < 0:
         raise InvalidInput(f"input {shown(name)}: 'binary_data_size' must be an integer >= 0")
     if "data" in item:
-        raise InvalidInput(f"input {shown(name)} has both 'data' and 'binary_data_size'")
+        raise InvalidInput(f"input {shown(name)} has both 'data' and 'binary_data_size'; give one of them")
     if tail is None:
         raise InvalidInput(f"input {shown(name)}: 'binary_data_size' needs the header Inference-Header-Content-Length")
     if size > len(tail) - position:
         raise InvalidInput(
-            f"input {shown(name)}: 'binary_data_size' says {size} bytes, {len(tail) - position} are left in the body"
+            f"input {shown(name)}: 'binary_data_size' says {size} bytes, {len(tail) - position} are left in the body; "
+            "make them agree"
         )
     return from_buffer(datatype, tuple(shape), tail[position : position + size], name[:80])
 
@@ -201,7 +203,8 @@ def _read_json(data: Any, name: str, datatype: str, shape: list[Any]) -> Array:
         raise InvalidInput(f"input {shown(name)}: shape {str(shape)[:100]} is {count} elements, {tensor.size} given")
     if tensor.ndim > 1 and tensor.shape != tuple(shape):
         raise InvalidInput(
-            f"input {shown(name)}: nested data of shape {list(tensor.shape)} does not fit shape {str(shape)[:100]}"
+            f"input {shown(name)}: nested data of shape {list(tensor.shape)} does not fit shape {str(shape)[:100]}; "
+            "nest it so, or send it flat"
         )
     return tensor.reshape(shape)
 
@@ -227,7 +230,9 @@ def read_parameters(parameters: Any) -> dict[str, Any]:
 def check_request_parameters(parameters: dict[str, Any]) -> None:
     """Refuse the parameters of a request that cannot be honoured here."""
     if parameters.get("sequence_id") not in (None, 0, ""):
-        raise InvalidInput("parameter 'sequence_id': sequences are not supported; every request stands alone")
+        raise InvalidInput(
+            "parameter 'sequence_id': sequences are not supported, every request stands alone; leave it out"
+        )
 
 
 def _read_wanted(body: dict[str, Any]) -> tuple[Wanted, Any]:
@@ -246,7 +251,7 @@ def _read_wanted(body: dict[str, Any]) -> tuple[Wanted, Any]:
     for index, item in enumerate(outputs):
         name, output = _read_output(item, index, default.binary)
         if name in found:
-            raise InvalidInput(f"output {shown(name)} is asked for twice")
+            raise InvalidInput(f"output {shown(name)} is asked for twice; ask for it once")
         found[name] = output
     return Wanted(request_id, found, default), parameters.get("timeout")
 

@@ -50,7 +50,9 @@ def read_records(signature: Signature, records: Any, field: str) -> dict[str, Ar
             raise InvalidInput(f"{field!r}: record {index} must be an object, not {json_name(record)}")
         if record.keys() != records[0].keys():
             other = next(iter(record.keys() ^ records[0].keys()))
-            raise InvalidInput(f"{field!r}: record {index} and record 0 differ in the column {shown(other)}")
+            raise InvalidInput(
+                f"{field!r}: record {index} and record 0 differ in the column {shown(other)}; give each the same"
+            )
     return _from_table(signature, columns, [[record[name] for name in columns] for record in records], field)
 
 
@@ -59,14 +61,14 @@ def read_csv(signature: Signature, body: bytes, header: bool | None) -> dict[str
     try:
         table = [row for row in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True) if row]
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"the body is not CSV: invalid UTF-8 at byte {error.start}") from None
+        raise InvalidInput(f"the body is not CSV: invalid UTF-8 at byte {error.start}; encode it as UTF-8") from None
     except csv.Error as error:
-        raise InvalidInput(f"the body is not CSV: {error}") from None
+        raise InvalidInput(f"the body is not CSV ({error}); quote its cells as RFC 4180 says") from None
     if header is None:
         header = bool(table) and _is_header(signature, table[0])
     columns, data = (table[0], table[1:]) if header and table else (None, table)
     if not data:
-        raise InvalidInput("the CSV body holds no rows")
+        raise InvalidInput("the CSV body holds no rows; send at least one")
     for index, row in enumerate(data):
         if len(row) != len(table[0]):
             raise InvalidInput(f"row {index} of the CSV body has {len(row)} values, the first line {len(table[0])}")
@@ -100,7 +102,7 @@ def read_lines(signature: Signature, body: bytes) -> dict[str, Array]:
         bare = type(value) is dict and value.keys() == {"features"} and signature.inputs[0].name != "features"
         found.append(value["features"] if bare else value)
     if not found:
-        raise InvalidInput("the body holds no lines")
+        raise InvalidInput("the body holds no lines; send one for each row")
     return read_instances(signature, found)
 
 
@@ -113,7 +115,7 @@ def _from_table(
             raise InvalidInput(f"{what}: column {index} must be a name, not {json_name(name)}")
     named = None if columns is None else [str(name) for name in columns]
     if named is not None and len(set(named)) != len(named):
-        raise InvalidInput(f"{what}: two columns have the same name")
+        raise InvalidInput(f"{what}: two columns have the same name; rename one")
     if named is not None and set(named) == specs.keys():
         by_name = {name: [row[index] for row in data] for index, name in enumerate(named)}
         if as_text:
@@ -148,7 +150,9 @@ def _value(cell: str, spec: TensorSpec) -> Any:
             return number
     except (ValueError, KeyError, OverflowError):
         pass
-    raise InvalidInput(f"input {shown(spec.name)}: {shown(cell)} in the CSV body is no finite {spec.datatype}")
+    raise InvalidInput(
+        f"input {shown(spec.name)}: {shown(cell)} in the CSV body is no finite {spec.datatype}; correct it"
+    )
 
 
 def write_csv(values: dict[str, Any]) -> bytes:

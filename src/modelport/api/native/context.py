@@ -16,7 +16,7 @@ from fastapi import Depends, Path, Query, Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import BaseModel
 
-from modelport.api.auth import secret_of
+from modelport.api.auth import HOW, secret_of
 from modelport.control.actors import Actor
 from modelport.control.identity import Identity
 from modelport.control.imports import Imports
@@ -96,10 +96,13 @@ def require(role: Role) -> Callable[..., Actor]:
     def actor(request: Request, _bearer: Any = Security(_BEARER), _header: Any = Security(_HEADER)) -> Actor:  # noqa: B008
         secret = secret_of(request.headers)
         if secret is None and request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            raise NotAllowed("without a key, pages of another site are not answered")
+            raise NotAllowed(f"without a key this server answers no other site's pages; {HOW}")
         found = context_of(request).identity.authenticate(secret, request.state.request_id)
         if not found.may(role):
-            raise NotAllowed(f"this needs the role {role!r}; the key {found.name!r} is a {found.role!r}")
+            raise NotAllowed(
+                f"this needs the role {role!r}; the key {found.name!r} is a {found.role!r}; an admin makes another by "
+                f"`modelport keys create --name NAME --role {role}`"
+            )
         return found
 
     return actor
@@ -122,7 +125,9 @@ def announced_size(request: Request, limit: int) -> int | None:
     if text is None or not text.isdecimal() or len(text) > 18:
         return None
     if int(text) > limit:
-        raise TooLarge(f"the body of {text} bytes is over the limit of {limit}")
+        raise TooLarge(
+            f"the body of {text} bytes is over the limit of {limit}; MODELPORT_ARTIFACTS_MAX_FILE_GB sets it"
+        )
     return int(text)
 
 
@@ -151,7 +156,7 @@ def body_chunks(request: Request) -> Iterator[bytes]:
         try:
             chunk = anyio.from_thread.run(read)
         except TimeoutError:
-            raise InvalidInput(f"the body stood still for {_STALL_S} s") from None
+            raise InvalidInput(f"the body stood still for {_STALL_S} s; send it again") from None
         if not chunk:
             return
         yield chunk

@@ -93,7 +93,7 @@ def deployment_logs(
     prefix = f"replica-{number}-"
     logs = here.settings.home / "logs"
     if replica is not None and not (logs / f"replica-{replica}.log").name.startswith(prefix):
-        raise NotFound(f"deployment {name!r} has no replica {replica[:100]!r}")
+        raise NotFound(f"deployment {name!r} has no replica {replica[:100]!r}; `modelport status` shows them")
     pattern = f"replica-{replica}.log" if replica is not None else f"{prefix}*.log"
     return StreamingResponse(_lines(logs, pattern, lines, follow), media_type="text/plain; charset=utf-8")
 

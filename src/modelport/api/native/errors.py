@@ -121,5 +121,5 @@ def _known(request: Request, error: Exception) -> ModelportError | None:
             return NotFound(f"there is no route {request.url.path[:200]!r}; see /docs")
         if error.status_code == 405:
             return MethodNotAllowed(f"{request.method[:20]} is not possible on {request.url.path[:200]!r}; see /docs")
-        return InvalidInput(str(error.detail)[:500])
+        return InvalidInput(f"{str(error.detail)[:500]}; /docs shows what is taken here")
     return None

@@ -95,9 +95,9 @@ def load(here: Any, actor: Actor, name: str) -> None:
         if found.state == "ready":
             return
         if found.state == "failed":
-            raise Conflict(f"model {name!r} does not load: {found.reason}")
+            raise Conflict(f"model {name!r} does not load: {found.reason}; `modelport logs {name}` shows more")
         time.sleep(0.05)
-    raise Conflict(f"model {name!r} was not ready in time: {found.reason}")
+    raise Conflict(f"model {name!r} was not ready in time: {found.reason}; `modelport status` shows what it does")
 
 
 @repository.post("/models/{name}/unload", operation_id="repository_unload")
