@@ -105,12 +105,12 @@ def undeploy(name: Endpoint, no_wait: NoWait = False, url: Url = None, key: Key 
 
     Example: modelport undeploy digits
     """
-    from modelport.cli.render import say
+    from modelport.cli import render
     from modelport.sdk.client import Client
 
-    with Client(url, key) as client:
+    with Client(url, key) as client, render.working(f"{name} answers the requests that it holds"):
         client.undeploy(name, wait=not no_wait)
-    say(f"{name} is no longer deployed")
+    render.say(f"{name} is no longer deployed")
 
 
 def logs(
@@ -125,12 +125,14 @@ def logs(
 
     Example: modelport logs digits -f
     """
-    from modelport.cli.render import say
+    from contextlib import suppress
+
+    from modelport.cli.render import plain, say
     from modelport.sdk.client import Client
 
-    with Client(url, key) as client:
+    with Client(url, key) as client, suppress(*(KeyboardInterrupt,) if follow else ()):
         for line in client.deployments.logs(name, follow=follow, tail=tail, replica=replica):
-            say(line)
+            say(plain(line))
 
 
 def deployment_rows(found: Sequence[Deployment]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:

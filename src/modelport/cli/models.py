@@ -275,7 +275,9 @@ def delete(
 
     reference = parse_reference(model)
     if reference.alias is not None:
-        raise InvalidInput("delete takes a version number: what an alias names may change meanwhile")
+        raise InvalidInput(
+            f"delete takes a version number, for an alias may move meanwhile; `modelport models show {model}` tells it"
+        )
     whole = reference.version is None
     if whole and not yes:
         typer.confirm(f"Delete model {model} with all its versions?", abort=True)
@@ -302,10 +304,8 @@ def pull(
     reference = parse_reference(model)
     with Client(url, key) as client, render.transfer_bar() as progress:
         found = client.models.pull(reference.name, reference.ref, folder, progress=progress)
-    files = len(found.manifest.files)
-    render.say(
-        f"{found.model}:{found.version} is in {folder} ({files} files, {render.bytes_text(found.size)}, verified)"
-    )
+    files = render.counted(len(found.manifest.files), "file")
+    render.say(f"{found.model}:{found.version} is in {folder} ({files}, {render.bytes_text(found.size)}, verified)")
 
 
 @group.command()

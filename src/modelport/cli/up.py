@@ -134,7 +134,10 @@ def _detach(argv: list[str], env: dict[str, str], home: Path) -> None:
             said = log.read_bytes()[begin:].decode(errors="replace").strip()
             if said.startswith("modelport: ") and "\n" not in said:
                 raise Unavailable(said.removeprefix("modelport: "))
-            raise Unavailable(f"the server ended at once, with code {process.returncode}\n{_last_lines(said)}")
+            raise Unavailable(
+                f"the server ended at once, with code {process.returncode}; `modelport doctor` looks for the cause"
+                f"\n{_last_lines(said)}"
+            )
         server = local_server(home)
         if server is not None and server.pid == process.pid and _answers(server):
             say(f"modelport runs at {server.url}" + (f", gRPC {server.grpc}" if server.grpc else ""))
@@ -142,7 +145,8 @@ def _detach(argv: list[str], env: dict[str, str], home: Path) -> None:
             return
         time.sleep(_POLL_S)
     raise Unavailable(
-        f"the server does not answer after {_START_TIMEOUT_S:g} s; its log is logs/supervisor.log in its home"
+        f"the server does not answer after {_START_TIMEOUT_S:g} s; its log is logs/supervisor.log in its home; "
+        "`modelport doctor` looks for the cause, `modelport down` gives up"
     )
 
 
@@ -188,7 +192,8 @@ def down(
     while is_alive(server.pid):
         if time.monotonic() >= deadline:
             raise DeadlineExceeded(
-                f"process {server.pid} still runs after {timeout:g} s; it may be waiting for requests"
+                f"process {server.pid} still runs after {timeout:g} s, perhaps for the requests that it holds; "
+                f"`modelport down --timeout 600` waits longer, `kill -9 {server.pid}` loses those and nothing else"
             )
         time.sleep(_POLL_S)
     say("stopped")

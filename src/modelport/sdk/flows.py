@@ -216,7 +216,9 @@ def send_list(path: str, key: str, page: int = 500, **params: str | int) -> Flow
 def error_of(request: Request, response: Response) -> ModelportError:
     """The error that an answer stands for: by its code where there is one, else by its status."""
     error = _error_from(response) or from_status(
-        response.status, f"{request.method} {request.path}: HTTP status {response.status} without a Modelport error"
+        response.status,
+        f"{request.method} {request.path}: HTTP status {response.status} without a Modelport error; "
+        "is this a Modelport server, and what stands before it?",
     )
     if isinstance(error, Overloaded):
         error.retry_after = int(_retry_after(response) or 1)

@@ -120,7 +120,9 @@ class Inference(Operations[D_co]):
                 outputs=_specs(found["outputs"]),
             )
         except (KeyError, TypeError):
-            raise Unavailable(f"the metadata of {model!r} is not Open Inference V2") from None
+            raise Unavailable(
+                f"the metadata of {model!r} is not Open Inference V2; is this a Modelport server?"
+            ) from None
         self._known[model] = metadata
         return metadata
 
@@ -151,7 +153,7 @@ class Inference(Operations[D_co]):
         try:
             body = orjson.dumps({"data": data}, default=_plain, option=option)
         except (TypeError, ValueError) as error:
-            raise InvalidInput(f"data: {error}") from None
+            raise InvalidInput(f"data: {error}; give numbers, text, bytes, arrays or lists of them") from None
         headers = {"content-type": "application/json"}
         request = Request("POST", "/predict", params=params, headers=headers, body=body)
         response = yield from send(_limited(request, timeout))
