@@ -258,6 +258,7 @@ class _Service:
         return _from_dict("RepositoryIndexResponse", {"models": models})
 
     async def RepositoryModelLoad(self, request: Any, call: _Call) -> Any:
+        inference_v2.check_load_parameters(request.parameters)
         await self._manage(call, "load", request.model_name)
         return message("RepositoryModelLoadResponse")()
 

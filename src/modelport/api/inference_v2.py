@@ -11,6 +11,7 @@ Turns a body into named tensors and an answer into a body; the data plane decide
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,6 +234,16 @@ def check_request_parameters(parameters: dict[str, Any]) -> None:
         raise InvalidInput(
             "parameter 'sequence_id': sequences are not supported, every request stands alone; leave it out"
         )
+
+
+def check_load_parameters(names: Iterable[str]) -> None:
+    """Refuse what Triton lets a load replace: a version here is immutable."""
+    for name in names:
+        if name == "config" or name.startswith("file:"):
+            raise InvalidInput(
+                f"parameter {shown(name)}: a model is loaded as it was pushed; push another version, or "
+                "deploy this one with other options"
+            )
 
 
 def _read_wanted(body: dict[str, Any]) -> tuple[Wanted, Any]:

@@ -13,8 +13,9 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 from fastapi import Depends, Path, Query, Request, Security
+from fastapi.exceptions import RequestValidationError
 from fastapi.security import APIKeyHeader, HTTPBearer
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from modelport.api.auth import HOW, secret_of
 from modelport.control.actors import Actor
@@ -29,6 +30,7 @@ from modelport.settings import Settings
 from modelport.storage.database import Database
 
 T = TypeVar("T")
+Body = TypeVar("Body", bound=BaseModel)
 _CHUNK = 1 << 20
 #: A body that stands still for so long is given up, seconds.
 _STALL_S = 60
@@ -131,6 +133,15 @@ def announced_size(request: Request, limit: int) -> int | None:
     return int(text)
 
 
+async def read_json(request: Request, kind: type[Body]) -> Body:
+    """The body as ``kind``, whatever its Content-Type; raises RequestValidationError."""
+    try:
+        return kind.model_validate_json(await request.body() or b"{}")
+    except ValidationError as error:
+        problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
+        raise RequestValidationError(problems) from None
+
+
 async def receive(request: Request, work: Callable[[Iterator[bytes]], T]) -> T:
     """Run ``work`` on the request's body in a thread, in constant memory."""
     return await anyio.to_thread.run_sync(work, body_chunks(request), limiter=request.app.state.uploads)
@@ -143,13 +154,13 @@ def body_chunks(request: Request) -> Iterator[bytes]:
     async def read() -> bytes:
         parts: list[bytes] = []
         size = 0
-        with anyio.fail_after(_STALL_S):
-            while size < _CHUNK:
+        while size < _CHUNK:
+            with anyio.fail_after(_STALL_S):
                 part = await anext(stream, None)
-                if part is None:
-                    break
-                parts.append(part)  # the last one is empty
-                size += len(part)
+            if part is None:
+                break
+            parts.append(part)  # the last one is empty
+            size += len(part)
         return b"".join(parts)
 
     while True:
