@@ -86,7 +86,8 @@ def _setting_rows() -> Iterator[str]:
         default = _default(model, name)
         about = _docstrings(model).get(name, "")
         variable = "MODELPORT_" + "_".join((*path, name)).upper()
-        yield f"| `{variable}` | `{'.'.join((*path, name))}` | {default} | {_cell(about)} |\n"
+        in_file = f"`{'.'.join((*path, name))}`" if path else ""  # the home holds the file
+        yield f"| `{variable}` | {in_file} | {default} | {_cell(about)} |\n"
 
 
 def _fields(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], type[BaseModel], str]]:

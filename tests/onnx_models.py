@@ -110,9 +110,14 @@ def mlp(sizes: Sequence[int] = (4, 8, 3), seed: int = 0) -> bytes:
     ).SerializeToString()
 
 
-def mean_of_embeddings(tokens: int, classes: Sequence[str]) -> bytes:
-    """A text classifier: INT64 [batch, tokens] ``input_ids`` and ``attention_mask`` to FP32 ``scores``."""
-    table = np.random.default_rng(0).normal(0, 1, (tokens, len(classes))).astype(np.float32)
+def mean_of_embeddings(tokens: int, classes: Sequence[str], table: np.ndarray | None = None) -> bytes:
+    """A text classifier: INT64 [batch, tokens] ``input_ids`` and ``attention_mask`` to FP32 ``scores``.
+
+    ``table`` [tokens, classes] says how much a token speaks for a class; made up without it.
+    """
+    if table is None:
+        table = np.random.default_rng(0).normal(0, 1, (tokens, len(classes)))
+    table = table.astype(np.float32)
     steps = [
         ("Gather", ["table", "input_ids"], "vectors", {}),
         ("Cast", ["attention_mask"], "mask", {"to": TensorProto.FLOAT}),

@@ -46,8 +46,10 @@ def test_no_file_is_crowded(path: Path) -> None:
     tree = ast.parse(text)
     assert ast.get_docstring(tree), "a module says what it does, in the data's words"
     for node in ast.walk(tree):
+        # A migration is a list of tables, read from top to bottom and never changed again.
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and path.parent.name != "versions":
-            assert (node.end_lineno or 0) - node.body[0].lineno < 60, f"{node.name} is longer than 60 lines"
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= 60, f"{node.name} has {lines} lines, signature and all"
 
 
 def loaded_by(statement: str) -> set[str]:

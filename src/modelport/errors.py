@@ -24,6 +24,9 @@ step; it never holds a path of the server, a handle or a stack. One handler per 
 
 from __future__ import annotations
 
+CODE_HEADER = "x-modelport-error"
+"""Carries the code beside every protocol's own form of an error: an HTTP header, or gRPC trailing metadata."""
+
 
 class ModelportError(Exception):
     """Base of the tree. ``message`` is safe to show to any caller."""

@@ -11,13 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from modelport.errors import InvalidInput
 
 
-class HttpSettings(BaseModel):
+class Section(BaseModel):
+    """Settings that belong together; a name that it does not know is an error, not a wish that nobody hears."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class HttpSettings(Section):
     host: str = "127.0.0.1"
     """Address to listen on, for HTTP and gRPC. Anything but loopback needs keys and TLS."""
     port: int = Field(8000, ge=0, le=65535)
@@ -30,14 +36,14 @@ class HttpSettings(BaseModel):
     """Deadline of a request that does not bring its own."""
 
 
-class GrpcSettings(BaseModel):
+class GrpcSettings(Section):
     enabled: bool = True
     """Whether gRPC is answered."""
     port: int = Field(8001, ge=0, le=65535)
     """gRPC port; 0 takes a free one."""
 
 
-class TlsSettings(BaseModel):
+class TlsSettings(Section):
     certificate: Path | None = None
     """PEM file with the certificate chain."""
     key: Path | None = None
@@ -46,12 +52,12 @@ class TlsSettings(BaseModel):
     """Listen beyond loopback without TLS: only behind a proxy that ends TLS."""
 
 
-class DatabaseSettings(BaseModel):
+class DatabaseSettings(Section):
     url: str | None = None
     """SQLAlchemy URL; by default SQLite inside the home folder. PostgreSQL: ``postgresql+psycopg://…``."""
 
 
-class ArtifactSettings(BaseModel):
+class ArtifactSettings(Section):
     url: str | None = None
     """Any fsspec URL; by default a folder inside the home folder."""
     max_file_gb: float = Field(100, gt=0)
@@ -60,7 +66,7 @@ class ArtifactSettings(BaseModel):
     """How long an unreferenced blob stays, so that a running push does not lose its files."""
 
 
-class TrustSettings(BaseModel):
+class TrustSettings(Section):
     sklearn_types: list[str] = []
     """Further types that a skops file may hold, besides those of numpy, scipy and scikit-learn that skops trusts."""
     python_predictors: bool = False
@@ -69,7 +75,7 @@ class TrustSettings(BaseModel):
     """Whether AOTInductor packages may be pushed and run: each is native code of whoever may push."""
 
 
-class ImportSettings(BaseModel):
+class ImportSettings(Section):
     allow: list[str] = ["https://", "hf://"]
     """Sources that the server reads when a caller asks it to, each the beginning of a URL, such as ``s3://models``.
     It reads stores with its own credentials: allow only what every developer may read."""
@@ -81,7 +87,7 @@ class ImportSettings(BaseModel):
     """How long one may take to arrive."""
 
 
-class LogSettings(BaseModel):
+class LogSettings(Section):
     level: str = Field("info", pattern="^(debug|info|warning|error)$")
     """What libraries may say: debug, info, warning or error."""
     max_mb: float = Field(20, gt=0)
@@ -134,12 +140,22 @@ class _FileSource(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         home = self.current_state.get("home") or Path.home() / ".modelport"
-        file = Path(home) / "settings.yaml"
+        file = Path(home).expanduser() / "settings.yaml"
         if not file.is_file():
             return {}
-        found = yaml.safe_load(file.read_text()) or {}
+        try:
+            found = yaml.safe_load(file.read_bytes()) or {}
+        except yaml.YAMLError as error:
+            raise InvalidInput(f"settings.yaml is not YAML: {' '.join(str(error).split())}; correct it") from None
         if not isinstance(found, dict):
             raise InvalidInput("settings.yaml must hold a mapping of sections, such as 'http: {port: 9000}'")
+        if "home" in found:
+            raise InvalidInput("settings.yaml lies in the home and cannot move it; set MODELPORT_HOME instead")
+        known = set(self.settings_cls.model_fields) - {"home"}
+        if unknown := sorted(str(name) for name in found.keys() - known):
+            raise InvalidInput(
+                f"settings.yaml: there is no section {unknown[0]!r}; there are {', '.join(sorted(known))}"
+            )
         return found
 
 
@@ -149,6 +165,17 @@ def load_settings(**overrides: Any) -> Settings:
         settings = Settings(**overrides)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(f"setting {field}: {first['msg']}, not {first.get('input')!r}") from None
+        raise _refusal(tuple(str(part) for part in first["loc"]), first["type"], first["msg"], first["input"]) from None
+    except SettingsError as error:  # a variable that should hold JSON
+        raise InvalidInput(f'{error}; lists are JSON, such as \'["a", "b"]\'') from None
     return settings.model_copy(update={"home": Path(os.path.abspath(settings.home.expanduser()))})  # noqa: PTH100
+
+
+def _refusal(where: tuple[str, ...], kind: str, cause: str, given: Any) -> InvalidInput:
+    """Names the setting as the file and as the environment have it."""
+    variable = "MODELPORT_" + "_".join(where[:2]).upper()
+    if kind == "extra_forbidden":
+        section = Settings.model_fields[where[0]].annotation
+        known = ", ".join(section.model_fields) if isinstance(section, type) and issubclass(section, Section) else ""
+        return InvalidInput(f"there is no setting {'.'.join(where)} ({variable}); {where[0]} has {known}")
+    return InvalidInput(f"setting {'.'.join(where)} ({variable}): {cause}, not {str(given)[:100]!r}; change it there")

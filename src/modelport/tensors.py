@@ -205,4 +205,5 @@ def to_buffer(array: Array) -> bytes | memoryview:
 
 
 def _brief(shape: tuple[int, ...] | list[int]) -> str:
-    return str(list(shape)[:8])[:120] + ("…" if len(shape) > 8 else "")
+    dims = ("[…]" if isinstance(dim, list | dict) else repr(dim)[:20] for dim in shape[:8])
+    return f"[{', '.join(dims)}]" + ("…" if len(shape) > 8 else "")

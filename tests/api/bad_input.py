@@ -74,6 +74,14 @@ def _no_json(protocol: str, target: str, key: bytes) -> Iterator[Row]:
         yield Row(f"{protocol}: {name}", target, body.replace(b"%", key), (said,))
 
 
+DEEP = "a value that is nested as deeply as JSON may be"
+
+
+def _deep(body: Any) -> bytes:
+    """The JSON of a body with DEEP's value for its name: Python cannot print such a value."""
+    return json.dumps(body).encode().replace(json.dumps(DEEP).encode(), b"[" * 990 + b"]" * 990)
+
+
 def _v2(name: str, model: str, body: Any, *words: str, status: int = 400, **headers: str) -> Row:
     headers = {key.replace("_", "-"): value for key, value in headers.items()}
     return Row(f"v2: {name}", f"/v2/models/{model}/infer", _dump(body), words, status, headers)
@@ -113,6 +121,7 @@ def _v2_rows() -> Iterator[Row]:
         yield _v2(f"shape {value!r}", model, _one(shape=value), "'input'", "dimension")
     for value in ([2**63, 3], [2**64 - 1, 0], [2**32, 2**32], [0, 2**40, 2**40]):
         yield _v2(f"shape {value!r}", model, _one(shape=value), "'input'", "too large")
+    yield _v2("a dimension of 990 lists", model, _deep(_one(shape=[DEEP])), "'input'", "dimension")
     yield _v2("33 dimensions", model, _one(shape=[1] * 33), "'input'", "32 dimensions")
     yield _v2("a million dimensions", model, _one(shape=[2] * 1_000_000), "'input'", "too large")
     yield from _v2_data_rows(model)
@@ -192,8 +201,8 @@ def _v2_fit_rows(model: str) -> Iterator[Row]:
 def _v2_wish_rows(model: str) -> Iterator[Row]:
     yield _v2("id that is a number", model, _with(id=5), "'id'")
     yield _v2("id of 10 kB", model, _with(id="i" * 10_000), "'id'")
-    for value in ([], "x", 5):
-        yield _v2(f"parameters {value!r}", model, _with(parameters=value or [1]), "'parameters'")
+    for value in ([], "", 0, False, [1], "x", 5):
+        yield _v2(f"parameters {value!r}", model, _with(parameters=value), "'parameters'")
     for value in (-1, "5", 1.5, True, 2**64):
         yield _v2(f"timeout {value!r}", model, _with(parameters={"timeout": value}), "'timeout'")
     yield _v2("a sequence", model, _with(parameters={"sequence_id": 5, "sequence_start": True}), "sequence")
@@ -316,6 +325,7 @@ def _v1_rows() -> Iterator[Row]:
         yield _v1(f"top_k {text[:9]!r}", f"mlp:predict?top_k={text}", {"instances": [[1] * 4]}, "'top_k'")
     yield _v1("labels=maybe", "mlp:predict?labels=maybe", {"instances": [[1] * 4]}, "'labels'")
     integers = {"instances": [[1, 2, 3]]}
+    yield _v1("a signature of 990 lists", "identity-fp32:predict", _deep({"signature_name": DEEP}), "'signature_name'")
     yield _v1("top_k of no classifier", "identity-int64:predict?top_k=1", integers, "classifiers")
     yield _v1("what the model refuses", "fails:predict", {"instances": [[13]]}, "model")
     yield _v1("rows of a scalar model", "scalar:predict", {"instances": [1, 2]}, "'input'", "[2]")

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from modelport import errors
 from modelport.api import inference_predict, inference_v1, inference_v2
 from modelport.api.messages import HttpRoute
 from tests.api.asgi import call, whole
@@ -44,6 +45,7 @@ def check_refusal(row: Row, status: int, body: bytes) -> None:
 async def test_row(row: Row, routes: list[HttpRoute]) -> None:
     response = await call(routes, "POST", row.target, row.body, row.headers)
     check_refusal(row, response.status, whole(response))
+    assert errors.BY_CODE[dict(response.headers)["x-modelport-error"]].status == response.status
     good = GOOD[row.name.partition(":")[0]]
     assert (await call(routes, "POST", good.target, good.body, good.headers)).status == 200
 

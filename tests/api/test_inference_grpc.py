@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from modelport.api.messages import Caller
 from modelport.api.proto import service
 from modelport.engine.dataplane import Endpoint
 from modelport.engine.requests import InferRequest, InferResult
-from modelport.errors import NotAuthenticated
+from modelport.errors import ModelRejectedInput, NotAuthenticated
 from tests.api.plane import LocalPlane, zoo
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -29,8 +30,11 @@ def plane() -> LocalPlane:
     return zoo()
 
 
+REVOKED = {"Bearer wrong"}
+
+
 def authenticate(metadata: Mapping[str, str]) -> Caller:
-    if metadata.get("authorization") == "Bearer wrong":
+    if metadata.get("authorization") in REVOKED:
         raise NotAuthenticated("the key is unknown")
     return Caller()
 
@@ -177,6 +181,50 @@ async def test_a_stream_survives_an_error(stub: Any) -> None:
     assert answers[2].infer_response.raw_output_contents[0] == raw
 
 
+async def test_an_error_of_a_stream_names_its_request_and_its_code(stub: Any) -> None:
+    bad = [pb.ModelInferRequest(model_name="none", id="first"), pb.ModelInferRequest(model_name="scalar", id="second")]
+    answers = [answer.infer_response async for answer in stub.ModelStreamInfer(iter(bad))]
+    codes = [answer.parameters["x-modelport-error"].string_param for answer in answers]
+    assert [(answer.id, code) for answer, code in zip(answers, codes, strict=True)] == [
+        ("first", "not_found"),
+        ("second", "invalid_input"),
+    ]
+
+
+async def test_a_stream_ends_when_its_key_is_revoked(stub: Any, plane: LocalPlane) -> None:
+    async def requests() -> AsyncIterator[Any]:
+        yield pb.ModelInferRequest(model_name="none")
+        await first.wait()
+        REVOKED.add("Bearer once")
+        yield pb.ModelInferRequest(model_name="none")
+
+    first = asyncio.Event()
+    call = stub.ModelStreamInfer(requests(), metadata=(("authorization", "Bearer once"),))
+    answers = []
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        async for answer in call:
+            answers.append(answer)
+            first.set()
+    assert len(answers) == 1
+    assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("letter", ["a", "\N{EURO SIGN}"])
+async def test_a_long_message_arrives_cut_with_its_status_and_code(
+    stub: Any, plane: LocalPlane, monkeypatch: pytest.MonkeyPatch, letter: str
+) -> None:
+    async def refuse(endpoint: Endpoint, request: InferRequest) -> InferResult:
+        raise ModelRejectedInput(letter * 50_000)
+
+    monkeypatch.setattr(plane, "infer", refuse)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await stub.ModelInfer(pb.ModelInferRequest(model_name="scalar"))
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert dict(raised.value.trailing_metadata())["x-modelport-error"] == "model_rejected_input"
+    details = raised.value.details() or ""
+    assert len(details) > 600 and set(details) == {letter}
+
+
 async def test_a_client_that_goes_away_is_cancelled_in_the_plane(
     stub: Any, plane: LocalPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,5 +262,5 @@ async def test_an_unforeseen_failure_says_nothing_of_itself(
     assert raised.value.code() is grpc.StatusCode.INTERNAL
     (streamed,) = [answer async for answer in stub.ModelStreamInfer(iter([request]))]
     for message in (raised.value.details() or "", streamed.error_message):
-        assert message.startswith("internal error")
+        assert re.fullmatch("internal error; the server's log has it under request id [0-9a-f]{16}", message)
         assert "secret" not in message

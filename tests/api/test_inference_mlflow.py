@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from typing import Any
 
@@ -124,6 +125,31 @@ async def test_classes_on_request(plane: LocalPlane) -> None:
     assert json.loads(whole(response))["predictions"][0][0]["label"] == "ant"
 
 
+async def test_classes_as_csv(plane: LocalPlane) -> None:
+    response = await post(plane, "/invocations?model=animals&top_k=1", {"instances": [[1, 0]]}, accept="text/csv")
+    ((cell,),) = csv.reader([whole(response).decode()])
+    assert json.loads(cell).keys() == {"label", "score"}
+
+
+async def test_a_scalar_has_no_rows_to_answer_by(plane: LocalPlane) -> None:
+    assert await predictions(plane, "scalar", {"inputs": 3.0}) == 6.0
+    for form in ("text/csv", "application/jsonlines"):
+        response = await post(plane, "/invocations?model=scalar", {"inputs": 3.0}, accept=form)
+        assert response.status == 400
+        assert "'input' is a scalar" in json.loads(whole(response))["message"]
+
+
+async def test_csv_with_a_byte_order_mark_loses_no_row(plane: LocalPlane) -> None:
+    for mark in (b"", b"\xef\xbb\xbf"):
+        assert await predictions(plane, "identity-fp32", mark + b"1,2,3\n4,5,6.5\n", "text/csv") == ROWS
+        assert await predictions(plane, "identity-fp32", mark + b"a,b,c\n1,2,3\n4,5,6.5\n", "text/csv") == ROWS
+
+
+async def test_a_cell_may_be_as_large_as_a_body(plane: LocalPlane) -> None:
+    large = "x" * 200_000
+    assert await predictions(plane, "words", f"a,{large}\n".encode(), "text/csv; header=absent") == [["a", large]]
+
+
 async def test_which_model(plane: LocalPlane) -> None:
     body = {"instances": ROWS}
     routes = "/invocations", "/endpoints/identity-fp32/invocations"
@@ -151,6 +177,7 @@ async def test_the_answer_is_the_models_own(plane: LocalPlane) -> None:
     np.testing.assert_array_equal(np.array(found, np.float32), expected)
 
 
+DEEP = b"[" * 990 + b"]" * 990
 BAD: list[tuple[Any, str, str]] = [
     (b"", "application/json", "empty"),
     (b"{", "application/json", "not JSON"),
@@ -165,6 +192,12 @@ BAD: list[tuple[Any, str, str]] = [
     ({"dataframe_split": {"columns": COLUMNS, "data": [[1, 2]]}}, "application/json", "data[0] must be a list of 3"),
     ({"dataframe_split": {"columns": COLUMNS, "data": [1]}}, "application/json", "not an integer"),
     ({"dataframe_split": {"columns": ["a", "a", "b"], "data": ROWS}}, "application/json", "the same name"),
+    ({"dataframe_split": {"columns": [[]], "data": [[1]]}}, "application/json", "column 0 must be a name, not a list"),
+    (
+        b'{"dataframe_split": {"columns": [' + b"[" * 900 + b"]" * 900 + b'], "data": [[1]]}}',
+        "application/json",
+        "a list",
+    ),
     ({"dataframe_split": {"columns": ["a"], "data": []}}, "application/json", "takes [-1, 3]"),
     ({"dataframe_records": {}}, "application/json", "at least one record"),
     ({"dataframe_records": []}, "application/json", "at least one record"),
@@ -176,9 +209,11 @@ BAD: list[tuple[Any, str, str]] = [
     (b"", "text/csv", "no rows"),
     (b"a,b,c\n", "text/csv", "no rows"),
     (b"1,2,3\n1,2\n", "text/csv", "row 1 of the CSV body has 2 values"),
-    (b"1,2,x\n", "text/csv; header=absent", "'x' in the CSV body is no FP32"),
-    (b"1,2,\n", "text/csv; header=absent", "'' in the CSV body is no FP32"),
-    (b"1,2,nan\n", "text/csv", "too large"),
+    (b"1,2,x\n", "text/csv; header=absent", "'x' in the CSV body is no finite FP32"),
+    (b"1,2,\n", "text/csv; header=absent", "'' in the CSV body is no finite FP32"),
+    (b"1,2,nan\n", "text/csv", "'nan' in the CSV body is no finite FP32"),
+    (b"1,2,1e999\n", "text/csv", "'1e999' in the CSV body is no finite FP32"),
+    (b"5,,6\n1,2,3\n", "text/csv", "'' in the CSV body"),  # a value is missing: this is no header
     (b'1,"2\n', "text/csv", "not CSV"),
     (b"1,2,\xff\n", "text/csv", "invalid UTF-8"),
     (b"1,2,3\n", "text/csv; header=maybe", "present or absent"),

@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from onnx import TensorProto, helper
 
 from modelport.api import inference_v1
+from tests import onnx_models
 from tests.api.asgi import call, whole
 from tests.api.plane import LocalPlane, zoo
 
@@ -54,6 +56,20 @@ async def test_columns(plane: LocalPlane) -> None:
 async def test_strings_and_base64(plane: LocalPlane) -> None:
     body = {"instances": [["a", {"b64": "Yg=="}, "é"]]}
     assert await predict(plane, "identity-bytes:predict", body) == (200, {"predictions": [["a", "b", "é"]]})
+
+
+async def test_labelled_scores_may_be_bf16_and_labelled_strings_are_no_scores(plane: LocalPlane) -> None:
+    value, names = onnx_models.value, ["ant", "bee", "cat"]
+    nodes = [helper.make_node("Cast", ["input"], ["output"], to=TensorProto.BFLOAT16)]
+    ends = [value("input", "FP32", ("n", 3))], [value("output", "BF16", ("n", 3))]
+    cast = onnx_models.model(nodes, *ends).SerializeToString()
+    plane.deploy("cast", cast, labels={"output": names})
+    status, found = await predict(plane, "cast:predict?top_k=1", {"instances": [[0.5, 2, 1]]})
+    assert (status, found) == (200, {"predictions": [[{"label": "bee", "score": 2.0}]]})
+    plane.deploy("strings", onnx_models.identity("BYTES"), labels={"output": names})
+    status, found = await predict(plane, "strings:predict?top_k=1", {"instances": [["a", "b", "c"]]})
+    assert status == 400
+    assert "no output of class scores" in found["error"]
 
 
 async def test_the_alias_that_was_deployed_is_a_label(plane: LocalPlane) -> None:

@@ -159,6 +159,13 @@ async def test_classification(plane: LocalPlane) -> None:
     assert found["data"] == expected
 
 
+async def test_classification_of_no_rows(plane: LocalPlane) -> None:
+    wish = {"name": "output", "parameters": {"classification": 2}}
+    body = {"inputs": [tensor("input", "FP32", [0, 4], [])], "outputs": [wish]}
+    found = json.loads(whole(await post(plane, "mlp", body)))["outputs"][0]
+    assert (found["datatype"], found["shape"], found["data"]) == ("BYTES", [0, 2], [])
+
+
 async def test_deadlines_reach_the_plane(plane: LocalPlane) -> None:
     body = {"inputs": [tensor("input", "FP32", [], [1.5])], "parameters": {"timeout": 5_000_000}}
     before = time.monotonic()

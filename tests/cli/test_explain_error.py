@@ -50,5 +50,5 @@ def test_other_names_of_an_error(text: str, codes: list[str]) -> None:
 
 
 def test_what_is_no_error() -> None:
-    with pytest.raises(NotFound, match="'299'; there are internal, invalid_input"):
+    with pytest.raises(NotFound, match="'299'; give an HTTP or gRPC status, or one of internal, invalid_input"):
         explain("299")

@@ -122,3 +122,23 @@ def test_a_sample_must_name_its_inputs(tmp_path: Path) -> None:
         inputs.sample_inputs(tmp_path / "a.npy")
     with pytest.raises(NotFound):
         inputs.sample_inputs(tmp_path / "none.npz")
+
+
+def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_bytes("müde\n".encode("latin-1"))
+    with pytest.raises(InvalidInput, match=r"'rows\.csv' is not UTF-8 \(byte 1\); save it as UTF-8"):
+        inputs.load(str(file), lambda: (TensorSpec("x", "BYTES", (-1,)),))
+    with pytest.raises(InvalidInput, match="is not UTF-8"):
+        inputs.class_names(str(file))
+
+
+def test_v2_data_that_their_type_cannot_hold() -> None:
+    body = b'{"inputs": [{"name": "x", "datatype": "UINT8", "shape": [1], "data": [300]}]}'
+    with pytest.raises(InvalidInput, match="no V2 tensors .*each has name, datatype, shape and data that agree"):
+        inputs.parse(body, "the argument")
+
+
+def test_one_class_name_is_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="is no file; give one with a name per line, or the names: cat,dog"):
+        inputs.class_names(str(tmp_path / "lables.txt"))

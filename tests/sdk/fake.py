@@ -1,26 +1,107 @@
-"""A registry in a dictionary behind httpx's mock transport: for the flows' own logic, not for the server's."""
+"""A registry in a dictionary in place of the network: for the flows' own logic, not for the server's.
+
+Fakes speak httpx's requests and answers, which tests can read; what httpx would raise stands for a broken network.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from modelport import AsyncClient, Client
+from modelport.sdk.flows import Request, Unreachable
 
-Answer = Callable[[httpx.Request], httpx.Response]
+Answer = Callable[[httpx.Request], Any]
+URL = "http://modelport.test"
+
+
+class Fake:
+    """Answers in place of a server."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def open(self, request: Request, headers: dict[str, str], seconds: float) -> Opened:
+        body = request.body
+        content = body if body is None or isinstance(body, bytes) else b"".join(body.chunks())
+        try:
+            asked = httpx.Request(
+                request.method, URL + request.path, params=request.params, headers=headers, content=content
+            )
+            return Opened(self._answer(asked))
+        except httpx.ConnectError as error:
+            raise Unreachable(str(error), sent=False) from None
+        except httpx.HTTPError as error:
+            raise Unreachable(str(error), sent=True) from None
+
+    def close(self) -> None:
+        pass
+
+
+class Opened:
+    def __init__(self, answer: httpx.Response) -> None:
+        self.status: int = answer.status_code
+        self.headers: Mapping[str, str] = answer.headers
+        self._answer = answer
+
+    def read(self) -> bytearray:
+        return bytearray().join(self.chunks())
+
+    def chunks(self) -> Iterator[bytes]:
+        try:
+            yield from self._answer.iter_bytes()
+        except httpx.HTTPError as error:
+            raise Unreachable(str(error), sent=True) from None
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+class AsyncFake:
+    """The same; ``answer`` may be a coroutine."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    async def open(self, request: Request, headers: dict[str, str], seconds: float) -> AsyncOpened:
+        found: list[Any] = []
+
+        def keep(asked: httpx.Request) -> httpx.Response:
+            found.append(self._answer(asked))
+            return httpx.Response(200)
+
+        Fake(keep).open(request, headers, seconds)
+        return AsyncOpened(Opened(await found[0] if inspect.isawaitable(found[0]) else found[0]))
+
+    async def close(self) -> None:
+        pass
+
+
+class AsyncOpened:
+    def __init__(self, opened: Opened) -> None:
+        self.status, self.headers, self.close = opened.status, opened.headers, opened.close
+        self._opened = opened
+
+    async def read(self) -> bytearray:
+        return self._opened.read()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for chunk in self._opened.chunks():
+            yield chunk
 
 
 def client(answer: Answer, **options: Any) -> Client:
-    return Client("http://modelport.test", transport=httpx.MockTransport(answer), **options)
+    return Client(URL, transport=Fake(answer), **options)
 
 
 def async_client(answer: Answer, **options: Any) -> AsyncClient:
-    return AsyncClient("http://modelport.test", transport=httpx.MockTransport(answer), **options)
+    return AsyncClient(URL, transport=AsyncFake(answer), **options)
 
 
 def native_error(status: int, code: str, message: str, **headers: str) -> httpx.Response:

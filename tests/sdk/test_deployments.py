@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from modelport.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, Unavailable
-from modelport.sdk import deployments, transport
+from modelport.sdk import blocking, deployments
 from modelport.sdk.deployments import DeploymentFailed
 from tests.sdk.fake import client, native_error
 
@@ -31,7 +31,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(deployments, "time", made)
-    monkeypatch.setattr(transport, "time", made)
+    monkeypatch.setattr(blocking, "time", made)
     return made
 
 

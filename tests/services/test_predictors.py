@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import tritonclient.grpc as triton
 
 from modelport import errors
 from modelport.sdk.deployments import DeploymentFailed
@@ -91,6 +93,26 @@ def deploy(server: Server, name: str, folder: Path, **spec: Any) -> Any:
         return client.deploy(name, **spec)
 
 
+def over_grpc(server: Server, name: str, text: str) -> list[str]:
+    """The parts of an answer in a gRPC stream, the last of them perhaps an error."""
+    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    tensor = triton.InferInput("text", [1], "BYTES")
+    tensor.set_data_from_numpy(np.array([text.encode()], object))
+    found = []
+    with triton.InferenceServerClient(server.grpc) as client:
+        client.start_stream(
+            lambda result, error: answers.put((result, error)), headers={"authorization": f"Bearer {server.token}"}
+        )
+        client.async_stream_infer(name, [tensor], enable_empty_final_response=True)
+        while True:
+            result, error = answers.get(timeout=30)
+            if error is not None:
+                return [*found, str(error)]
+            if result.get_response().parameters["triton_final_response"].bool_param:
+                return found
+            found.append(result.as_numpy("answer")[0].decode())
+
+
 def test_conflicting_requirements_live_side_by_side(trusting: Server, tmp_path: Path) -> None:
     for name, version in (("older", "4.9.0"), ("newer", "4.12.0")):
         deploy(trusting, name, write(tmp_path / name, VERSIONED, f"humanize=={version}  # pinned\n"))
@@ -154,7 +176,7 @@ def troubled(trusting: Server, tmp_path_factory: pytest.TempPathFactory) -> Serv
 
 def test_exceptions_become_clear_errors_and_prints_reach_the_logs(troubled: Server) -> None:
     assert ask(troubled, "troubled", "fine", "too") == ["FINE", "TOO"]
-    with pytest.raises(errors.InvalidInput, match=r"^ValueError: text 'value' is not welcome"):
+    with pytest.raises(errors.ModelRejectedInput, match=r"^ValueError: text 'value' is not welcome"):
         ask(troubled, "troubled", "value")
     for text, said in (
         ("key", "KeyError"),
@@ -206,6 +228,10 @@ def test_a_generator_streams(trusting: Server, tmp_path: Path) -> None:
     *parts, last = events("well stop here")
     assert [event["text_output"] for event in parts] == ["WELL"]
     assert "told to stop" in json.dumps(last)
+    assert over_grpc(trusting, "words", "to be or not") == ["TO", "BE", "OR", "NOT"]
+    *parts, last = over_grpc(trusting, "words", "well stop here")
+    assert parts == ["WELL"]
+    assert "told to stop" in last
 
 
 def test_a_build_that_fails_is_said_readably(trusting: Server, tmp_path: Path) -> None:

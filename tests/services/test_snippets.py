@@ -27,6 +27,7 @@ MODELS = {
     "snip-bool": onnx_models.identity("BOOL", (-1, 3)),
     "snip-int64": onnx_models.identity("INT64", (2, 3)),
     "snip-half": onnx_models.identity("FP16", (-1, 2)),
+    "snip-bytes": onnx_models.identity("UINT8", (1,)),
 }
 LANGUAGES = {
     "curl": ("bash", "call.sh"),
@@ -101,10 +102,10 @@ def test_a_key_comes_from_the_environment(own_server: Callable[..., Server], tmp
         assert "401" in denied.stderr or "key" in denied.stdout
 
 
-HOSTILE = 'it\'s "$HOME" `id` \\ \u2028 ${x} </script> {{0}} %s\t'
+HOSTILE = '😀 it\'s "$HOME" `id` \\ \u2028 ${x} </script> {{0}} %s\t'
 
 
-@pytest.mark.parametrize("lang", ["curl", "python", "javascript", "java"])
+@pytest.mark.parametrize("lang", list(LANGUAGES))
 @pytest.mark.parametrize("size", [2, 300])
 def test_names_and_texts_stay_data(lang: str, size: int, tmp_path: Path) -> None:
     """What a model calls its inputs cannot become code, nor break the program."""
@@ -134,6 +135,16 @@ def test_names_and_texts_stay_data(lang: str, size: int, tmp_path: Path) -> None
     want = HOSTILE if size < 10 else "text"
     assert (first["name"], first["shape"], first["data"]) == (HOSTILE, [1, size], [want] * size)
     assert (second["name"], second["data"]) == ("b", [0.0])
+
+
+def test_a_version_is_called_where_it_is(models: Server, tmp_path: Path) -> None:
+    assert json.loads(run(snippet(models, "snip-half:1", "curl"), "curl", tmp_path))["model_version"] == "1"
+
+
+def test_an_example_too_long_to_read_is_not_spelled_out() -> None:
+    picture = {"inputs": [{"name": "x", "shape": [1], "data": ["A" * 100_000]}]}
+    (tensor,) = tensors_of([TensorSpec("x", "BYTES", (-1,))], picture)
+    assert list(tensor.values) == ["text"] and tensor.shape == (1,)
 
 
 def test_what_json_cannot_carry() -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import resource
 import stat
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from modelport.errors import ArtifactRefused, TooLarge
+from modelport.errors import ArtifactRefused, ModelportError, TooLarge
 from modelport.storage.archives import is_archive, unpack
 
 Members = dict[str, bytes]
@@ -121,3 +126,59 @@ def test_what_only_looks_like_an_archive(tmp_path: Path) -> None:
     (tmp_path / "m.zip").write_bytes(b"x")
     assert not is_archive(tmp_path / "m.zip")
     assert not is_archive(zipped(tmp_path / "model.skops", {"a": b""})), "a format that is a zip itself stays whole"
+
+
+def _damaged() -> list[tuple[str, bytes]]:
+    """Archives with one thing changed, each of which made a library raise something of its own."""
+    members = {"a/model.onnx": b"hello" * 300, "ü.txt": b"x" * 10}
+
+    def packed(name: str, pack: Pack) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            return pack(Path(folder) / name, members).read_bytes()
+
+    found = []
+    gzipped, plain = packed("m.tar.gz", tarred), packed("m.zip", zipped)
+    found += [("m.tar.gz", gzipped[:cut]) for cut in (20, len(gzipped) // 2, len(gzipped) - 3)]
+    found += [("m.tar.gz", gzipped[:-8] + bytes(4) + gzipped[-4:])]  # another check sum
+    name = "ü".encode()
+    found += [("m.zip", plain.replace(name, b"\xff\xff"))]  # no UTF-8 where it says UTF-8
+    bzipped = io.BytesIO()
+    with zipfile.ZipFile(bzipped, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a", b"hello" * 300)
+    found += [("m.zip", bzipped.getvalue().replace(b"1AY&SY", b"1AY&SZ"))]
+    return found
+
+
+@pytest.mark.parametrize(("name", "content"), _damaged())
+def test_a_damaged_archive_is_refused_as_such(name: str, content: bytes, tmp_path: Path) -> None:
+    archive = tmp_path / name
+    archive.write_bytes(content)
+    assert is_archive(archive)
+    with pytest.raises(ArtifactRefused, match=r"is damaged \(\w+\); pack it again"):
+        out(archive)
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_no_damage_raises_anything_else(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        name, pack = data.draw(st.sampled_from(KINDS))
+        archive = pack(Path(folder) / name, {"a/model.onnx": b"hello" * 300, "ü.txt": b"x"})
+        content = bytearray(archive.read_bytes())
+        for _ in range(data.draw(st.integers(1, 4))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        archive.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+        with suppress(ModelportError):
+            if is_archive(archive):
+                out(archive)
+
+
+def test_a_full_disk_is_not_the_archives_fault(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "m.zip", {"a": bytes(100_000)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError):  # EFBIG here; ENOSPC on a full disk
+            out(archive)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

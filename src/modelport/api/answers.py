@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from modelport.api.messages import HttpResponse
-from modelport.errors import ModelportError, NotAuthenticated, Overloaded
+from modelport.errors import CODE_HEADER, ModelportError, NotAuthenticated, Overloaded
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
@@ -25,19 +25,21 @@ def answer(value: Any, status: int = 200) -> HttpResponse:
 def native_error_answer(error: ModelportError, request_id: str) -> HttpResponse:
     """The wire form of an error in the management API."""
     detail = {"code": error.code, "message": error.message, "request_id": request_id}
-    return _with_hints(answer({"error": detail}, error.status), error)
+    return HttpResponse(error.status, to_json({"error": detail}), headers=hints(error))
 
 
 def error_answer(error: ModelportError) -> HttpResponse:
     """The wire form of an error in V1, V2 and ``/predict``."""
-    return _with_hints(answer({"error": error.message}, error.status), error)
+    return HttpResponse(error.status, to_json({"error": error.message}), headers=hints(error))
 
 
-def _with_hints(response: HttpResponse, error: ModelportError) -> HttpResponse:
+def hints(error: ModelportError) -> list[tuple[str, str]]:
+    """The headers that an error brings to an answer of any form: its code, and what HTTP asks for."""
+    found = [(CODE_HEADER, error.code)]
     if isinstance(error, Overloaded):
-        response.headers.append(("Retry-After", str(error.retry_after)))
+        found.append(("Retry-After", str(error.retry_after)))
     elif error.status == 503:
-        response.headers.append(("Retry-After", "1"))
+        found.append(("Retry-After", "1"))
     elif isinstance(error, NotAuthenticated):
-        response.headers.append(("WWW-Authenticate", "Bearer"))
-    return response
+        found.append(("WWW-Authenticate", "Bearer"))
+    return found

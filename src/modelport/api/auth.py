@@ -15,6 +15,7 @@ from modelport.engine.routing import KeyEntry, RoutingTable
 from modelport.errors import NotAllowed, NotAuthenticated
 
 HOW = "send a key: `Authorization: Bearer KEY` or `X-Api-Key: KEY`; `modelport keys create` makes one"
+_OR_KEY = f"call it as http://localhost, or {HOW}"
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -51,10 +52,10 @@ class Authenticator:
     def _check_same_machine(self, headers: Mapping[str, str]) -> None:
         host = headers.get("host", "localhost")
         if _without_port(host) not in self._hosts:
-            raise NotAllowed("this server listens on loopback without keys and answers only requests addressed to it")
+            raise NotAllowed(f"without a key this server answers requests to its own address only; {_OR_KEY}")
         origin = headers.get("origin")
         if origin is not None and _without_port(origin.partition("://")[2]) not in self._hosts:
-            raise NotAllowed("this server listens on loopback without keys and answers no other site's pages")
+            raise NotAllowed(f"without a key this server answers no other site's pages; {_OR_KEY}")
 
 
 def secret_of(headers: Mapping[str, str]) -> str | None:

@@ -39,7 +39,7 @@ async def _read_rest(receive: Receive, message: dict[str, Any], limit: int) -> b
         try:
             message = await asyncio.wait_for(receive(), _STALL_S)
         except TimeoutError:
-            raise DeadlineExceeded(f"the request's body stalled for {_STALL_S:.0f} s") from None
+            raise DeadlineExceeded(f"the request's body stalled for {_STALL_S:.0f} s; send it without pauses") from None
         if message["type"] == "http.disconnect":
             raise Cancelled("the caller went away")
         chunks += message.get("body", b"")
@@ -60,16 +60,20 @@ def unpack(body: bytes, encoding: str, limit: int) -> bytes:
     try:
         plain = unpacker.decompress(body, limit + 1)
     except zlib.error as error:
-        raise InvalidInput(f"the body is not {name} as its Content-Encoding says: {error}") from None
+        raise InvalidInput(
+            f"the body is not {name} as its Content-Encoding says ({error}); correct one of them"
+        ) from None
     if len(plain) > limit:
         raise too_large(limit)
     if not unpacker.eof:
-        raise InvalidInput(f"the {name} body is cut short")
+        raise InvalidInput(f"the {name} body is cut short; send all of it")
     if unpacker.unused_data:
-        raise InvalidInput(f"the {name} body has {len(unpacker.unused_data)} bytes after its end")
+        raise InvalidInput(f"the {name} body has {len(unpacker.unused_data)} bytes after its end; send one stream")
     return plain
 
 
 def too_large(limit: int) -> TooLarge:
     """The error for a body beyond the limit."""
-    return TooLarge(f"the body is larger than {limit / 1e6:g} MB (setting MODELPORT_HTTP_MAX_BODY_MB)")
+    return TooLarge(
+        f"the body is larger than {limit / 1e6:g} MB; send fewer rows at once, or raise MODELPORT_HTTP_MAX_BODY_MB"
+    )

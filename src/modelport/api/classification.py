@@ -6,6 +6,7 @@ Knows tensors and labels; knows no protocol.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,17 @@ def _best(scores: Array, k: int) -> Array:
 
 
 def _rows(tensor: Array, batched: bool) -> Array:
-    return tensor.reshape(tensor.shape[0], -1) if batched and tensor.ndim > 1 else tensor.reshape(1, -1)
+    if tensor.dtype.name == "bfloat16":  # which JSON cannot write
+        tensor = tensor.astype(np.float32)
+    if batched and tensor.ndim > 1:
+        return tensor.reshape(len(tensor), math.prod(tensor.shape[1:]))
+    return tensor.reshape(1, tensor.size)
 
 
 def as_bytes(tensor: Array, k: int, labels: list[str] | None, batched: bool, name: str) -> Array:
     """Triton's form: BYTES ``score:index[:label]``, of shape [rows, k] for a batched model, else [k]."""
     if tensor.dtype.kind == "O":
-        raise InvalidInput(f"output {name!r} is BYTES and cannot be classified")
+        raise InvalidInput(f"output {name!r} is BYTES and holds no scores; ask for it without 'classification'")
     scores = _rows(tensor, batched)
     indices = _best(scores, k)
     found = np.empty(indices.shape, dtype=object)
@@ -62,7 +67,7 @@ def _named(index: int, score: Any, labels: list[str] | None) -> dict[str, Any]:
 
 def classified_outputs(signature: Signature, labels: dict[str, list[str]]) -> tuple[str, ...]:
     """The outputs that hold scores of classes: those with labels, else the float matrices. Raises InvalidInput."""
-    known = {spec.name for spec in signature.outputs}
+    known = {spec.name for spec in signature.outputs if spec.datatype != "BYTES"}
     found = tuple(name for name in labels if name in known)
     if not found:
         found = tuple(
@@ -71,7 +76,9 @@ def classified_outputs(signature: Signature, labels: dict[str, list[str]]) -> tu
             if spec.datatype in ("FP16", "FP32", "FP64") and len(spec.shape) == 2 and spec.shape[1] != 1
         )
     if not found:
-        raise InvalidInput("'top_k' and 'labels' are for classifiers: this endpoint has no output of class scores")
+        raise InvalidInput(
+            "'top_k' and 'labels' are for classifiers, and this endpoint has no output of class scores; leave them out"
+        )
     return found
 
 

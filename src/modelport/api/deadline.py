@@ -25,9 +25,9 @@ def deadline(headers: Mapping[str, str], default_s: float, timeout_us: object = 
         if type(timeout_us) is not int:
             raise InvalidInput(f"parameter 'timeout' must be an integer of microseconds, not {json_name(timeout_us)}")
         if timeout_us < 0:
-            raise InvalidInput("parameter 'timeout' must not be negative")
+            raise InvalidInput("parameter 'timeout' must not be negative; leave it out for the server's own")
         if timeout_us > 0:
-            limits.append(timeout_us / 1e6)
+            limits.append(min(timeout_us / 1e6, _DAY_S))
     return time.monotonic() + min(limits, default=default_s)
 
 

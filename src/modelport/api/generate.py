@@ -18,10 +18,10 @@ from typing import Any
 
 from modelport.api import rows
 from modelport.api.answers import answer, error_answer
-from modelport.api.deadline import deadline
+from modelport.api.inference_v2 import read_parameters
 from modelport.api.messages import HttpRequest, HttpResponse, HttpRoute
 from modelport.api.streaming import events
-from modelport.api.tensor_json import json_name, parse_object, shown, to_array
+from modelport.api.tensor_json import parse_object, shown, to_array
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.errors import InvalidInput
@@ -62,8 +62,8 @@ class Generate:
     def _read(self, request: HttpRequest, path: dict[str, str]) -> tuple[Endpoint, Asked, InferRequest]:
         endpoint = self._plane.find(request.caller.project, path["model"], path.get("version"))
         asked = read_generate(endpoint.route.signature, request.body)
-        moment = deadline(request.headers, self._plane.default_timeout_s, asked.timeout_us)
-        return endpoint, asked, InferRequest(asked.inputs, request.request_id, moment, traced=request.traced)
+        seconds = self._plane.default_timeout_s
+        return endpoint, asked, request.infer_request(asked.inputs, seconds, timeout_us=asked.timeout_us)
 
     async def whole(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         endpoint, asked, wanted = self._read(request, path)
@@ -83,11 +83,9 @@ class Generate:
 def read_generate(signature: Signature, body: bytes) -> Asked:
     """The tensors and the rest of a body; raises InvalidInput."""
     document = parse_object(body)
-    request_id, parameters = document.pop("id", None), document.pop("parameters", None) or {}
+    request_id, parameters = document.pop("id", None), read_parameters(document.pop("parameters", None))
     if request_id is not None and (type(request_id) is not str or len(request_id) > 1000):
         raise InvalidInput("'id' must be a string of at most 1000 characters")
-    if type(parameters) is not dict:
-        raise InvalidInput(f"'parameters' must be an object, not {json_name(parameters)}")
     specs = {spec.name: spec for spec in signature.inputs}
     options = {key: parameters.pop(key) for key in _OPTIONS if key in parameters and key not in specs}
     for key in parameters:

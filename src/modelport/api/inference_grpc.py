@@ -8,6 +8,7 @@ always go out as raw contents. The only file that knows grpc.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -28,7 +29,7 @@ from modelport.api.proto import SERVICE, message, service
 from modelport.api.tensor_json import shown
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.requests import InferRequest, InferResult, new_request_id
-from modelport.errors import InvalidInput, ModelportError, NotFound, Overloaded, Unavailable
+from modelport.errors import CODE_HEADER, InvalidInput, ModelportError, NotFound, Overloaded, Unavailable
 from modelport.tensors import DATATYPES, Array, datatype_of, dtype_of, element_count, from_buffer, to_buffer
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ _CONTENTS = {
 
 _FINAL = "triton_final_response"
 _WANTS_EMPTY_FINAL = "triton_enable_empty_final_response"
+_DETAILS = 2000
+"""Bytes of a message: a client drops metadata beyond 8 kB, and a byte may take three there."""
 
 _log = logging.getLogger(__name__)
 _InferResponse = message("ModelInferResponse")
@@ -94,7 +97,9 @@ async def serve_grpc(
         else:
             server.add_secure_port(address, credentials)
     except RuntimeError:
-        raise Unavailable(f"gRPC cannot listen on {address}: another program may hold the port") from None
+        raise Unavailable(
+            f"gRPC cannot listen on {address}: another program may hold the port; choose one by --grpc-port"
+        ) from None
     await server.start()
     return server
 
@@ -107,8 +112,8 @@ class _Call:
     metadata: dict[str, str]
     request_id: str
     traced: bool
-    remaining_s: float | None
-    """Until the deadline that the client set, if it did."""
+    ends: float | None
+    """When the client gives up, on time.monotonic()'s clock, if it has set a deadline."""
 
 
 class _Service:
@@ -147,7 +152,7 @@ class _Service:
         except ModelportError as error:
             failure = error
         except Exception:
-            failure = _unforeseen()
+            failure = _unforeseen(context)
         return await _abort(context, failure)
 
     async def _stream(
@@ -157,20 +162,33 @@ class _Service:
         the stream open. Hanging up closes the generators on the way down, which cancels the rest in the replica."""
         try:
             call = self._receive(context, public=False)
+            async for raw in raws:
+                self._authenticate(call.metadata)  # a key that was revoked meanwhile ends the stream
+                async with aclosing(self._answers(request_class, raw, call, context)) as answers:
+                    async for answer in answers:
+                        yield answer.SerializeToString()
         except ModelportError as error:
             await _abort(context, error)
+
+    async def _answers(
+        self, request_class: Any, raw: bytes, call: _Call, context: grpc.aio.ServicerContext
+    ) -> AsyncGenerator[Any]:
+        """The answers to one message of a stream; the last may be an error, which tells the request by its id."""
+        request = None
+        try:
+            request = parse(request_class, raw)
+            async with aclosing(self._parts(request, call)) as parts:
+                async for part in parts:
+                    yield _StreamResponse(infer_response=part)
             return
-        async for raw in raws:
-            try:
-                async with aclosing(self._parts(parse(request_class, raw), call)) as parts:
-                    async for part in parts:
-                        yield _StreamResponse(infer_response=part).SerializeToString()
-                continue
-            except ModelportError as error:
-                said = error.message
-            except Exception:
-                said = _unforeseen().message
-            yield _StreamResponse(error_message=said).SerializeToString()
+        except ModelportError as error:
+            failure = error
+        except Exception:
+            failure = _unforeseen(context)
+        answer = _StreamResponse(error_message=failure.message)
+        answer.infer_response.id = "" if request is None else request.id
+        answer.infer_response.parameters[CODE_HEADER].string_param = failure.code
+        yield answer
 
     async def _parts(self, request: Any, call: _Call) -> AsyncGenerator[Any]:
         """The answers to one request of a stream; ``triton_final_response`` says which is the last.
@@ -195,7 +213,9 @@ class _Service:
         request_id = given or new_request_id()
         context.set_trailing_metadata((*(context.trailing_metadata() or ()), ("x-request-id", request_id)))
         caller = Caller() if public else self._authenticate(metadata)
-        return _Call(caller, metadata, request_id, bool(given), context.time_remaining())
+        remaining_s = context.time_remaining()
+        ends = None if remaining_s is None else time.monotonic() + remaining_s
+        return _Call(caller, metadata, request_id, bool(given), ends)
 
     def _find(self, name: str, version: str, call: _Call) -> Endpoint:
         return self._plane.find(call.caller.project, name, version or None)
@@ -238,6 +258,7 @@ class _Service:
         return _from_dict("RepositoryIndexResponse", {"models": models})
 
     async def RepositoryModelLoad(self, request: Any, call: _Call) -> Any:
+        inference_v2.check_load_parameters(request.parameters)
         await self._manage(call, "load", request.model_name)
         return message("RepositoryModelLoadResponse")()
 
@@ -247,7 +268,7 @@ class _Service:
 
     async def _manage(self, call: _Call, action: str, model: str | None) -> list[dict[str, Any]]:
         if self._repository is None:
-            raise Unavailable("this server has no model repository")
+            raise Unavailable("this server has no model repository; `modelport up` starts one that has")
         return await self._repository(call.caller, action, model)
 
     async def ModelInfer(self, request: Any, call: _Call) -> Any:
@@ -270,10 +291,9 @@ class _Service:
         )
 
     def _deadline(self, call: _Call, timeout_us: Any) -> float:
-        if call.remaining_s is None:
+        if call.ends is None:
             return deadline(call.metadata, self._plane.default_timeout_s, timeout_us)
-        moment = deadline(call.metadata, call.remaining_s, timeout_us)
-        return min(moment, time.monotonic() + call.remaining_s)
+        return min(call.ends, deadline(call.metadata, math.inf, timeout_us))
 
 
 async def _traced(tracing: Tracing, method: str, run: Any, raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
@@ -324,18 +344,20 @@ def _write(endpoint: Endpoint, request_id: str, wanted: Wanted, result: InferRes
     return response
 
 
-def _unforeseen() -> ModelportError:
+def _unforeseen(context: grpc.aio.ServicerContext) -> ModelportError:
     """Log the exception at hand; what the caller may know of it."""
-    _log.exception("a gRPC call failed")
-    return ModelportError("internal error; the server's log has it")
+    request_id = dict(context.trailing_metadata() or ()).get("x-request-id")
+    _log.exception("gRPC request %s failed", request_id)
+    return ModelportError(f"internal error; the server's log has it under request id {request_id}")
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: ModelportError) -> bytes:
-    """End the call with the error's status and its message; does not return."""
-    metadata = tuple(context.trailing_metadata() or ())
+    """End the call with the error's status, code and message; does not return."""
+    metadata = (*(context.trailing_metadata() or ()), (CODE_HEADER, error.code))
     if isinstance(error, Overloaded):
         metadata += (("retry-after", str(error.retry_after)),)
-    await context.abort(grpc.StatusCode[error.grpc_status], error.message, metadata)
+    details = error.message.encode()[:_DETAILS].decode(errors="ignore")
+    await context.abort(grpc.StatusCode[error.grpc_status], details, metadata)
     return b""
 
 
@@ -344,7 +366,8 @@ def parse(request_class: Any, raw: bytes) -> Any:
     try:
         return request_class.FromString(raw)
     except DecodeError:
-        raise InvalidInput(f"the message is not a {request_class.DESCRIPTOR.name} of the protocol") from None
+        name = request_class.DESCRIPTOR.name
+        raise InvalidInput(f"the message is not a {name} of the protocol; build the client from its .proto") from None
 
 
 def _from_dict(name: str, fields: dict[str, Any]) -> Any:
@@ -370,7 +393,7 @@ def read_wanted(request: Any) -> tuple[Wanted, Any]:
     outputs: dict[str, WantedOutput] = {}
     for item in request.outputs:
         if item.name in outputs:
-            raise InvalidInput(f"output {shown(item.name)} is asked for twice")
+            raise InvalidInput(f"output {shown(item.name)} is asked for twice; ask for it once")
         what = f"output {shown(item.name)}"
         found = _parameters(item.parameters)
         inference_v2.check_tensor_parameters(found, what)
@@ -389,7 +412,7 @@ def read_inputs(request: Any) -> dict[str, Array]:
         if not name:
             raise InvalidInput(f"inputs[{index}]: 'name' must be a non-empty string")
         if name in inputs:
-            raise InvalidInput(f"input {shown(name)} is given twice")
+            raise InvalidInput(f"input {shown(name)} is given twice; give it once")
         if datatype not in DATATYPES:
             raise InvalidInput(f"input {shown(name)}: 'datatype' must be one of {', '.join(DATATYPES)}")
         if item.parameters:
@@ -398,7 +421,7 @@ def read_inputs(request: Any) -> dict[str, Array]:
         filled = [field.name for field, _ in item.contents.ListFields()] if item.HasField("contents") else []
         if raws:
             if filled:
-                raise InvalidInput(f"input {shown(name)} has both contents and raw_input_contents")
+                raise InvalidInput(f"input {shown(name)} has both contents and raw_input_contents; give one of them")
             inputs[name] = from_buffer(datatype, shape, raws[index], name[:80])
         else:
             inputs[name] = _read_typed(item.contents, filled, datatype, shape, name)

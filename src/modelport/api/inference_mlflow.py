@@ -16,12 +16,10 @@ from typing import Any
 
 import modelport
 from modelport.api import rows, tables
-from modelport.api.answers import answer, error_answer
-from modelport.api.deadline import deadline
+from modelport.api.answers import answer, hints, to_json
 from modelport.api.messages import HttpRequest, HttpResponse, HttpRoute
 from modelport.api.tensor_json import parse_object, shown
 from modelport.engine.dataplane import DataPlane
-from modelport.engine.requests import InferRequest
 from modelport.errors import InvalidInput, ModelportError, UnsupportedEncoding
 from modelport.tensors import Array, Signature
 
@@ -57,10 +55,8 @@ def routes(plane: DataPlane) -> list[HttpRoute]:
 
 def mlflow_error(error: ModelportError) -> HttpResponse:
     """The wire form of an error."""
-    response = error_answer(error)
-    code = _MLFLOW_CODES.get(error.status, "INTERNAL_ERROR")
-    response.body = answer({"error_code": code, "message": error.message}).body
-    return response
+    body = {"error_code": _MLFLOW_CODES.get(error.status, "INTERNAL_ERROR"), "message": error.message}
+    return HttpResponse(error.status, to_json(body), headers=hints(error))
 
 
 async def _version(request: HttpRequest, path: dict[str, str]) -> HttpResponse:
@@ -81,16 +77,8 @@ class Invocations:
         form = _answer_form(request.headers.get("accept", ""))
         classes = rows.class_outputs(route, request.query)
         by_row, inputs = read_invocation(route.signature, request.body, media)
-        result = await self._plane.infer(
-            endpoint,
-            InferRequest(
-                inputs=inputs,
-                request_id=request.request_id,
-                deadline=deadline(request.headers, self._plane.default_timeout_s),
-                outputs=classes and classes[1],
-                traced=request.traced,
-            ),
-        )
+        asked = request.infer_request(inputs, self._plane.default_timeout_s, classes and classes[1])
+        result = await self._plane.infer(endpoint, asked)
         if by_row or form is not None:
             rows.check_rows(inputs, result.outputs)
         values = rows.write_all(route, result.outputs, classes and classes[0])
@@ -121,7 +109,7 @@ def _read_json(signature: Signature, body: bytes) -> tuple[bool, dict[str, Array
     if len(given) != 1:
         raise InvalidInput(f"the body must have exactly one of {', '.join(_SHAPES)}; it has {len(given)} of them")
     if document.get("params"):
-        raise InvalidInput("'params' is not supported here: what a model takes are its inputs")
+        raise InvalidInput("'params' is not supported here: what a model takes are its inputs; leave it out")
     (field,) = given
     value = document[field]
     if field == "dataframe_split":

@@ -15,11 +15,9 @@ from typing import Any
 
 from modelport.api import rows
 from modelport.api.answers import answer, error_answer
-from modelport.api.deadline import deadline
 from modelport.api.messages import HttpRequest, HttpResponse, HttpRoute
 from modelport.api.tensor_json import parse, to_array
 from modelport.engine.dataplane import DataPlane
-from modelport.engine.requests import InferRequest
 from modelport.errors import InvalidInput
 from modelport.tensors import Array, Signature
 
@@ -45,16 +43,8 @@ class Predict:
         if not bare and (type(body) is not dict or body.keys() != {"data"}):
             raise InvalidInput("the body must be an object with the key 'data' alone, or a JSON array")
         inputs, one_row = read_data(route.signature, body if bare else body["data"])
-        result = await self._plane.infer(
-            endpoint,
-            InferRequest(
-                inputs=inputs,
-                request_id=request.request_id,
-                deadline=deadline(request.headers, self._plane.default_timeout_s),
-                outputs=classes and classes[1],
-                traced=request.traced,
-            ),
-        )
+        asked = request.infer_request(inputs, self._plane.default_timeout_s, classes and classes[1])
+        result = await self._plane.infer(endpoint, asked)
         outputs = result.outputs
         if one_row and classes is None:
             outputs = {name: _row(tensor) for name, tensor in outputs.items()}
@@ -75,7 +65,7 @@ def read_data(signature: Signature, data: Any) -> tuple[dict[str, Array], bool]:
         without_batch.append(is_row)
         inputs[spec.name] = tensor[None] if is_row else tensor
     if any(without_batch) and not all(without_batch):
-        raise InvalidInput("'data' mixes inputs that are one row with inputs that are a batch of rows")
+        raise InvalidInput("'data' mixes inputs that are one row with inputs that are a batch of rows; send batches")
     return inputs, any(without_batch)
 
 

@@ -15,11 +15,9 @@ from typing import Any
 
 from modelport.api import rows
 from modelport.api.answers import answer, error_answer
-from modelport.api.deadline import deadline
 from modelport.api.messages import Handler, HttpRequest, HttpResponse, HttpRoute
 from modelport.api.tensor_json import parse_object, shown
 from modelport.engine.dataplane import DataPlane, Endpoint
-from modelport.engine.requests import InferRequest
 from modelport.engine.routing import Route
 from modelport.errors import InvalidInput, NotFound
 from modelport.tensors import Array, Signature, TensorSpec
@@ -95,16 +93,8 @@ class V1:
         route = endpoint.route
         classes = rows.class_outputs(route, request.query)
         by_row, inputs = read_predict(route.signature, request.body)
-        result = await self._plane.infer(
-            endpoint,
-            InferRequest(
-                inputs=inputs,
-                request_id=request.request_id,
-                deadline=deadline(request.headers, self._plane.default_timeout_s),
-                outputs=classes and classes[1],
-                traced=request.traced,
-            ),
-        )
+        asked = request.infer_request(inputs, self._plane.default_timeout_s, classes and classes[1])
+        result = await self._plane.infer(endpoint, asked)
         if by_row:
             rows.check_rows(inputs, result.outputs)
         values = rows.write_all(route, result.outputs, classes and classes[0])

@@ -11,16 +11,16 @@ Turns a body into named tensors and an answer into a body; the data plane decide
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from modelport.api import classification, model_facts
 from modelport.api.answers import answer, error_answer, to_json
-from modelport.api.deadline import deadline
 from modelport.api.messages import Handler, HttpRequest, HttpResponse, HttpRoute
 from modelport.api.tensor_json import from_array, json_name, parse_object, shown, to_array
 from modelport.engine.dataplane import DataPlane, Endpoint
-from modelport.engine.requests import InferRequest, InferResult
+from modelport.engine.requests import InferResult
 from modelport.errors import InvalidInput
 from modelport.tensors import DATATYPES, Array, datatype_of, element_count, from_buffer, to_buffer
 
@@ -114,17 +114,9 @@ class V2:
         endpoint = self._endpoint(request, path)
         head, tail = _split(request)
         inputs, wanted, timeout_us = read_infer(head, tail)
-        result = await self._plane.infer(
-            endpoint,
-            InferRequest(
-                inputs=inputs,
-                request_id=request.request_id,
-                deadline=deadline(request.headers, self._plane.default_timeout_s, timeout_us),
-                outputs=None if wanted.outputs is None else tuple(wanted.outputs),
-                traced=request.traced,
-            ),
-        )
-        return write_infer(endpoint, wanted, result)
+        outputs = None if wanted.outputs is None else tuple(wanted.outputs)
+        asked = request.infer_request(inputs, self._plane.default_timeout_s, outputs, timeout_us)
+        return write_infer(endpoint, wanted, await self._plane.infer(endpoint, asked))
 
 
 def _split(request: HttpRequest) -> tuple[bytes, memoryview | None]:
@@ -154,10 +146,11 @@ def read_infer(head: bytes, tail: memoryview | None) -> tuple[dict[str, Array], 
         name, tensor, used = _read_input(item, index, tail, position)
         position += used
         if name in inputs:
-            raise InvalidInput(f"input {shown(name)} is given twice")
+            raise InvalidInput(f"input {shown(name)} is given twice; give it once")
         inputs[name] = tensor
     if tail is not None and position != len(tail):
-        raise InvalidInput(f"{len(tail) - position} bytes are left after the last binary input")
+        left = len(tail) - position
+        raise InvalidInput(f"{left} bytes are left after the last binary input; check each 'binary_data_size'")
     wanted, timeout_us = _read_wanted(body)
     return inputs, wanted, timeout_us
 
@@ -181,7 +174,7 @@ def _read_input(item: Any, index: int, tail: memoryview | None, position: int) -
     if size is not None:
         return name, _read_binary(item, name, datatype, shape, size, tail, position), size
     if "data" not in item:
-        raise InvalidInput(f"input {shown(name)} has neither 'data' nor the parameter 'binary_data_size'")
+        raise InvalidInput(f"input {shown(name)} has neither 'data' nor the parameter 'binary_data_size'; give one")
     return name, _read_json(item["data"], name, datatype, shape), 0
 
 
@@ -191,12 +184,13 @@ def _read_binary(
     if type(size) is not int or size < 0:
         raise InvalidInput(f"input {shown(name)}: 'binary_data_size' must be an integer >= 0")
     if "data" in item:
-        raise InvalidInput(f"input {shown(name)} has both 'data' and 'binary_data_size'")
+        raise InvalidInput(f"input {shown(name)} has both 'data' and 'binary_data_size'; give one of them")
     if tail is None:
         raise InvalidInput(f"input {shown(name)}: 'binary_data_size' needs the header Inference-Header-Content-Length")
     if size > len(tail) - position:
         raise InvalidInput(
-            f"input {shown(name)}: 'binary_data_size' says {size} bytes, {len(tail) - position} are left in the body"
+            f"input {shown(name)}: 'binary_data_size' says {size} bytes, {len(tail) - position} are left in the body; "
+            "make them agree"
         )
     return from_buffer(datatype, tuple(shape), tail[position : position + size], name[:80])
 
@@ -210,7 +204,8 @@ def _read_json(data: Any, name: str, datatype: str, shape: list[Any]) -> Array:
         raise InvalidInput(f"input {shown(name)}: shape {str(shape)[:100]} is {count} elements, {tensor.size} given")
     if tensor.ndim > 1 and tensor.shape != tuple(shape):
         raise InvalidInput(
-            f"input {shown(name)}: nested data of shape {list(tensor.shape)} does not fit shape {str(shape)[:100]}"
+            f"input {shown(name)}: nested data of shape {list(tensor.shape)} does not fit shape {str(shape)[:100]}; "
+            "nest it so, or send it flat"
         )
     return tensor.reshape(shape)
 
@@ -224,19 +219,38 @@ def check_tensor_parameters(parameters: Any, what: str) -> None:
             raise InvalidInput(f"{what}: shared memory is not supported; send the tensor in the body")
 
 
+def read_parameters(parameters: Any) -> dict[str, Any]:
+    """The parameters of a request; none when there are none."""
+    if parameters is None:
+        return {}
+    if type(parameters) is not dict:
+        raise InvalidInput(f"'parameters' must be an object, not {json_name(parameters)}")
+    return parameters
+
+
 def check_request_parameters(parameters: dict[str, Any]) -> None:
     """Refuse the parameters of a request that cannot be honoured here."""
     if parameters.get("sequence_id") not in (None, 0, ""):
-        raise InvalidInput("parameter 'sequence_id': sequences are not supported; every request stands alone")
+        raise InvalidInput(
+            "parameter 'sequence_id': sequences are not supported, every request stands alone; leave it out"
+        )
+
+
+def check_load_parameters(names: Iterable[str]) -> None:
+    """Refuse what Triton lets a load replace: a version here is immutable."""
+    for name in names:
+        if name == "config" or name.startswith("file:"):
+            raise InvalidInput(
+                f"parameter {shown(name)}: a model is loaded as it was pushed; push another version, or "
+                "deploy this one with other options"
+            )
 
 
 def _read_wanted(body: dict[str, Any]) -> tuple[Wanted, Any]:
     request_id = body.get("id")
     if request_id is not None and (type(request_id) is not str or len(request_id) > 1000):
         raise InvalidInput("'id' must be a string of at most 1000 characters")
-    parameters = body.get("parameters") or {}
-    if type(parameters) is not dict:
-        raise InvalidInput("'parameters' must be an object")
+    parameters = read_parameters(body.get("parameters"))
     check_request_parameters(parameters)
     default = WantedOutput(binary=_flag(parameters, "binary_data_output", "the request", False))
     outputs = body.get("outputs")
@@ -248,7 +262,7 @@ def _read_wanted(body: dict[str, Any]) -> tuple[Wanted, Any]:
     for index, item in enumerate(outputs):
         name, output = _read_output(item, index, default.binary)
         if name in found:
-            raise InvalidInput(f"output {shown(name)} is asked for twice")
+            raise InvalidInput(f"output {shown(name)} is asked for twice; ask for it once")
         found[name] = output
     return Wanted(request_id, found, default), parameters.get("timeout")
 

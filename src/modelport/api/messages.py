@@ -6,7 +6,10 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from modelport.api.deadline import deadline
+from modelport.engine.requests import InferRequest
 from modelport.errors import ModelportError
+from modelport.tensors import Array
 
 
 @dataclass(slots=True)
@@ -35,6 +38,17 @@ class HttpRequest:
     request_id: str
     traced: bool = False
     """Whether the caller gave the request id itself."""
+
+    def infer_request(
+        self,
+        inputs: dict[str, Array],
+        default_s: float,
+        outputs: tuple[str, ...] | None = None,
+        timeout_us: object = None,
+    ) -> InferRequest:
+        """What the data plane is asked; for the times see ``deadline``. Raises InvalidInput."""
+        moment = deadline(self.headers, default_s, timeout_us)
+        return InferRequest(inputs, self.request_id, moment, outputs, self.traced)
 
 
 @dataclass(slots=True)

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from modelport.api.messages import Caller
-from modelport.errors import Unavailable, from_status
+from modelport.errors import CODE_HEADER, Unavailable, from_wire
 
 if TYPE_CHECKING:
     import httpx
 
 SOCKET = "control.sock"
 _AWAY = "the control process is not answering; predictions go on; try again in a moment"
+_CONNECTIONS = 200
+_FULL_S = 5.0
+_FULL = f"{_CONNECTIONS} management requests are open in this gateway, followed logs among them; end some or try again"
 _HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"proxy-authorization",
      b"proxy-connection", b"date", b"server", b"expect")
@@ -52,6 +55,8 @@ class ControlProxy:
 
         try:
             response = await client.send(request, stream=True)
+        except httpx.PoolTimeout:
+            raise Unavailable(_FULL) from None
         except httpx.TransportError:
             raise Unavailable(_AWAY) from None
         return await _pass_back(response, receive, send, gone)
@@ -69,14 +74,16 @@ class ControlProxy:
             raise Unavailable(_AWAY) from None
         found = answer.json()
         if answer.is_error:
-            raise from_status(answer.status_code, found["error"])
+            raise from_wire(answer.headers.get(CODE_HEADER, "internal"), found["error"])
         return found if isinstance(found, list) else []
 
     def _connect(self) -> httpx.AsyncClient:
         import httpx  # noqa: PLC0415  (only a gateway that is asked for management pays for it)
 
-        transport = httpx.AsyncHTTPTransport(uds=SOCKET, limits=httpx.Limits(max_connections=200))
-        self._client = httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(None, connect=5), trust_env=False)
+        transport = httpx.AsyncHTTPTransport(uds=SOCKET, limits=httpx.Limits(max_connections=_CONNECTIONS))
+        self._client = httpx.AsyncClient(
+            transport=transport, timeout=httpx.Timeout(None, connect=5, pool=_FULL_S), trust_env=False
+        )
         return self._client
 
 

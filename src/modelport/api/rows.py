@@ -27,11 +27,10 @@ def chosen(plane: DataPlane, project: str, name: str | None) -> Endpoint:
         return plane.find(project, name)
     endpoints = plane.endpoints(project)
     if not endpoints:
-        raise Unavailable("no model is deployed")
+        raise Unavailable("no model is deployed; `modelport deploy NAME` deploys one")
     if len(endpoints) > 1:
-        names = ", ".join(endpoint.route.name for endpoint in endpoints[:_LISTED])
-        more = ", …" if len(endpoints) > _LISTED else ""
-        raise InvalidInput(f"several models are deployed; name one with ?model=: {names}{more}")
+        names = _listed([endpoint.route.name for endpoint in endpoints])
+        raise InvalidInput(f"several models are deployed; name one with ?model=: {names}")
     return endpoints[0]
 
 
@@ -60,7 +59,7 @@ def check_names(signature: Signature, value: dict[str, Any], where: str = "") ->
     """Raise InvalidInput unless the keys are exactly the names of the inputs."""
     for spec in signature.inputs:
         if spec.name not in value:
-            raise InvalidInput(f"{where}input {shown(spec.name)} is missing")
+            raise InvalidInput(f"{where}input {shown(spec.name)} is missing; the model takes {_names(signature)}")
     if len(value) != len(signature.inputs):
         known = {spec.name for spec in signature.inputs}
         extra = next(name for name in value if name not in known)
@@ -72,7 +71,7 @@ def read_instances(signature: Signature, instances: Any) -> dict[str, Array]:
     if type(instances) is not list:
         raise InvalidInput(f"'instances' must be a list of rows, not {json_name(instances)}")
     if not instances:
-        raise InvalidInput("'instances' is empty")
+        raise InvalidInput("'instances' is empty; send at least one row")
     specs = signature.inputs
     if len(specs) == 1 and (type(instances[0]) is not dict or instances[0].keys() == {"b64"}):
         spec = specs[0]
@@ -90,7 +89,11 @@ def read_instances(signature: Signature, instances: Any) -> dict[str, Array]:
 
 
 def _names(signature: Signature) -> str:
-    return ", ".join(spec.name for spec in signature.inputs)
+    return _listed([spec.name for spec in signature.inputs])
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
 
 
 def write(name: str, tensor: Array) -> Any:
@@ -134,7 +137,10 @@ def write_all(route: Route, outputs: dict[str, Array], classes: int | None) -> d
 
 def check_rows(inputs: dict[str, Array], outputs: dict[str, Array]) -> None:
     """Raise InvalidInput for an output that has not one entry per row, and so cannot be answered row by row."""
-    count = len(next(iter(inputs.values())))
+    name, first = next(iter(inputs.items()))
+    if not first.ndim:
+        raise InvalidInput(f"input {shown(name)} is a scalar, so there are no rows to answer by; ask for JSON")
+    count = len(first)
     for name, tensor in outputs.items():
         if tensor.shape[:1] != (count,):
             raise InvalidInput(

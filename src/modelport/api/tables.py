@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +18,7 @@ from modelport.api.tensor_json import json_name, parse, shown, to_array
 from modelport.errors import InvalidInput
 from modelport.tensors import Array, Signature, TensorSpec
 
+csv.field_size_limit((1 << 31) - 1)  # bodies have a limit of their own, and an image in base64 is more than 128 kB
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -49,23 +50,25 @@ def read_records(signature: Signature, records: Any, field: str) -> dict[str, Ar
             raise InvalidInput(f"{field!r}: record {index} must be an object, not {json_name(record)}")
         if record.keys() != records[0].keys():
             other = next(iter(record.keys() ^ records[0].keys()))
-            raise InvalidInput(f"{field!r}: record {index} and record 0 differ in the column {shown(other)}")
+            raise InvalidInput(
+                f"{field!r}: record {index} and record 0 differ in the column {shown(other)}; give each the same"
+            )
     return _from_table(signature, columns, [[record[name] for name in columns] for record in records], field)
 
 
 def read_csv(signature: Signature, body: bytes, header: bool | None) -> dict[str, Array]:
     """Of CSV; without a word on its ``header`` the first line is one when it names the inputs or holds no data."""
     try:
-        table = [row for row in csv.reader(io.StringIO(body.decode(), newline=""), strict=True) if row]
+        table = [row for row in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True) if row]
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"the body is not CSV: invalid UTF-8 at byte {error.start}") from None
+        raise InvalidInput(f"the body is not CSV: invalid UTF-8 at byte {error.start}; encode it as UTF-8") from None
     except csv.Error as error:
-        raise InvalidInput(f"the body is not CSV: {error}") from None
+        raise InvalidInput(f"the body is not CSV ({error}); quote its cells as RFC 4180 says") from None
     if header is None:
         header = bool(table) and _is_header(signature, table[0])
     columns, data = (table[0], table[1:]) if header and table else (None, table)
     if not data:
-        raise InvalidInput("the CSV body holds no rows")
+        raise InvalidInput("the CSV body holds no rows; send at least one")
     for index, row in enumerate(data):
         if len(row) != len(table[0]):
             raise InvalidInput(f"row {index} of the CSV body has {len(row)} values, the first line {len(table[0])}")
@@ -77,11 +80,15 @@ def _is_header(signature: Signature, row: list[str]) -> bool:
         return True
     if any(spec.datatype == "BYTES" for spec in signature.inputs):
         return False
+    return not any(_is_data(cell.strip().lower()) for cell in row)
+
+
+def _is_data(cell: str) -> bool:
     try:
-        [float(cell) for cell in row]
+        float(cell)
     except ValueError:
-        return not any(cell.strip().lower() in _TRUTH for cell in row)
-    return False
+        return cell in _TRUTH
+    return True
 
 
 def read_lines(signature: Signature, body: bytes) -> dict[str, Array]:
@@ -95,7 +102,7 @@ def read_lines(signature: Signature, body: bytes) -> dict[str, Array]:
         bare = type(value) is dict and value.keys() == {"features"} and signature.inputs[0].name != "features"
         found.append(value["features"] if bare else value)
     if not found:
-        raise InvalidInput("the body holds no lines")
+        raise InvalidInput("the body holds no lines; send one for each row")
     return read_instances(signature, found)
 
 
@@ -103,9 +110,12 @@ def _from_table(
     signature: Signature, columns: Sequence[Any] | None, data: list[list[Any]], what: str, *, as_text: bool = False
 ) -> dict[str, Array]:
     specs = {spec.name: spec for spec in signature.inputs}
+    for index, name in enumerate(columns or ()):
+        if isinstance(name, list | dict):
+            raise InvalidInput(f"{what}: column {index} must be a name, not {json_name(name)}")
     named = None if columns is None else [str(name) for name in columns]
     if named is not None and len(set(named)) != len(named):
-        raise InvalidInput(f"{what}: two columns have the same name")
+        raise InvalidInput(f"{what}: two columns have the same name; rename one")
     if named is not None and set(named) == specs.keys():
         by_name = {name: [row[index] for row in data] for index, name in enumerate(named)}
         if as_text:
@@ -135,9 +145,14 @@ def _value(cell: str, spec: TensorSpec) -> Any:
     try:
         if spec.datatype == "BOOL":
             return _TRUTH[text.lower()]
-        return float(text) if spec.datatype.startswith(("FP", "BF")) else int(text)
-    except (ValueError, KeyError):
-        raise InvalidInput(f"input {shown(spec.name)}: {shown(cell)} in the CSV body is no {spec.datatype}") from None
+        number = float(text) if spec.datatype.startswith(("FP", "BF")) else int(text)
+        if math.isfinite(number):
+            return number
+    except (ValueError, KeyError, OverflowError):
+        pass
+    raise InvalidInput(
+        f"input {shown(spec.name)}: {shown(cell)} in the CSV body is no finite {spec.datatype}; correct it"
+    )
 
 
 def write_csv(values: dict[str, Any]) -> bytes:
@@ -162,4 +177,4 @@ def _cells(value: Any) -> list[Any]:
     value = _plain(value)
     if type(value) is list:
         return [cell for item in value for cell in _cells(item)]
-    return [json.dumps(value) if type(value) is dict else value]
+    return [to_json(value).decode() if type(value) is dict else value]

@@ -50,7 +50,9 @@ _MAX_RANK = 32
 
 
 def shown(value: object) -> str:
-    """A value from outside, safe to print: cut to 80 characters, control characters escaped."""
+    """A value from outside, safe to print: cut to 80 characters, control characters escaped; a list is only named."""
+    if isinstance(value, list | dict):
+        return json_name(value)
     text = value if isinstance(value, str) else str(value)
     return repr(text[:80]) + ("…" if len(text) > 80 else "")
 
@@ -103,27 +105,31 @@ def _refuse_duplicate_keys(body: bytes) -> None:
         seen = set()
         for key, _ in pairs:
             if key in seen:
-                raise InvalidInput(f"the body gives the key {shown(key)} twice in one object")
+                raise InvalidInput(f"the body gives the key {shown(key)} twice in one object; give it once")
             seen.add(key)
 
     try:
         json.loads(body, object_pairs_hook=check)
     except RecursionError:
-        raise InvalidInput("the body is nested too deeply") from None
+        raise InvalidInput("the body is nested too deeply; a tensor has 32 dimensions at most") from None
 
 
 def _refuse_body(body: bytes, error: orjson.JSONDecodeError) -> NoReturn:
     try:
         text = body.decode()
     except UnicodeDecodeError as undecodable:
-        raise InvalidInput(f"the body is not JSON: invalid UTF-8 at byte {undecodable.start}") from None
+        raise InvalidInput(
+            f"the body is not JSON: invalid UTF-8 at byte {undecodable.start}; encode it as UTF-8"
+        ) from None
     rest = text[error.pos : error.pos + 10].lstrip("-")
     if rest.startswith(("NaN", "Infinity", "inf", "nan")):
         raise InvalidInput(
             f"the body is not JSON: NaN and Infinity at character {error.pos} have no JSON form; "
             "V2's binary tensor extension carries them"
         )
-    raise InvalidInput(f"the body is not JSON: {error.msg.split(': line ')[0]} at character {error.pos}")
+    raise InvalidInput(
+        f"the body is not JSON: {error.msg.split(': line ')[0]} at character {error.pos}; correct it there"
+    )
 
 
 def to_array(data: Any, datatype: str, name: str, *, base64_objects: bool = False) -> Array:
@@ -144,9 +150,11 @@ def flatten(data: list[Any], name: str) -> tuple[list[Any], tuple[int, ...]]:
     while data and type(data[0]) is list:
         width = len(data[0])
         if set(map(type, data)) != {list} or set(map(len, data)) != {width}:
-            raise InvalidInput(f"input {shown(name)}: the lists at depth {len(shape)} differ in length")
+            raise InvalidInput(
+                f"input {shown(name)}: the lists at depth {len(shape)} differ in length; make them equal"
+            )
         if len(shape) == _MAX_RANK:
-            raise InvalidInput(f"input {shown(name)}: more than {_MAX_RANK} dimensions")
+            raise InvalidInput(f"input {shown(name)}: more than {_MAX_RANK} dimensions; nest the lists less deeply")
         data = list(chain.from_iterable(data))
         shape.append(width)
     return data, tuple(shape)
@@ -191,7 +199,9 @@ def _floats(flat: list[Any], datatype: str, name: str) -> Array:
     finite = np.isfinite(tensor)
     if not finite.all():
         index = int(finite.argmin())
-        raise InvalidInput(f"input {shown(name)}: element {index} is too large for {datatype}")
+        raise InvalidInput(
+            f"input {shown(name)}: element {index} is too large for {datatype}, which goes to {np.finfo(dtype).max:.4g}"
+        )
     return tensor
 
 
@@ -208,7 +218,9 @@ def _decode_base64(item: dict[str, Any], name: str) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidInput(f"input {shown(name)}: an element's b64 text is not base64") from None
+        raise InvalidInput(
+            f"input {shown(name)}: an element's b64 text is not base64; encode it as RFC 4648 says, with padding"
+        ) from None
 
 
 def from_array(tensor: Array, name: str) -> Any:

@@ -67,12 +67,12 @@ def read_documents(file: str) -> list[DeploymentDocument]:
     from modelport.schemas.deployments import DeploymentDocument
 
     if file != "-" and not Path(file).is_file():
-        raise NotFound(f"{file!r} is no file")
-    text = sys.stdin.read() if file == "-" else Path(file).read_text()
+        raise NotFound(f"{file!r} is no file; name a YAML file, or - to read it from a pipe")
+    raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     try:
-        found = [document for document in yaml.safe_load_all(text) if document is not None]
+        found = [document for document in yaml.safe_load_all(raw) if document is not None]
     except yaml.YAMLError as error:
-        raise InvalidInput(f"{file} is not YAML: {' '.join(str(error).split())}") from None
+        raise InvalidInput(f"{file} is not YAML: {' '.join(str(error).split())}; correct that place") from None
     documents = []
     for number, document in enumerate(found, start=1):
         try:
@@ -80,7 +80,9 @@ def read_documents(file: str) -> list[DeploymentDocument]:
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "document"
-            raise InvalidInput(f"{file}, document {number}: {field}: {first['msg']}") from None
+            raise InvalidInput(
+                f"{file}, document {number}: {field}: {first['msg']}; `modelport apply --schema` shows what goes in"
+            ) from None
     if not documents:
-        raise InvalidInput(f"{file} holds no document")
+        raise InvalidInput(f"{file} holds no document; `modelport apply --schema` shows what goes in")
     return documents

@@ -40,19 +40,22 @@ def build(
     from modelport.sdk.client import Client
     from modelport.sdk.files import staged
 
-    with Client(url, key) as client, render.transfer_bar() as progress:
+    with Client(url, key) as client:
         found = client.deployments.get(deployment)
         version = found.serving_version or found.version
         manifest = client.models.version(found.model, version).manifest
         packages = needed_packages(_extras(manifest))
-        packages = with_hashes(packages) if hashes else packages
+        if hashes:
+            with render.working(f"asking the package index for the hashes of {len(packages)} packages"):
+                packages = with_hashes(packages)
         files = context_files(Deployed(found.name, found.spec, manifest), packages, running_wheel(), base)
         folder = output or Path(f"{found.name}-image")
         with staged(folder) as staging:
             for path, content in files.items():
                 (staging / path).parent.mkdir(exist_ok=True)
                 (staging / path).write_bytes(content)
-            client.models.pull(found.model, version, staging / "model", progress=progress)
+            with render.transfer_bar() as progress:
+                client.models.pull(found.model, version, staging / "model", progress=progress)
     render.say(f"{manifest.model}:{version} is in {folder} ({len(packages)} packages, base {base})")
     render.say(f"docker build -t {found.name}:{version} {folder}")
 

@@ -85,9 +85,9 @@ def context_files(deployed: Deployed, packages: list[Package], wheel: tuple[str,
     manifest = deployed.manifest
     for what, name in (("deployment", deployed.name), ("model", manifest.model)):
         if not re.fullmatch(NAME_PATTERN, name) or "\n" in name:
-            raise InvalidInput(f"the {what}'s name {name[:100]!r} is none")
+            raise InvalidInput(f"the {what}'s name {name[:100]!r} is none; is this a Modelport server?")
     if not _IMAGE.fullmatch(base):
-        raise InvalidInput(f"--base {base[:100]!r} is no name of an image")
+        raise InvalidInput(f"--base {base[:100]!r} is no name of an image; give one like python:3.12-slim")
     texts = {
         ".dockerignore": _IGNORE,
         "Dockerfile": _dockerfile(deployed, base, hashed=all(package.sha256 for package in packages)),

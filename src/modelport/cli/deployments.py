@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelport.cli.options import AsJson, Endpoint, Key, NoWait, Reference, Timeout, Url
+from modelport.cli.options import AsJson, Endpoint, Env, Key, NoWait, Reference, Timeout, Url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from modelport.sdk.client import Client
 
 group = typer.Typer(help="What is served, and how.", no_args_is_help=True, rich_markup_mode=None)
+MaxDelay = Annotated[float | None, typer.Option("--max-delay", min=0, help="Milliseconds to wait for company. [0]")]
+RunTimeout = Annotated[
+    float | None, typer.Option("--timeout", min=0, help="Seconds after which a run counts as hung. [60]")
+]
+StartTimeout = Annotated[
+    float | None, typer.Option("--start-timeout", min=0, help="Seconds that a replica has to load. [120]")
+]
 
 
 def deploy(
@@ -25,18 +32,12 @@ def deploy(
     memory: Annotated[str | None, typer.Option("--memory", help="Most memory of one replica, such as 512Mi.")] = None,
     gpu: Annotated[int | None, typer.Option("--gpu", min=0, help="GPUs of one replica.")] = None,
     max_batch: Annotated[int | None, typer.Option("--max-batch", min=1, help="Rows in one run at most. [32]")] = None,
-    max_delay: Annotated[
-        float | None, typer.Option("--max-delay", min=0, help="Milliseconds to wait for company. [0]")
-    ] = None,
+    max_delay: MaxDelay = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of one replica. [1]")] = None,
-    run_timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0, help="Seconds after which a run counts as hung. [60]")
-    ] = None,
-    start_timeout: Annotated[
-        float | None, typer.Option("--start-timeout", min=0, help="Seconds that a replica has to load. [120]")
-    ] = None,
+    run_timeout: RunTimeout = None,
+    start_timeout: StartTimeout = None,
     runtime: Annotated[str | None, typer.Option("--runtime", help="Runtime; by default the one of the format.")] = None,
-    env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="K=V", help="Variable; repeatable.")] = None,
+    env: Env = None,
     follow: Annotated[bool, typer.Option("--follow", help="Roll on when the alias moves.")] = False,
     no_wait: NoWait = False,
     wait_timeout: Annotated[float, typer.Option("--wait-timeout", min=0, help="Seconds to wait at most.")] = 300,
@@ -104,12 +105,12 @@ def undeploy(name: Endpoint, no_wait: NoWait = False, url: Url = None, key: Key 
 
     Example: modelport undeploy digits
     """
-    from modelport.cli.render import say
+    from modelport.cli import render
     from modelport.sdk.client import Client
 
-    with Client(url, key) as client:
+    with Client(url, key) as client, render.working(f"{name} answers the requests that it holds"):
         client.undeploy(name, wait=not no_wait)
-    say(f"{name} is no longer deployed")
+    render.say(f"{name} is no longer deployed")
 
 
 def logs(
@@ -124,12 +125,14 @@ def logs(
 
     Example: modelport logs digits -f
     """
-    from modelport.cli.render import say
+    from contextlib import suppress
+
+    from modelport.cli.render import plain, say
     from modelport.sdk.client import Client
 
-    with Client(url, key) as client:
+    with Client(url, key) as client, suppress(*(KeyboardInterrupt,) if follow else ()):
         for line in client.deployments.logs(name, follow=follow, tail=tail, replica=replica):
-            say(line)
+            say(plain(line))
 
 
 def deployment_rows(found: Sequence[Deployment]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:

@@ -183,9 +183,9 @@ def _can_listen(host: str, port: int) -> bool:
 
 def _who_answers(host: str, port: int) -> str:
     from modelport.errors import ModelportError
+    from modelport.sdk.blocking import BlockingDriver
     from modelport.sdk.endpoint import Target
     from modelport.sdk.flows import Request, send
-    from modelport.sdk.transport import BlockingDriver
 
     shown = f"[{host}]" if ":" in host else host
     driver = BlockingDriver(Target(f"http://{shown}:{port}"), timeout=2)

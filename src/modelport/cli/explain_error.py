@@ -32,7 +32,9 @@ def _codes(wanted: str) -> list[str]:
         return [text.lower()]
     found = [code for code, cls in BY_CODE.items() if text == str(cls.status) or text.upper() == cls.grpc_status]
     if not found:
-        raise NotFound(f"no error is called {wanted[:50]!r}; there are {', '.join(EXPLAINED)}")
+        raise NotFound(
+            f"no error is called {wanted[:50]!r}; give an HTTP or gRPC status, or one of {', '.join(EXPLAINED)}"
+        )
     return found
 
 

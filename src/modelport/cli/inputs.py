@@ -36,22 +36,31 @@ def numbers(given: Sequence[str] | None, what: str) -> dict[str, float]:
         try:
             found[name] = float(text)
         except ValueError:
-            raise InvalidInput(f"{what} {name}={text[:100]!r} is not a number") from None
+            raise InvalidInput(f"{what} {name}={text[:100]!r} is not a number; give one like {name}=0.5") from None
     return found
 
 
 def class_names(given: str) -> list[str]:
-    """``a,b,c``, or a file with one name per line."""
-    file = Path(given)
-    if "," not in given and file.is_file():
-        return [line.strip() for line in file.read_text().splitlines() if line.strip()]
-    return [name.strip() for name in given.split(",")]
+    """``a,b,c``, or a file with one name per line; raises NotFound for one name, which is a file's, mistyped."""
+    if "," in given:
+        return [name.strip() for name in given.split(",")]
+    if not Path(given).is_file():
+        raise NotFound(f"--classes {given[:200]!r} is no file; give one with a name per line, or the names: cat,dog")
+    return [line.strip() for line in _text(Path(given)).splitlines() if line.strip()]
+
+
+def _text(file: Path) -> str:
+    """What is in a text file, without the mark that some programs put before it."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{file.name!r} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
 
 
 def sample_inputs(path: Path) -> dict[str, Any]:
     """Example inputs by name from a .npz or .json file."""
     if not path.is_file():
-        raise NotFound(f"--sample {str(path)!r} is no file")
+        raise NotFound(f"--sample {str(path)!r} is no file; give a .npz or .json file of example inputs")
     found = parse(path.read_bytes(), str(path))
     if not isinstance(found, dict):
         raise InvalidInput(
@@ -65,11 +74,13 @@ def steps(path: Path) -> list[dict[str, Any]]:
     import yaml
 
     if not path.is_file():
-        raise NotFound(f"--preprocessing {str(path)!r} is no file")
+        raise NotFound(f"--preprocessing {str(path)!r} is no file; give a YAML file that holds 'kind: image', say")
     try:
         found = yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:
-        raise InvalidInput(f"--preprocessing {path.name!r} is not YAML: {str(error).splitlines()[0]}") from None
+        raise InvalidInput(
+            f"--preprocessing {path.name!r} is not YAML: {' '.join(str(error).split())}; correct that place"
+        ) from None
     found = found if isinstance(found, list) else [found]
     if not all(isinstance(step, dict) for step in found):
         raise InvalidInput(f"--preprocessing {path.name!r} must hold a mapping such as 'kind: image', or several")
@@ -85,11 +96,11 @@ def load(given: str, metadata: Callable[[], tuple[TensorSpec, ...]]) -> Any:
     except (OSError, ValueError):  # JSON is longer than a path may be
         is_file = False
     if is_file and given.lower().endswith(".csv"):
-        return parse_csv(Path(given).read_text(encoding="utf-8-sig"), metadata())
+        return parse_csv(_text(Path(given)), metadata())
     if is_file:
         return parse(Path(given).read_bytes(), given)
     if given.lstrip()[:1] not in {"[", "{", '"'} and not given.strip().lstrip("-").replace(".", "").isdigit():
-        raise NotFound(f"{given[:200]!r} is neither a file nor JSON")
+        raise NotFound(f"{given[:200]!r} is neither a file nor JSON; check the path, or quote JSON: '[[1, 2]]'")
     return parse(given.encode(), "the argument")
 
 
@@ -105,11 +116,14 @@ def parse(raw: bytes, where: str) -> Any:
             found = np.load(io.BytesIO(raw), allow_pickle=False)
             return dict(found) if raw[:2] == b"PK" else found
         except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
-            raise InvalidInput(f"{where}: {error}") from None
+            step = "save arrays of numbers or text with np.save or np.savez"
+            raise InvalidInput(f"{where} cannot be read: {error}; {step}") from None
     try:
         return _unwrap(orjson.loads(raw), where)
     except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"{where} is not JSON, .npy or .npz: {error}") from None
+        raise InvalidInput(
+            f"{where} is not JSON, .npy, .npz or an image: {error}; give one of those, or a file named .csv"
+        ) from None
 
 
 def _unwrap(found: Any, where: str) -> Any:
@@ -125,8 +139,10 @@ def _unwrap(found: Any, where: str) -> Any:
         return found
     try:
         return {tensor["name"]: _tensor(tensor) for tensor in tensors}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(f"{where}: inputs are no V2 tensors: {error!r}") from None
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(
+            f"{where}: inputs are no V2 tensors ({error!r}); each has name, datatype, shape and data that agree"
+        ) from None
 
 
 def _tensor(tensor: dict[str, Any]) -> Array:
@@ -141,16 +157,16 @@ def parse_csv(text: str, inputs: tuple[TensorSpec, ...]) -> dict[str, Any]:
     """Columns by input name where the header has them, else all columns as the rows of the one input."""
     rows = [row for row in csv.reader(io.StringIO(text)) if row]
     if not rows:
-        raise InvalidInput("the CSV holds no rows")
+        raise InvalidInput("the CSV holds no rows; give it one line per row")
     names = {spec.name for spec in inputs}
     header = [cell.strip() for cell in rows[0]] if _is_header(rows, names) else None
     body = rows[1:] if header else rows
     width = len(rows[0])
     for number, row in enumerate(body, start=2 if header else 1):
         if len(row) != width:
-            raise InvalidInput(f"CSV line {number} has {len(row)} columns, the first has {width}")
+            raise InvalidInput(f"CSV line {number} has {len(row)} columns, the first line {width}; make them equal")
     if not body:
-        raise InvalidInput("the CSV holds a header and no rows")
+        raise InvalidInput("the CSV holds a header and no rows; give it one line per row")
     if header and names <= set(header):
         return {spec.name: _column(spec, [row[header.index(spec.name)] for row in body]) for spec in inputs}
     if len(inputs) != 1:
@@ -189,4 +205,6 @@ def _cell(cell: str, spec: TensorSpec, line: int) -> Any:
     try:
         return float(text) if spec.datatype.startswith(("FP", "BF")) else int(text)
     except ValueError:
-        raise InvalidInput(f"CSV line {line}: {cell[:50]!r} is no {spec.datatype} for input {spec.name!r}") from None
+        raise InvalidInput(
+            f"CSV line {line}: {cell[:50]!r} is no {spec.datatype} for input {spec.name!r}; correct the cell"
+        ) from None

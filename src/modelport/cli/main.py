@@ -87,8 +87,6 @@ app.add_typer(keys.group, name="keys")
 def _next_step(error: ModelportError) -> str:
     if isinstance(error, NotAuthenticated):
         return "; give a key with --key or MODELPORT_KEY"
-    if type(error).__name__ == "Unreachable" and not getattr(error, "sent", True):
-        return "; start one with `modelport up --detach`, or name one with --url"
     return ""
 
 

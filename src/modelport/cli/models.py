@@ -54,8 +54,7 @@ def push(
     """
     from modelport.cli.inputs import class_names, numbers, pairs, sample_inputs, steps
     from modelport.cli.render import as_json as print_json
-    from modelport.cli.sources import push_parts
-    from modelport.errors import InvalidInput
+    from modelport.cli.sources import import_on_server, push_parts
     from modelport.sdk.client import Client
 
     arguments: dict[str, Any] = {
@@ -69,15 +68,8 @@ def push(
         "licence": licence,
     }
     with Client(url, key) as client:
-        if not on_server:
-            made = push_parts(client, source, name, arguments)
-        elif name is None:
-            raise InvalidInput("--on-server needs --name")
-        else:
-            about = {key: arguments.pop(key) for key in ("labels", "alias", "description", "licence")}
-            if any(arguments.values()):
-                raise InvalidInput("--on-server takes only --label, --alias, --description and --licence")
-            made = client.models.import_from(source, name, **about)
+        register = import_on_server if on_server else push_parts
+        made = register(client, source, name, arguments)
     if as_json:
         print_json(made[0] if len(made) == 1 else made)
         return
@@ -283,7 +275,9 @@ def delete(
 
     reference = parse_reference(model)
     if reference.alias is not None:
-        raise InvalidInput("delete takes a version number: what an alias names may change meanwhile")
+        raise InvalidInput(
+            f"delete takes a version number, for an alias may move meanwhile; `modelport models show {model}` tells it"
+        )
     whole = reference.version is None
     if whole and not yes:
         typer.confirm(f"Delete model {model} with all its versions?", abort=True)
@@ -310,10 +304,8 @@ def pull(
     reference = parse_reference(model)
     with Client(url, key) as client, render.transfer_bar() as progress:
         found = client.models.pull(reference.name, reference.ref, folder, progress=progress)
-    files = len(found.manifest.files)
-    render.say(
-        f"{found.model}:{found.version} is in {folder} ({files} files, {render.bytes_text(found.size)}, verified)"
-    )
+    files = render.counted(len(found.manifest.files), "file")
+    render.say(f"{found.model}:{found.version} is in {folder} ({files}, {render.bytes_text(found.size)}, verified)")
 
 
 @group.command()

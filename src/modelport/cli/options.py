@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,3 +23,11 @@ Reference = Annotated[
 ]
 Timeout = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Come back at once, not when it serves.")]
+Env = Annotated[
+    list[str] | None, typer.Option("--env", "-e", metavar="K=V", help="Variable of the replicas; repeatable.")
+]
+TlsCert = Annotated[Path | None, typer.Option("--tls-cert", help="PEM file with the certificates.")]
+TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="PEM file with the private key.")]
+InsecureNoTls = Annotated[
+    bool, typer.Option("--insecure-no-tls", help="Listen beyond loopback without TLS: behind a proxy that ends it.")
+]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from modelport.cli.options import Key, Url
+from modelport.cli.options import Endpoint, Key, Url
 
 if TYPE_CHECKING:
     from modelport.tensors import Array
@@ -16,7 +16,7 @@ _WRITTEN_AS_THEY_ARE = {"float16", "float32", "float64", "int32", "int64", "uint
 
 
 def predict(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Endpoint name.", show_default=False)],
+    model: Endpoint,
     data: Annotated[
         str,
         typer.Argument(

@@ -145,6 +145,16 @@ def transfer_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
+def working(what: str) -> Iterator[None]:
+    """``what`` beside a spinner on standard error, for work that cannot say how far it is; nothing when no terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with console(stderr=True).status(plain(what)):
+        yield
+
+
+@contextmanager
 def deployment_spinner() -> Iterator[Callable[[Deployment], None]]:
     """What a deployment is doing, on one line of standard error that changes; nothing when that is no terminal."""
     if not sys.stderr.isatty():

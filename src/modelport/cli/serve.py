@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from modelport.cli.options import Env, InsecureNoTls, TlsCert, TlsKey
+
 
 def serve(
     path: Annotated[Path, typer.Argument(help="Model file, or folder of files.", show_default=False)],
@@ -37,14 +39,10 @@ def serve(
     key: Annotated[
         str | None, typer.Option("--key", envvar="MODELPORT_SERVE_KEY", help="What callers have to send.")
     ] = None,
-    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM file with the certificates.")] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM file with the private key.")] = None,
-    insecure_no_tls: Annotated[
-        bool, typer.Option("--insecure-no-tls", help="Listen beyond loopback without TLS: behind a proxy that ends it.")
-    ] = False,
-    env: Annotated[
-        list[str] | None, typer.Option("--env", "-e", metavar="K=V", help="Variable of the replicas; repeatable.")
-    ] = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    insecure_no_tls: InsecureNoTls = False,
+    env: Env = None,
 ) -> None:
     """Serve a model file at once, without a registry.
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Language = Literal["curl", "python", "javascript", "go", "java"]
 #: More elements than this are not spelled out but repeated by the program.
 _MOST = 200
+#: Nor are values that are longer than this as JSON: pictures, say. Java has no longer texts than 64 kB.
+_LONGEST = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,12 @@ def snippet(
     """
     from modelport.cli.render import say
     from modelport.sdk.client import Client
+    from modelport.sdk.inference import model_path
 
     with Client(url, key) as client:
         metadata = client.metadata(model)
         tensors = tensors_of(metadata.inputs, _sample(client, model))
-        say(program(lang, f"{client.url}/v2/models/{model}/infer", tensors))
+        say(program(lang, f"{client.url}{model_path(model)}/infer", tensors))
 
 
 def program(lang: Language, url: str, tensors: Sequence[Tensor]) -> str:
@@ -63,7 +66,10 @@ def program(lang: Language, url: str, tensors: Sequence[Tensor]) -> str:
 
 
 def tensors_of(inputs: Sequence[TensorSpec], sample: dict[str, Any] | None) -> list[Tensor]:
-    """An example's tensors, or one row of zeros. Raises InvalidInput for a data type that JSON cannot carry."""
+    """An example's tensors where they are short, else one row of zeros.
+
+    Raises InvalidInput for a data type that JSON cannot carry.
+    """
     from modelport.errors import InvalidInput
 
     given = {entry["name"]: entry for entry in (sample or {}).get("inputs", ())}
@@ -72,8 +78,8 @@ def tensors_of(inputs: Sequence[TensorSpec], sample: dict[str, Any] | None) -> l
         if spec.datatype == "BF16":
             raise InvalidInput(f"input {spec.name!r} is BF16, which JSON cannot carry; call it with tritonclient")
         entry = given.get(spec.name)
-        if entry is not None and math.prod(entry["shape"]) <= _MOST:
-            values = _flat(entry["data"])
+        values = _flat(entry["data"]) if entry is not None else []
+        if entry is not None and len(values) <= _MOST and len(json.dumps(values)) <= _LONGEST:
             tensors.append(Tensor(spec.name, spec.datatype, tuple(entry["shape"]), values, len(values)))
             continue
         shape = tuple(entry["shape"]) if entry is not None else tuple(max(dim, 1) for dim in spec.shape)
@@ -208,12 +214,15 @@ for (const {{ name, shape, data }} of (await answer.json()).outputs) console.log
 # Go
 
 
-_GO_TYPES = {"BOOL": "bool", "BYTES": "string", "FP16": "float32", "FP32": "float32", "FP64": "float64"}
+#: Others have Go's name for them. Go writes bytes, its uint8, as base64.
+_GO_TYPES = {
+    "BOOL": "bool", "BYTES": "string", "FP16": "float32", "FP32": "float32", "FP64": "float64", "UINT8": "int",
+}  # fmt: skip
 
 
 def _go(url: str, tensors: Sequence[Tensor]) -> str:
     rows = "\n".join(
-        f'\t\t{{"name": {json.dumps(t.name)}, "datatype": "{t.datatype}", "shape": {_go_list("int", t.shape)}, '
+        f'\t\t{{"name": {_go_text(t.name)}, "datatype": "{t.datatype}", "shape": {_go_list("int", t.shape)}, '
         f'"data": {_go_data(t)}}},'
         for t in tensors
     )
@@ -244,7 +253,7 @@ func main() {{
 	if err != nil {{
 		log.Fatal(err)
 	}}
-	request, err := http.NewRequest("POST", {json.dumps(url)}, bytes.NewReader(body))
+	request, err := http.NewRequest("POST", {_go_text(url)}, bytes.NewReader(body))
 	if err != nil {{
 		log.Fatal(err)
 	}}
@@ -267,12 +276,22 @@ func main() {{
 
 def _go_data(tensor: Tensor) -> str:
     if _is_repeated(tensor):
-        return f"repeat({json.dumps(tensor.values[0])}, {tensor.count})"
+        return f"repeat({_go_value(tensor.values[0])}, {tensor.count})"
     return _go_list(_GO_TYPES.get(tensor.datatype, tensor.datatype.lower()), tensor.values)
 
 
 def _go_list(kind: str, values: Sequence[Any]) -> str:
-    return f"[]{kind}{{{', '.join(json.dumps(value) for value in values)}}}"
+    return f"[]{kind}{{{', '.join(map(_go_value, values))}}}"
+
+
+def _go_value(value: Any) -> str:
+    return _go_text(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _go_text(text: str) -> str:
+    """A Go string literal: JSON's, but for letters that JSON escapes as two halves, which Go refuses."""
+    letters = (json.dumps(c)[1:-1] if ord(c) <= 0xFFFF else f"\\U{ord(c):08x}" for c in text)
+    return '"' + "".join(letters) + '"'
 
 
 # Java

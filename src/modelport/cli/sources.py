@@ -24,7 +24,10 @@ def push_parts(client: Client, source: str, name: str | None, arguments: dict[st
     with _parts(source) as parts:
         names = sorted({part.name for part in parts})
         if name is not None and len(names) > 1:
-            raise InvalidInput(f"--name names one model, the source holds {len(names)}: {', '.join(names)[:300]}")
+            raise InvalidInput(
+                f"--name names one model, the source holds {len(names)}: {', '.join(names)[:300]}; "
+                "leave it out, or push the folder of one"
+            )
         newest = {part.name: part for part in parts}
         for part in parts:
             given = {**arguments, "labels": {**part.labels, **arguments["labels"]}}
@@ -37,6 +40,20 @@ def push_parts(client: Client, source: str, name: str | None, arguments: dict[st
     return made
 
 
+def import_on_server(client: Client, source: str, name: str | None, arguments: dict[str, Any]) -> list[ModelVersion]:
+    """Have the server read the source; raises InvalidInput for what only a push from here can bring along."""
+    if name is None:
+        raise InvalidInput("--on-server needs --name NAME: the source is not read here")
+    about = {key: arguments.pop(key) for key in ("labels", "alias", "description", "licence")}
+    if any(arguments.values()):
+        raise InvalidInput(
+            "--on-server takes only --name, --label, --alias, --description and --licence; "
+            "leave the others out, or push without --on-server"
+        )
+    with render.working(f"the server reads {source}"):
+        return client.models.import_from(source, name, **about)
+
+
 @contextmanager
 def _parts(source: str) -> Iterator[list[Part]]:
     """What the source holds, on this machine while the block lasts."""
@@ -46,4 +63,6 @@ def _parts(source: str) -> Iterator[list[Part]]:
     with tempfile.TemporaryDirectory(prefix="modelport-") as folder:
         into = Path(folder) / (source.partition("?")[0].rstrip("/").rpartition("/")[2] or "model")
         into.mkdir()
-        yield parts_of(fetch(source, into, Limits(allow_private=True)))
+        with render.working(f"fetching {source.partition('?')[0]}"):
+            fetched = fetch(source, into, Limits(allow_private=True))
+        yield parts_of(fetched)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,7 +39,8 @@ def status(
             return
         from rich.live import Live
 
-        with Live(_view(client.status()), console=screen, auto_refresh=False, screen=screen.is_terminal) as live:
+        live = Live(_view(client.status()), console=screen, auto_refresh=False, screen=screen.is_terminal)
+        with suppress(KeyboardInterrupt), live:
             while True:
                 time.sleep(1)
                 live.update(_view(client.status()), refresh=True)

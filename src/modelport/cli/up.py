@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modelport.cli.options import InsecureNoTls, TlsCert, TlsKey
+
 if TYPE_CHECKING:
     from modelport.sdk.endpoint import LocalServer
     from modelport.settings import Settings
@@ -34,11 +36,9 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Run in the background; come back when it answers.")
     ] = False,
-    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM file with the certificates.")] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM file with the private key.")] = None,
-    insecure_no_tls: Annotated[
-        bool, typer.Option("--insecure-no-tls", help="Listen beyond loopback without TLS: behind a proxy that ends it.")
-    ] = False,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    insecure_no_tls: InsecureNoTls = False,
 ) -> None:
     """Start the server.
 
@@ -134,7 +134,10 @@ def _detach(argv: list[str], env: dict[str, str], home: Path) -> None:
             said = log.read_bytes()[begin:].decode(errors="replace").strip()
             if said.startswith("modelport: ") and "\n" not in said:
                 raise Unavailable(said.removeprefix("modelport: "))
-            raise Unavailable(f"the server ended at once, with code {process.returncode}\n{_last_lines(said)}")
+            raise Unavailable(
+                f"the server ended at once, with code {process.returncode}; `modelport doctor` looks for the cause"
+                f"\n{_last_lines(said)}"
+            )
         server = local_server(home)
         if server is not None and server.pid == process.pid and _answers(server):
             say(f"modelport runs at {server.url}" + (f", gRPC {server.grpc}" if server.grpc else ""))
@@ -142,7 +145,8 @@ def _detach(argv: list[str], env: dict[str, str], home: Path) -> None:
             return
         time.sleep(_POLL_S)
     raise Unavailable(
-        f"the server does not answer after {_START_TIMEOUT_S:g} s; its log is logs/supervisor.log in its home"
+        f"the server does not answer after {_START_TIMEOUT_S:g} s; its log is logs/supervisor.log in its home; "
+        "`modelport doctor` looks for the cause, `modelport down` gives up"
     )
 
 
@@ -153,9 +157,9 @@ def _last_lines(text: str, count: int = 15) -> str:
 def _answers(server: LocalServer) -> bool:
     """Whether it takes commands, not only predictions: the next one that is typed should work."""
     from modelport.errors import ModelportError
+    from modelport.sdk.blocking import BlockingDriver
     from modelport.sdk.endpoint import Target
     from modelport.sdk.flows import Request, send
-    from modelport.sdk.transport import BlockingDriver
 
     driver = BlockingDriver(Target(server.url, server.token, server.certificate), timeout=2)
     try:
@@ -188,7 +192,8 @@ def down(
     while is_alive(server.pid):
         if time.monotonic() >= deadline:
             raise DeadlineExceeded(
-                f"process {server.pid} still runs after {timeout:g} s; it may be waiting for requests"
+                f"process {server.pid} still runs after {timeout:g} s, perhaps for the requests that it holds; "
+                f"`modelport down --timeout 600` waits longer, `kill -9 {server.pid}` loses those and nothing else"
             )
         time.sleep(_POLL_S)
     say("stopped")

@@ -109,6 +109,9 @@ def why_not_batched(runtime: Runtime, signature: Signature, proven: dict[str, Ar
                     return f"output {spec.name!r} of a row depends on the other rows"
     except ModelRejectedInput as error:
         return f"three rows together were refused: {error.message}"
+    except Exception as error:  # it has run alone, so it serves: one by one
+        cause = error.message if isinstance(error, ModelportError) else type(error).__name__
+        return f"three rows together failed: {cause}"
     return None
 
 

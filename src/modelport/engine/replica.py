@@ -370,6 +370,7 @@ def start(spec: Spec) -> Replica:
     signature = Signature.from_json(spec.signature)
     try:
         cls: type[Runtime] = plugins.resolve(spec.runtime)
+        os.environ |= cls.environment
         runtime = load(spec, cls)
         proven = proof.prove(runtime, signature, spec.sample)
         heartbeat.facts["not_batched"] = proof.why_not_batched(runtime, signature, proven)

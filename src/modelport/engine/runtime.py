@@ -7,7 +7,7 @@ replica and runs it. Optional abilities are mixins: a runtime that has one inher
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -72,6 +72,8 @@ class Runtime(ABC):
     name: ClassVar[str]
     platform: ClassVar[str]
     """What V2 metadata shows, such as ``onnx_onnxv1``."""
+    environment: ClassVar[Mapping[str, str]] = {}
+    """Variables that its libraries read; set in the replica's process, before it loads."""
     not_batched: str | None = None
     """Why requests must not share a run, when the model itself says so; otherwise it is tried."""
 

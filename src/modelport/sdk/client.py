@@ -11,20 +11,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
-
-import httpx
+from typing import TYPE_CHECKING, Any, Self
 
 from modelport.schemas.deployments import Deployment
 from modelport.schemas.models import GcReport
 from modelport.schemas.server import ServerStatus
 from modelport.sdk import endpoint as discovery
+from modelport.sdk.blocking import BlockingDriver
+from modelport.sdk.blocking import Transport as BlockingTransport
 from modelport.sdk.deployments import Deployments, Watch, apply, ignore_state, wish_of
 from modelport.sdk.flows import Awaiting, Blocking, D_co, Flow, operation, send_json
 from modelport.sdk.inference import Inference
 from modelport.sdk.keys import Keys
 from modelport.sdk.models import API, Models
-from modelport.sdk.transport import AwaitingDriver, BlockingDriver
+
+if TYPE_CHECKING:
+    from modelport.sdk.awaiting import Transport as AwaitingTransport
 
 
 class Surface(Inference[D_co]):
@@ -81,6 +83,7 @@ class Client(Surface[Blocking]):
     """A blocking client. Without arguments: ``MODELPORT_URL`` and ``MODELPORT_KEY``, else this machine's server.
 
     ``timeout`` is in seconds, for each request; ``verify`` is a CA file for a server whose certificate is private.
+    ``transport`` takes the place of the network, in tests.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class Client(Surface[Blocking]):
         timeout: float = 60,
         *,
         verify: bool | str = True,
-        transport: httpx.BaseTransport | None = None,
+        transport: BlockingTransport | None = None,
     ) -> None:
         target = discovery.choose(url, key)
         self._own = BlockingDriver(target, timeout, verify, transport)
@@ -118,8 +121,10 @@ class AsyncClient(Surface[Awaiting]):
         timeout: float = 60,
         *,
         verify: bool | str = True,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: AwaitingTransport | None = None,
     ) -> None:
+        from modelport.sdk.awaiting import AwaitingDriver  # noqa: PLC0415  (who blocks need not wait for it to load)
+
         target = discovery.choose(url, key)
         self._own = AwaitingDriver(target, timeout, verify, transport)
         self.url = self._own.url

@@ -62,7 +62,7 @@ def decode(response: Response) -> dict[str, Array]:
                 outputs[name] = from_buffer(datatype, shape, body[position : position + size], name)
                 position += size
     except (KeyError, TypeError, ValueError, InvalidInput) as error:
-        raise Unavailable(f"the answer is no Open Inference V2 answer: {error}") from None
+        raise Unavailable(f"the answer is no Open Inference V2 answer ({error}); is this a Modelport server?") from None
     return outputs
 
 
@@ -75,7 +75,7 @@ def cast(spec: TensorSpec, value: Any) -> Array:
     try:  # as an object array bytes keep the NULs that they end with
         given = np.asarray(value, object if spec.datatype == "BYTES" else None)
     except ValueError:
-        raise InvalidInput(f"input {spec.name!r}: its rows have different lengths") from None
+        raise InvalidInput(f"input {spec.name!r}: its rows have different lengths; make them equal") from None
     if given.dtype == want and want.kind != "O":
         return given
     if spec.datatype == "BYTES":
@@ -83,7 +83,9 @@ def cast(spec: TensorSpec, value: Any) -> Array:
     if given.size == 0 and given.dtype.kind == "f":
         return given.astype(want)
     kind = "text" if given.dtype.kind in "SUO" else given.dtype.name
-    refusal = InvalidInput(f"input {spec.name!r}: {kind} given, which does not fit {spec.datatype} unchanged")
+    refusal = InvalidInput(
+        f"input {spec.name!r}: {kind} given, which does not fit {spec.datatype} unchanged; convert it"
+    )
     if given.dtype.kind in "SUO":
         raise refusal
     if want.kind in "iu":
@@ -111,6 +113,6 @@ def _strings(given: Array, name: str) -> Array:
             flat[index] = element.read_bytes()
             continue
         if not isinstance(element, str | bytes):
-            raise InvalidInput(f"input {name!r}: takes text, {type(element).__name__} given")
+            raise InvalidInput(f"input {name!r}: takes text, {type(element).__name__} given; str() makes text of it")
         flat[index] = element.encode() if isinstance(element, str) else element
     return made

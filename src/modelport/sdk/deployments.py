@@ -41,7 +41,8 @@ class DeploymentFailed(Unavailable):
         kept = deployment.serving_version
         still = f"; version {kept} keeps serving" if kept is not None else ""
         tail = "".join(f"\n  | {line}" for line in deployment.log_tail[-20:])
-        super().__init__(f"deployment {deployment.name!r} revision {deployment.revision}: {reason}{still}{tail}")
+        more = f"; all that it wrote: modelport logs {deployment.name}"
+        super().__init__(f"deployment {deployment.name!r} revision {deployment.revision}: {reason}{still}{more}{tail}")
         self.deployment = deployment
 
 
@@ -74,14 +75,20 @@ def settle(wanted: Deployment, timeout: float, progress: Watch = ignore_state) -
     pause, seen, heard = 0.05, wanted, time.monotonic()
     while True:
         if seen.revision != wanted.revision:
-            raise Conflict(f"deployment {wanted.name!r}: revision {seen.revision} took the place of {wanted.revision}")
+            raise Conflict(
+                f"deployment {wanted.name!r}: revision {seen.revision} took the place of {wanted.revision}; "
+                f"look at it before you deploy again: modelport deployments show {wanted.name}"
+            )
         if seen.state in {"ready", "stopped"}:
             return seen
         if seen.state == "failed":
             raise DeploymentFailed(seen)
         if time.monotonic() >= deadline:
             why = f": {seen.reason}" if seen.reason else ""
-            raise DeadlineExceeded(f"deployment {wanted.name!r} is {seen.state} after {timeout:g} s{why}")
+            raise DeadlineExceeded(
+                f"deployment {wanted.name!r} is {seen.state} after {timeout:g} s{why}; it goes on, "
+                f"`modelport logs {wanted.name}` tells how"
+            )
         yield Sleep(pause)
         pause = min(pause * 1.3, 0.5)
         try:
@@ -132,7 +139,10 @@ class Deployments(Operations[D_co]):
             except NotFound:
                 return
             if time.monotonic() >= deadline:
-                raise DeadlineExceeded(f"deployment {name!r} is still there after {timeout:g} s")
+                raise DeadlineExceeded(
+                    f"deployment {name!r} is still there after {timeout:g} s, perhaps for the requests that it holds; "
+                    "wait longer, or see `modelport status`"
+                )
             yield Sleep(0.1)
 
     @operation

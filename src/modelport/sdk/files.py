@@ -47,7 +47,7 @@ def scan(path: Path) -> list[tuple[str, Path]]:
     if path.is_file():
         return [(path.name, path)]
     if not path.is_dir():
-        raise NotFound(f"{str(path)!r} is neither a file nor a folder")
+        raise NotFound(f"{str(path)!r} is neither a file nor a folder; check the path")
     found: list[tuple[str, Path]] = []
     for folder, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -60,7 +60,7 @@ def scan(path: Path) -> list[tuple[str, Path]]:
                 raise InvalidInput(f"{inside!r} is a link or no plain file; `cp -rL` makes a folder of plain files")
             found.append((inside, file))
     if not found:
-        raise InvalidInput(f"folder {str(path)!r} holds no file to push")
+        raise InvalidInput(f"folder {str(path)!r} holds no file to push; hidden ones do not count")
     return found
 
 
@@ -122,7 +122,9 @@ class FileSink:
     def write(self, chunk: bytes) -> None:
         self._written += len(chunk)
         if self._written > self._entry.size:
-            raise InvalidInput(f"{self._entry.path!r}: more than the manifest's {self._entry.size} bytes arrived")
+            raise InvalidInput(
+                f"{self._entry.path!r}: more than the manifest's {self._entry.size} bytes arrived; pull again"
+            )
         self._stream.write(chunk)
         self._digest.update(chunk)
         self._meter.add(len(chunk))
@@ -143,10 +145,12 @@ def check_paths(paths: list[str]) -> None:
         bad_part = any(part in {"", ".", ".."} for part in parts) or PureWindowsPath(path).drive
         bad_character = any(c == "\\" or ord(c) < 32 or ord(c) == 127 for c in path)
         if bad_part or bad_character:
-            raise InvalidInput(f"the manifest names the file {path[:100]!r}, which is no plain relative path")
+            raise InvalidInput(
+                f"the manifest names the file {path[:100]!r}, which is no plain relative path; ask who pushed it"
+            )
         twin = unicodedata.normalize("NFC", path).casefold()
         if twin in seen:
-            raise InvalidInput(f"the manifest names the file {path[:100]!r} twice")
+            raise InvalidInput(f"the manifest names the file {path[:100]!r} twice; ask who pushed it")
         seen.add(twin)
 
 

@@ -16,6 +16,7 @@ import orjson
 
 from modelport.errors import (
     BY_CODE,
+    CODE_HEADER,
     InvalidInput,
     ModelportError,
     NotAllowed,
@@ -214,8 +215,10 @@ def send_list(path: str, key: str, page: int = 500, **params: str | int) -> Flow
 
 def error_of(request: Request, response: Response) -> ModelportError:
     """The error that an answer stands for: by its code where there is one, else by its status."""
-    error = _error_from(response.status, bytes(response.body)) or from_status(
-        response.status, f"{request.method} {request.path}: HTTP status {response.status} without a Modelport error"
+    error = _error_from(response) or from_status(
+        response.status,
+        f"{request.method} {request.path}: HTTP status {response.status} without a Modelport error; "
+        "is this a Modelport server, and what stands before it?",
     )
     if isinstance(error, Overloaded):
         error.retry_after = int(_retry_after(response) or 1)
@@ -224,18 +227,18 @@ def error_of(request: Request, response: Response) -> ModelportError:
     return error
 
 
-def _error_from(status: int, body: bytes) -> ModelportError | None:
-    """Native form ``{"error": {"code", "message"}}`` or that of V1 and V2, ``{"error": text}``."""
+def _error_from(response: Response) -> ModelportError | None:
+    """Native form ``{"error": {"code", "message"}}`` or that of V1 and V2, ``{"error": text}`` beside a header."""
     try:
-        found = orjson.loads(body)["error"]
+        found = orjson.loads(response.body)["error"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
-    if isinstance(found, str):
-        return from_status(status, found)
-    if isinstance(found, dict) and isinstance(found.get("message"), str):
-        code = str(found.get("code"))
-        return from_wire(code, found["message"]) if code in BY_CODE else from_status(status, found["message"])
-    return None
+    code = response.headers.get(CODE_HEADER)
+    if isinstance(found, dict):
+        code, found = str(found.get("code")), found.get("message")
+    if not isinstance(found, str):
+        return None
+    return from_wire(code, found) if code in BY_CODE else from_status(response.status, found)
 
 
 def _retry_after(response: Response) -> float | None:

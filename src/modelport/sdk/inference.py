@@ -52,7 +52,7 @@ class Inference(Operations[D_co]):
     def ready(self, model: str) -> Flow[bool]:
         """Whether the model answers. Raises NotFound for one that is not deployed."""
         try:
-            yield from send(Request("GET", _v2(model) + "/ready"), attempts=1)
+            yield from send(Request("GET", model_path(model) + "/ready"), attempts=1)
         except (InvalidInput, Unavailable):
             return False
         return True
@@ -110,7 +110,7 @@ class Inference(Operations[D_co]):
         return next(iter(found.values())) if len(found) == 1 else found
 
     def _fetch_metadata(self, model: str) -> Flow[ModelMetadata]:
-        found = yield from send_json("GET", _v2(model))
+        found = yield from send_json("GET", model_path(model))
         try:
             metadata = ModelMetadata(
                 name=found["name"],
@@ -120,7 +120,9 @@ class Inference(Operations[D_co]):
                 outputs=_specs(found["outputs"]),
             )
         except (KeyError, TypeError):
-            raise Unavailable(f"the metadata of {model!r} is not Open Inference V2") from None
+            raise Unavailable(
+                f"the metadata of {model!r} is not Open Inference V2; is this a Modelport server?"
+            ) from None
         self._known[model] = metadata
         return metadata
 
@@ -135,7 +137,7 @@ class Inference(Operations[D_co]):
         body, headers = encode(inputs, outputs, request_id)
         if request_id is not None:
             headers["x-request-id"] = request_id
-        request = Request("POST", _v2(model) + "/infer", headers=headers, body=body)
+        request = Request("POST", model_path(model) + "/infer", headers=headers, body=body)
         return decode((yield from send(_limited(request, timeout))))
 
     def _classify(self, model: str, data: Data, top_k: int | None, timeout: float | None) -> Flow[Any]:
@@ -151,7 +153,7 @@ class Inference(Operations[D_co]):
         try:
             body = orjson.dumps({"data": data}, default=_plain, option=option)
         except (TypeError, ValueError) as error:
-            raise InvalidInput(f"data: {error}") from None
+            raise InvalidInput(f"data: {error}; give numbers, text, bytes, arrays or lists of them") from None
         headers = {"content-type": "application/json"}
         request = Request("POST", "/predict", params=params, headers=headers, body=body)
         response = yield from send(_limited(request, timeout))
@@ -180,7 +182,8 @@ def _limited(request: Request, timeout: float | None) -> Request:
 
 
 @functools.lru_cache(maxsize=256)
-def _v2(model: str) -> str:
+def model_path(model: str) -> str:
+    """Where Open Inference V2 has an endpoint, or one version at it; raises InvalidInput for an alias."""
     reference = parse_reference(model)
     if reference.alias is not None:
         raise InvalidInput(f"{model!r}: an endpoint serves one alias; call it by its name, {reference.name!r}")

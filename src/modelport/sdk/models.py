@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from modelport.errors import InvalidInput
 from modelport.schemas.models import LineageNode, Model, ModelVersion, VersionPush
+from modelport.schemas.names import ALIAS_PATTERN, NAME_PATTERN
 from modelport.sdk.files import (
     FileSink,
     FileSource,
@@ -32,6 +33,10 @@ ModelList = list[Model]
 VersionList = list[ModelVersion]
 Ref = str | int
 API = "/api/v1"
+_PATTERNS = {
+    NAME_PATTERN: "it takes up to 100 letters, digits, '.', '_' and '-', of which the first is a letter or digit",
+    ALIAS_PATTERN: "it takes up to 100 letters, digits, '.', '_' and '-', of which the first is a letter",
+}
 
 
 def _model(name: str, *rest: Ref) -> str:
@@ -222,6 +227,8 @@ def _tensor_json(name: str, array: Array) -> dict[str, Any]:
 
 
 def refused(error: ValidationError) -> InvalidInput:
-    """A pydantic error as ours: the first field and its cause."""
+    """A pydantic error as ours: the first field, its cause, and what it takes."""
     first = error.errors()[0]
-    return InvalidInput(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
+    wants = _PATTERNS.get(first.get("ctx", {}).get("pattern", ""), first["msg"])
+    given = f", not {str(first['input'])[:100]!r}" if wants != first["msg"] else ""
+    return InvalidInput(f"{'.'.join(str(part) for part in first['loc'])}: {wants}{given}")

@@ -1,240 +1,134 @@
-"""The two drivers: they carry out a flow's requests and pauses with httpx, blocking or awaiting.
+"""What both ways to a server share: its address, what every request carries, which certificates are accepted, and
+what a failure to get an answer is called.
 
-They know sockets, pools and time limits, and turn every failure to get an answer into ``Unreachable`` or
-``DeadlineExceeded``. They know no operation.
+``blocking`` and ``awaiting`` hold the sockets. This knows no socket and no operation.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
+import os
 import ssl
-import time
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
-import httpx
+import certifi
 
-from modelport.errors import DeadlineExceeded, InvalidInput, ModelportError
+from modelport import __version__
+from modelport.errors import DeadlineExceeded, InvalidInput
 from modelport.sdk.endpoint import Target
-from modelport.sdk.flows import Flow, Request, Response, Sleep, Source, Unreachable, error_of, refuse_redirect
+from modelport.sdk.flows import Request, Unreachable
 
-T = TypeVar("T")
-_CONNECT_TIMEOUT = 5.0
-_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=30)
+CONNECT_TIMEOUT_S = 5.0
+#: Idle connections that are kept for the next requests.
+KEPT = 256
+CHUNK = 1 << 18
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
-class _Common:
-    """What both drivers know: where the server is, and how a request becomes httpx's."""
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One server, as both transports reach it."""
 
-    def __init__(self, target: Target, timeout: float, verify: bool | str) -> None:
+    url: str
+    """``http://host:port/prefix``, without a slash at its end."""
+    headers: dict[str, str] = field(repr=False)
+    """Of every request; the key is among them."""
+    tls: ssl.SSLContext | None = None
+    check_name: bool = True
+    """Whether the certificate has to bear the host's name."""
+    by_proxy: bool = False
+    """Whether the environment's proxies are used: never for this machine."""
+
+    @classmethod
+    def of(cls, target: Target, verify: bool | str) -> Address:
+        """Raises InvalidInput for a URL that is none, or certificates that are not there."""
         parts = urlsplit(target.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise InvalidInput(f"server URL {target.url[:200]!r} is not like http://127.0.0.1:8000")
-        self.url = target.url.rstrip("/")
-        self.timeout = timeout
-        self._headers = {"accept": "*/*", "accept-encoding": "identity"}
+        headers = {"accept": "*/*", "accept-encoding": "identity", "user-agent": f"modelport/{__version__}"}
         if target.key:
-            self._headers["authorization"] = f"Bearer {target.key}"
-        self._options: dict[str, Any] = {
-            "limits": _LIMITS,
-            "trust_env": parts.hostname not in _LOOPBACK,
-            # Certificates take 20 ms to load: only where they are needed.
-            "verify": _context(verify, target.certificate) if parts.scheme == "https" else False,
-        }
+            if not target.key.isascii() or not target.key.isprintable():
+                raise InvalidInput("the key holds what no key holds; copy it again, or make one: modelport keys create")
+            headers["authorization"] = f"Bearer {target.key}"
+        pinned = target.certificate if verify is True else None
+        # Certificates take 20 ms to load: only where they are needed.
+        tls = _context(verify, pinned) if parts.scheme == "https" else None
+        return cls(target.url.rstrip("/"), headers, tls, pinned is None, parts.hostname not in _LOOPBACK)
 
-    def _build(self, request: Request, content: Any) -> httpx.Request:
-        """The request as httpx sends it; built without httpx.Client, whose merging costs more than the rest."""
-        seconds = request.timeout or self.timeout
-        limits = {
-            "connect": min(_CONNECT_TIMEOUT, seconds),
-            "read": None if request.endless else seconds,
-            "write": seconds,
-            "pool": seconds,
-        }
-        headers = {**self._headers, **request.headers}
-        if content is not None and not isinstance(content, bytes):
-            headers["content-length"] = str(request.body.size)  # type: ignore[union-attr]
-        try:
-            return httpx.Request(
-                request.method,
-                _parsed(self.url + request.path),
-                params=request.params,
-                headers=headers,
-                content=content,
-                extensions={"timeout": limits},
-            )
-        except (httpx.InvalidURL, UnicodeEncodeError) as error:
-            raise InvalidInput(f"request {request.method} {request.path[:200]!r}: {error}") from None
+    def unreachable(self, error: BaseException) -> Unreachable:
+        """Nobody listens there: the request never left."""
+        step = "start one with `modelport up --detach`, or name another with --url or MODELPORT_URL"
+        if isinstance(_origin(error), ssl.SSLCertVerificationError):
+            step = "name the authority of a private certificate with SSL_CERT_FILE=ca.pem, or Client(verify='ca.pem')"
+        return Unreachable(f"no server answers at {self.url} ({_cause(error)}); {step}", sent=False)
 
-    def _failure(self, error: httpx.HTTPError, request: Request) -> ModelportError:
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol | httpx.ProxyError):
-            return Unreachable(f"no server answers at {self.url} ({_cause(error)})", sent=False)
-        if isinstance(error, httpx.TimeoutException):
-            seconds = request.timeout or self.timeout
-            return DeadlineExceeded(f"{request.method} {request.path}: no answer within {seconds:g} s")
-        return Unreachable(f"the connection to {self.url} broke ({_cause(error)})", sent=True)
+    def broken(self, error: BaseException) -> Unreachable:
+        """The request had left, and may have been run."""
+        step = "see `modelport status`, then try again"
+        return Unreachable(f"the connection to {self.url} broke ({_cause(error)}); {step}", sent=True)
 
 
-class BlockingDriver(_Common):
-    """Carries out flows in the calling thread. Safe to share between threads."""
-
-    def __init__(
-        self,
-        target: Target,
-        timeout: float,
-        verify: bool | str = True,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        super().__init__(target, timeout, verify)
-        self._http = httpx.Client(transport=transport, follow_redirects=False, **self._options)
-
-    def run(self, flow: Flow[T]) -> T:
-        try:
-            step = next(flow)
-            while True:
-                if isinstance(step, Sleep):
-                    time.sleep(step.seconds)
-                    step = flow.send(None)
-                    continue
-                try:
-                    response = self._send(step)
-                except ModelportError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(response)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        finally:
-            flow.close()
-
-    def _send(self, request: Request) -> Response:
-        body = request.body
-        content = body if body is None or isinstance(body, bytes) else body.chunks()
-        try:
-            answer = self._http.send(self._build(request, content), stream=True)
-            try:
-                refuse_redirect(answer.status_code, answer.headers.get("location", ""))
-                if request.sink and answer.is_success:
-                    request.sink.start()
-                    for chunk in answer.iter_bytes():
-                        request.sink.write(chunk)
-                    return Response(answer.status_code, answer.headers, bytearray())
-                return Response(answer.status_code, answer.headers, bytearray().join(answer.iter_bytes()))
-            finally:
-                answer.close()
-        except httpx.HTTPError as error:
-            raise self._failure(error, request) from None
-
-    def lines(self, request: Request) -> Iterator[str]:
-        try:
-            answer = self._http.send(self._build(request, None), stream=True)
-            try:
-                if not answer.is_success:
-                    raise error_of(request, Response(answer.status_code, answer.headers, bytearray(answer.read())))
-                yield from answer.iter_lines()
-            finally:
-                answer.close()
-        except httpx.HTTPError as error:
-            raise self._failure(error, request) from None
-
-    def close(self) -> None:
-        self._http.close()
+def path_and_query(request: Request) -> str:
+    """What stands behind the server's URL."""
+    return f"{request.path}?{urlencode(request.params)}" if request.params else request.path
 
 
-class AwaitingDriver(_Common):
-    """Carries out flows on the running asyncio loop."""
-
-    def __init__(
-        self,
-        target: Target,
-        timeout: float,
-        verify: bool | str = True,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        super().__init__(target, timeout, verify)
-        self._http = httpx.AsyncClient(transport=transport, follow_redirects=False, **self._options)
-
-    async def run(self, flow: Flow[T]) -> T:
-        try:
-            step = next(flow)
-            while True:
-                if isinstance(step, Sleep):
-                    await asyncio.sleep(step.seconds)
-                    step = flow.send(None)
-                    continue
-                try:
-                    response = await self._send(step)
-                except ModelportError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(response)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        finally:
-            flow.close()
-
-    async def _send(self, request: Request) -> Response:
-        body = request.body
-        content = body if body is None or isinstance(body, bytes) else _off_loop(body)
-        try:
-            answer = await self._http.send(self._build(request, content), stream=True)
-            try:
-                refuse_redirect(answer.status_code, answer.headers.get("location", ""))
-                if request.sink and answer.is_success:
-                    request.sink.start()
-                    async for chunk in answer.aiter_bytes():
-                        await asyncio.to_thread(request.sink.write, chunk)
-                    return Response(answer.status_code, answer.headers, bytearray())
-                parts = [chunk async for chunk in answer.aiter_bytes()]
-                return Response(answer.status_code, answer.headers, bytearray().join(parts))
-            finally:
-                await answer.aclose()
-        except httpx.HTTPError as error:
-            raise self._failure(error, request) from None
-
-    async def lines(self, request: Request) -> AsyncIterator[str]:
-        try:
-            answer = await self._http.send(self._build(request, None), stream=True)
-            try:
-                if not answer.is_success:
-                    body = bytearray(await answer.aread())
-                    raise error_of(request, Response(answer.status_code, answer.headers, body))
-                async for line in answer.aiter_lines():
-                    yield line
-            finally:
-                await answer.aclose()
-        except httpx.HTTPError as error:
-            raise self._failure(error, request) from None
-
-    async def close(self) -> None:
-        await self._http.aclose()
+def late(request: Request, seconds: float) -> DeadlineExceeded:
+    """No answer within the client's own limit."""
+    return DeadlineExceeded(
+        f"{request.method} {request.path}: no answer within {seconds:g} s; give it a longer timeout, "
+        "or see what it waits for: modelport status"
+    )
 
 
-@functools.lru_cache(maxsize=256)
-def _parsed(url: str) -> httpx.URL:
-    """Parsing costs a tenth of a small prediction, and the same few are called again and again."""
-    return httpx.URL(url)
+class Lines:
+    """Puts the pieces of a streamed answer together to lines."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> list[str]:
+        """The lines that the chunk completes."""
+        *whole, self._rest = (self._rest + chunk).split(b"\n")
+        return [line.decode(errors="replace").removesuffix("\r") for line in whole]
+
+    def end(self) -> list[str]:
+        """What stands behind the last line's end."""
+        return self.feed(b"\n") if self._rest else []
 
 
-def _context(verify: bool | str, pinned: str | None) -> ssl.SSLContext | bool:
-    """What certificates to accept: those of a CA file, the one that is pinned, or what the system trusts."""
-    if pinned is not None and verify is True:
-        context = ssl.create_default_context(cafile=pinned)
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+def _context(verify: bool | str, pinned: str | None) -> ssl.SSLContext:
+    """What certificates to accept: those of a CA file, the one that is pinned, or what the system and Mozilla trust."""
+    file = pinned or (verify if isinstance(verify, str) else None)
+    if file is not None and not Path(file).is_file():
+        raise InvalidInput(f"verify: {file!r} is no file; it has to be a PEM file with the certificates to accept")
+    context = ssl.create_default_context(cafile=file)
+    if verify is False or pinned is not None:
         context.check_hostname = False
-        return context
-    return verify if isinstance(verify, bool) else ssl.create_default_context(cafile=verify)
+    if verify is False:
+        context.verify_mode = ssl.CERT_NONE
+    if pinned is not None:
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if file is None and not {"SSL_CERT_FILE", "SSL_CERT_DIR"} & os.environ.keys():
+        context.load_verify_locations(certifi.where())  # not every Python brings the system's
+    return context
 
 
-async def _off_loop(source: Source) -> AsyncIterator[bytes]:
-    """The chunks of a file, read in a thread so that the loop goes on."""
-    chunks = source.chunks()
-    while chunk := await asyncio.to_thread(next, chunks, b""):
-        yield chunk
+def _origin(error: BaseException) -> BaseException:
+    """The system's own error beneath those of a library."""
+    for inner in (error.__cause__, *error.args, getattr(error, "os_error", None)):
+        if isinstance(inner, OSError) and inner is not error:
+            return _origin(inner)
+    return error
 
 
-def _cause(error: Exception) -> str:
-    return str(error)[:200] or type(error).__name__
+def _cause(error: BaseException) -> str:
+    origin = _origin(error)
+    if isinstance(origin, ssl.SSLCertVerificationError):
+        return origin.verify_message
+    if isinstance(origin, OSError) and origin.errno is not None and origin.errno > 0:
+        return os.strerror(origin.errno)
+    if isinstance(origin, OSError) and origin.strerror:
+        return origin.strerror
+    return str(origin)[:200] or type(origin).__name__

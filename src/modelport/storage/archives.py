@@ -6,19 +6,18 @@ declares them. Knows no model format.
 
 from __future__ import annotations
 
-import lzma
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from modelport.errors import ArtifactRefused, InvalidInput, TooLarge
+from modelport.errors import ArtifactRefused, InvalidInput, ModelportError, TooLarge
 from modelport.storage.paths import check_paths
 
 _CHUNK = 1 << 20
+_MOST_PADDING = 64  # chunks
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".bentomodel")
 
 
@@ -26,27 +25,44 @@ def is_archive(path: Path) -> bool:
     """Whether the file is called like an archive, and is one."""
     if not path.name.lower().endswith(_SUFFIXES):
         return False
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    try:
+        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    except EOFError:  # cut short: unpacking it says so
+        return True
 
 
 def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int) -> None:
     """Unpack into ``folder``, which is made. Raises ArtifactRefused, and TooLarge beyond the limits."""
     folder.mkdir()
     try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as zipped:
-                _write(folder, _zip_members(zipped), max_bytes, max_files)
-        else:
-            with tarfile.open(archive, "r:*") as tape:
-                _write(folder, _tar_members(tape), max_bytes, max_files)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
-        raise ArtifactRefused(f"{archive.name[:100]!r} is damaged ({type(error).__name__}); pack it again") from None
-    except (FileExistsError, NotADirectoryError):
+        with _decoding():
+            opened = zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive, "r:*")  # noqa: SIM115
+        with opened:
+            members = _zip_members(opened) if isinstance(opened, zipfile.ZipFile) else _tar_members(opened)
+            _write(folder, members, max_bytes, max_files)
+    except _Damaged as error:
+        raise ArtifactRefused(f"{archive.name[:100]!r} is damaged ({error}); pack it again") from None
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise ArtifactRefused(f"{archive.name[:100]!r}: a path in it comes twice, or is file and folder") from None
     except ArtifactRefused:
         raise
     except InvalidInput as error:
         raise ArtifactRefused(f"{archive.name[:100]!r}: {error.message}") from None
+
+
+class _Damaged(Exception):
+    """The archive cannot be read; holds the kind of the cause."""
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Around what reads the archive alone: its decoders raise many kinds for damaged bytes, OSError among them."""
+    try:
+        yield
+    except (ModelportError, MemoryError):
+        raise
+    except Exception as error:
+        raise _Damaged(type(error).__name__) from None
 
 
 _Member = tuple[str, "Opener"]
@@ -58,9 +74,19 @@ class Opener:
     def __init__(self, archive: zipfile.ZipFile | tarfile.TarFile, member: zipfile.ZipInfo | tarfile.TarInfo) -> None:
         self._archive, self._member = archive, member
 
-    @contextmanager
-    def stream(self) -> Iterator[IO[bytes]]:
-        """The member's content."""
+    def chunks(self) -> Iterator[bytes]:
+        """The member's content, in pieces."""
+        with _decoding():
+            file = self._open()
+        with file:
+            while True:
+                with _decoding():
+                    chunk = file.read(_CHUNK)
+                if not chunk:
+                    return
+                yield chunk
+
+    def _open(self) -> IO[bytes]:
         if isinstance(self._archive, zipfile.ZipFile):
             assert isinstance(self._member, zipfile.ZipInfo)
             if self._member.flag_bits & 1:
@@ -70,8 +96,7 @@ class Opener:
             assert isinstance(self._member, tarfile.TarInfo)
             opened = self._archive.extractfile(self._member)
         assert opened is not None  # only plain files come here
-        with opened as file:
-            yield file
+        return opened
 
 
 def _zip_members(archive: zipfile.ZipFile) -> Iterator[_Member]:
@@ -91,21 +116,34 @@ def _tar_members(archive: tarfile.TarFile) -> Iterator[_Member]:
         if not member.isreg():
             raise ArtifactRefused(f"{member.name[:120]!r} is a link or no plain file; pack plain files")
         yield member.name.removeprefix("./"), Opener(archive, member)
+    rest = archive.fileobj
+    for _ in range(_MOST_PADDING):  # up to the end, where a compressed archive has its check sum
+        if rest is None or not rest.read(_CHUNK):
+            return
+
+
+def _met(members: Iterator[_Member]) -> Iterator[_Member]:
+    while True:
+        with _decoding():
+            member = next(members, None)
+        if member is None:
+            return
+        yield member
 
 
 def _write(folder: Path, members: Iterator[_Member], max_bytes: int, max_files: int) -> None:
     """Write each member as it is met, so that nothing of the archive has to be believed."""
     names: list[str] = []
     left = max_bytes
-    for name, opener in members:
+    for name, opener in _met(members):
         names.append(name)
         if len(names) > max_files:
             raise TooLarge(f"the archive holds more than {max_files} files")
         check_paths([name])
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        with opener.stream() as stream, target.open("xb") as file:
-            while chunk := stream.read(_CHUNK):
+        with target.open("xb") as file:
+            for chunk in opener.chunks():
                 left -= len(chunk)
                 if left < 0:
                     raise TooLarge(f"the archive unpacks to more than the limit of {max_bytes} bytes")

@@ -30,6 +30,13 @@ from modelport.storage.paths import check_paths
 CHUNK = 1 << 20
 #: Object stores by the scheme of their URLs, and the extra that brings each.
 EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+#: By extra: the variables in which the libraries look for credentials.
+CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)",
+    "gcs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "azure": "AZURE_STORAGE_CONNECTION_STRING (or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY)",
+    "hub": "HF_TOKEN",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -55,8 +62,16 @@ class Artifacts:
             filesystem, root = url_to_fs(url, **options)
         except ImportError:
             raise MissingExtra(EXTRAS.get(scheme, scheme), f"artifacts at {scheme}:") from None
-        except ValueError:
-            raise InvalidInput("setting artifacts.url: no file system is known for this URL") from None
+        except ValueError as error:
+            if scheme not in EXTRAS:
+                raise InvalidInput(
+                    f"setting artifacts.url: no file system is known for {scheme[:20]!r}; give file:///folder, or a "
+                    f"URL that begins with {', '.join(EXTRAS)}"
+                ) from None
+            _log.warning("no connection to the artifact store", exc_info=error)
+            raise InvalidInput(
+                f"setting artifacts.url: nothing says how to reach {scheme}:; set {CREDENTIALS[EXTRAS[scheme]]}"
+            ) from None
         self._fs: Any = filesystem
         self._root: str = root.rstrip("/")
         self._local: Path | None = Path(root) if isinstance(filesystem, LocalFileSystem) else None

@@ -35,7 +35,7 @@ from modelport.errors import (
     Unavailable,
 )
 from modelport.storage.archives import is_archive, unpack
-from modelport.storage.artifacts import EXTRAS
+from modelport.storage.artifacts import CREDENTIALS, EXTRAS
 from modelport.storage.paths import check_paths
 from modelport.storage.public_web import check_url, file_name, opened
 
@@ -174,14 +174,17 @@ def _store(source: str, extra: str) -> tuple[Any, str]:
         filesystem, root = url_to_fs(source, use_listings_cache=False)
     except ImportError:
         raise MissingExtra(extra, f"reading {source.split(':', 1)[0]}://") from None
+    except ValueError as error:  # adlfs, when nothing says which account
+        _log.info("no connection for %s", repr(source[:200]), exc_info=error)
+        raise _no_credentials(repr(source[:200]), extra) from None
     return filesystem, str(root).rstrip("/")
 
 
 def _listed(filesystem: Any, root: str) -> dict[str, tuple[str, int]]:
     """Relative path to remote name and size, of the one file or of all below a folder, without hidden ones."""
-    found: dict[str, Any] = filesystem.find(root, detail=True)
-    if not found:
-        return {}
+    found: Any = filesystem.find(root, detail=True)
+    if isinstance(found, list):  # as adlfs answers for a single file
+        found = {remote: filesystem.info(remote) for remote in found}
     files: dict[str, tuple[str, int]] = {}
     for remote, info in sorted(found.items()):
         inside = remote.removeprefix(root).lstrip("/") or remote.rpartition("/")[2]
@@ -254,12 +257,23 @@ def _told(source: str) -> Iterator[None]:
     except FileNotFoundError:
         raise NotFound(f"source {shown}: there is nothing; check bucket, prefix and spelling") from None
     except PermissionError:
-        raise NotAllowed(f"source {shown}: the store refuses the credentials of the one who reads it") from None
+        raise NotAllowed(
+            f"source {shown}: the store refuses the credentials of the one who reads it; ask its owner for access, "
+            "or push the files themselves"
+        ) from None
     except Exception as error:  # each store has its own tree of errors, whose texts may name the server's own set-up
         kind = type(error).__name__
-        _log.warning("reading %s failed", shown, exc_info=error)
+        _log.info("reading %s failed", shown, exc_info=error)
         if kind in ("RepositoryNotFoundError", "RevisionNotFoundError", "EntryNotFoundError", "GatedRepoError"):
             raise NotFound(f"source {shown}: the hub has no such repository, or it wants a token (HF_TOKEN)") from None
         if "Credentials" in kind or "Token" in kind:
-            raise NotAllowed(f"source {shown}: there are no credentials for this store in the environment") from None
-        raise Unavailable(f"source {shown}: the store cannot be read now ({kind}); try again") from None
+            raise _no_credentials(shown, EXTRAS.get(source.partition(":")[0].lower(), "hub")) from None
+        raise Unavailable(
+            f"source {shown}: the store cannot be read now ({kind}); check address and credentials, and try again"
+        ) from None
+
+
+def _no_credentials(shown: str, extra: str) -> NotAllowed:
+    return NotAllowed(
+        f"source {shown}: the environment has no credentials that open this store; set {CREDENTIALS[extra]}"
+    )

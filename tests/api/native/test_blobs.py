@@ -105,6 +105,17 @@ async def test_a_body_that_stands_still_is_given_up(app: FastAPI, monkeypatch: p
     assert (await stream(app, body(), f"{BLOBS}/{SHA}"))["status"] == 400
 
 
+async def test_a_slow_body_that_goes_on_is_not_given_up(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "_STALL_S", 0.3)
+
+    async def body() -> AsyncIterator[dict]:
+        for at in range(0, len(DATA), 100):
+            await asyncio.sleep(0.1)
+            yield {"type": "http.request", "body": DATA[at : at + 100], "more_body": at + 100 < len(DATA)}
+
+    assert (await stream(app, body(), f"{BLOBS}/{SHA}"))["status"] == 200
+
+
 async def test_a_large_body_passes_in_constant_memory(app: FastAPI) -> None:
     app.state.context.registry._blobs._limits = type(app.state.context.registry._limits)()
     app.state.context.settings.artifacts.max_file_gb = 1

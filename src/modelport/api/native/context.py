@@ -13,10 +13,11 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 from fastapi import Depends, Path, Query, Request, Security
+from fastapi.exceptions import RequestValidationError
 from fastapi.security import APIKeyHeader, HTTPBearer
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from modelport.api.auth import secret_of
+from modelport.api.auth import HOW, secret_of
 from modelport.control.actors import Actor
 from modelport.control.identity import Identity
 from modelport.control.imports import Imports
@@ -29,6 +30,7 @@ from modelport.settings import Settings
 from modelport.storage.database import Database
 
 T = TypeVar("T")
+Body = TypeVar("Body", bound=BaseModel)
 _CHUNK = 1 << 20
 #: A body that stands still for so long is given up, seconds.
 _STALL_S = 60
@@ -96,10 +98,13 @@ def require(role: Role) -> Callable[..., Actor]:
     def actor(request: Request, _bearer: Any = Security(_BEARER), _header: Any = Security(_HEADER)) -> Actor:  # noqa: B008
         secret = secret_of(request.headers)
         if secret is None and request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            raise NotAllowed("without a key, pages of another site are not answered")
+            raise NotAllowed(f"without a key this server answers no other site's pages; {HOW}")
         found = context_of(request).identity.authenticate(secret, request.state.request_id)
         if not found.may(role):
-            raise NotAllowed(f"this needs the role {role!r}; the key {found.name!r} is a {found.role!r}")
+            raise NotAllowed(
+                f"this needs the role {role!r}; the key {found.name!r} is a {found.role!r}; an admin makes another by "
+                f"`modelport keys create --name NAME --role {role}`"
+            )
         return found
 
     return actor
@@ -122,8 +127,19 @@ def announced_size(request: Request, limit: int) -> int | None:
     if text is None or not text.isdecimal() or len(text) > 18:
         return None
     if int(text) > limit:
-        raise TooLarge(f"the body of {text} bytes is over the limit of {limit}")
+        raise TooLarge(
+            f"the body of {text} bytes is over the limit of {limit}; MODELPORT_ARTIFACTS_MAX_FILE_GB sets it"
+        )
     return int(text)
+
+
+async def read_json(request: Request, kind: type[Body]) -> Body:
+    """The body as ``kind``, whatever its Content-Type; raises RequestValidationError."""
+    try:
+        return kind.model_validate_json(await request.body() or b"{}")
+    except ValidationError as error:
+        problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
+        raise RequestValidationError(problems) from None
 
 
 async def receive(request: Request, work: Callable[[Iterator[bytes]], T]) -> T:
@@ -138,20 +154,20 @@ def body_chunks(request: Request) -> Iterator[bytes]:
     async def read() -> bytes:
         parts: list[bytes] = []
         size = 0
-        with anyio.fail_after(_STALL_S):
-            while size < _CHUNK:
+        while size < _CHUNK:
+            with anyio.fail_after(_STALL_S):
                 part = await anext(stream, None)
-                if part is None:
-                    break
-                parts.append(part)  # the last one is empty
-                size += len(part)
+            if part is None:
+                break
+            parts.append(part)  # the last one is empty
+            size += len(part)
         return b"".join(parts)
 
     while True:
         try:
             chunk = anyio.from_thread.run(read)
         except TimeoutError:
-            raise InvalidInput(f"the body stood still for {_STALL_S} s") from None
+            raise InvalidInput(f"the body stood still for {_STALL_S} s; send it again") from None
         if not chunk:
             return
         yield chunk

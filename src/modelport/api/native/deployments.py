@@ -19,6 +19,7 @@ from modelport.schemas.names import NAME_PATTERN, Name
 
 router = APIRouter(prefix="/deployments", tags=["deployments"])
 _POLL_S = 0.25
+_READ = 1 << 20
 
 
 class DeploymentList(BaseModel):
@@ -93,7 +94,7 @@ def deployment_logs(
     prefix = f"replica-{number}-"
     logs = here.settings.home / "logs"
     if replica is not None and not (logs / f"replica-{replica}.log").name.startswith(prefix):
-        raise NotFound(f"deployment {name!r} has no replica {replica[:100]!r}")
+        raise NotFound(f"deployment {name!r} has no replica {replica[:100]!r}; `modelport status` shows them")
     pattern = f"replica-{replica}.log" if replica is not None else f"{prefix}*.log"
     return StreamingResponse(_lines(logs, pattern, lines, follow), media_type="text/plain; charset=utf-8")
 
@@ -119,6 +120,7 @@ def _since(file: Path, position: int) -> tuple[str, int]:
         position = 0
     with file.open("rb") as log:
         log.seek(position)
-        data = log.read(1 << 20)
-    whole = data[: data.rfind(b"\n") + 1]
+        data = log.read(_READ)
+    end = data.rfind(b"\n") + 1
+    whole = data[:end] if end or len(data) < _READ else data  # a line beyond that comes in pieces
     return whole.decode(errors="replace"), position + len(whole)

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from modelport.errors import Cancelled, InvalidInput, MethodNotAllowed, ModelportError, NotFound, Overloaded
+from modelport.api.answers import hints
+from modelport.errors import Cancelled, InvalidInput, MethodNotAllowed, ModelportError, NotFound
 
 _log = logging.getLogger(__name__)
 
@@ -80,13 +81,7 @@ def install(app: FastAPI) -> None:
 
 def answer(error: ModelportError, request_id: str, status: int | None = None, *, plain: bool = False) -> JSONResponse:
     """An error in its native wire form, or in Open Inference's: ``{"error": text}``."""
-    headers = {"x-request-id": request_id}
-    if error.status == 401:
-        headers["www-authenticate"] = "Bearer"
-    if isinstance(error, Overloaded):
-        headers["retry-after"] = str(error.retry_after)
-    elif error.status == 503:
-        headers["retry-after"] = "1"
+    headers = {"x-request-id": request_id, **dict(hints(error))}
     detail = {"code": error.code, "message": error.message, "request_id": request_id}
     body = {"error": error.message if plain else detail}
     return JSONResponse(body, status or error.status, headers)
@@ -126,5 +121,5 @@ def _known(request: Request, error: Exception) -> ModelportError | None:
             return NotFound(f"there is no route {request.url.path[:200]!r}; see /docs")
         if error.status_code == 405:
             return MethodNotAllowed(f"{request.method[:20]} is not possible on {request.url.path[:200]!r}; see /docs")
-        return InvalidInput(str(error.detail)[:500])
+        return InvalidInput(f"{str(error.detail)[:500]}; /docs shows what is taken here")
     return None

@@ -8,9 +8,7 @@ from urllib.parse import quote
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
-from pydantic import ValidationError
 
 from modelport.api.native.context import (
     AfterName,
@@ -23,6 +21,7 @@ from modelport.api.native.context import (
     PathRef,
     Viewer,
     announced_size,
+    read_json,
     receive,
 )
 from modelport.api.native.errors import responses
@@ -90,7 +89,7 @@ async def push_version(
         entry = await receive(request, lambda body: here.registry.add_file(actor, filename, body, size))
         push = VersionPush(files=[entry], alias=alias)
     elif media == "application/json":
-        push = _parse(await request.body())
+        push = await read_json(request, VersionPush)
     else:
         raise UnsupportedEncoding(
             f"Content-Type {media[:100]!r}: send application/json, or one file as application/octet-stream"
@@ -162,11 +161,3 @@ def set_label(
 def delete_label(here: Here, actor: Developer, name: PathName, ref: PathRef, key: LabelKey) -> None:
     """Remove a label."""
     here.registry.delete_label(actor, name, ref, key)
-
-
-def _parse(body: bytes) -> VersionPush:
-    try:
-        return VersionPush.model_validate_json(body)
-    except ValidationError as error:
-        problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
-        raise RequestValidationError(problems) from None

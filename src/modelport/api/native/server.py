@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
-from fastapi import APIRouter
+from anyio import to_thread
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from modelport import __version__
-from modelport.api.native.context import Developer, Here, Viewer
+from modelport.api.inference_v2 import check_load_parameters
+from modelport.api.native.context import Context, Developer, Here, Viewer, read_json
+from modelport.api.native.errors import responses
 from modelport.control.actors import Actor
+from modelport.control.deployments import Deployments
 from modelport.errors import Conflict, NotFound
-from modelport.schemas.deployments import DeploymentApply
+from modelport.schemas.deployments import Deployment, DeploymentApply
 from modelport.schemas.names import Name
 from modelport.schemas.server import ServerStatus
 
 router = APIRouter(tags=["server"])
+_LOAD_S = 120.0
+_UNLOAD_S = 10.0
 repository = APIRouter(prefix="/v2/repository", tags=["Open Inference repository"])
 
 
@@ -47,14 +54,20 @@ class IndexEntry(BaseModel):
     reason: str = ""
 
 
-@repository.post("/index", operation_id="repository_index")
-def repository_index(here: Here, actor: Viewer, query: IndexQuery | None = None) -> list[IndexEntry]:
+def _takes(kind: type[BaseModel]) -> dict[str, Any]:
+    """The documentation of a body that is read whatever its Content-Type: Triton's clients name none, curl another."""
+    return {"requestBody": {"content": {"application/json": {"schema": kind.model_json_schema()}}}}
+
+
+@repository.post("/index", operation_id="repository_index", openapi_extra=_takes(IndexQuery))
+async def repository_index(request: Request, here: Here, actor: Viewer) -> list[IndexEntry]:
     """Every model of the registry, and whether it is served."""
-    return index(here, actor, ready_only=query is not None and query.ready)
+    query = await read_json(request, IndexQuery)
+    entries = await to_thread.run_sync(_entries, here, actor)
+    return [entry for entry in entries if entry.state == "READY" or not query.ready]
 
 
-def index(here: Any, actor: Actor, *, ready_only: bool) -> list[IndexEntry]:
-    """The entries of the index."""
+def _entries(here: Context, actor: Actor) -> list[IndexEntry]:
     entries = []
     deployed = {}
     for found in here.deployments.all(actor):
@@ -67,44 +80,59 @@ def index(here: Any, actor: Actor, *, ready_only: bool) -> list[IndexEntry]:
         if model.name not in deployed and model.latest_version is not None:
             version = str(model.latest_version)
             entries.append(IndexEntry(name=model.name, version=version, state="UNAVAILABLE", reason="not deployed"))
-    return [entry for entry in entries if entry.state == "READY" or not ready_only]
+    return entries
 
 
-@repository.post("/models/{name}/load", operation_id="repository_load")
-def repository_load(here: Here, actor: Developer, name: Name) -> dict[str, str]:
+class LoadQuery(BaseModel):
+    """Body of a load."""
+
+    parameters: dict[str, Any] = {}
+    """Triton's ``config`` and ``file:…`` are refused; others mean nothing here."""
+
+
+@repository.post(
+    "/models/{name}/load",
+    operation_id="repository_load",
+    openapi_extra=_takes(LoadQuery),
+    responses=responses(400, 404, 409),
+)
+async def repository_load(request: Request, here: Here, actor: Developer, name: Name) -> dict[str, str]:
     """Serve a model: start its deployment, or make one of its newest version; returns when it is ready."""
-    load(here, actor, name)
-    return {}
-
-
-def load(here: Any, actor: Actor, name: str) -> None:
-    """Raises Conflict with the reason when it does not come up."""
-    try:
-        found = here.deployments.get(actor, name)
-        if found.state == "stopped":
-            here.deployments.set_stopped(actor, name, False)
-        elif found.state == "failed":
-            here.deployments.apply(
-                actor, name, DeploymentApply(model=found.model, version=found.version, spec=found.spec)
-            )
-    except NotFound:
-        here.deployments.apply(actor, name, DeploymentApply(model=name))
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        found = here.deployments.get(actor, name)
-        if found.state == "ready":
-            return
+    check_load_parameters((await read_json(request, LoadQuery)).parameters)
+    await to_thread.run_sync(_begin, here.deployments, actor, name)
+    deadline = time.monotonic() + _LOAD_S
+    while True:
+        found: Deployment = await to_thread.run_sync(here.deployments.get, actor, name)
+        if found.state in ("ready", "degraded") and found.replicas_ready:
+            return {}
         if found.state == "failed":
-            raise Conflict(f"model {name!r} does not load: {found.reason}")
-        time.sleep(0.05)
-    raise Conflict(f"model {name!r} was not ready in time: {found.reason}")
+            raise Conflict(f"model {name!r} does not load: {found.reason}; `modelport logs {name}` shows more")
+        if time.monotonic() > deadline:
+            raise Conflict(
+                f"model {name!r} was not ready within {_LOAD_S:.0f} s: {found.reason}; "
+                "`modelport status` shows what becomes of it"
+            )
+        await asyncio.sleep(0.05)
 
 
-@repository.post("/models/{name}/unload", operation_id="repository_unload")
-def repository_unload(here: Here, actor: Developer, name: Name) -> dict[str, str]:
+def _begin(deployments: Deployments, actor: Actor, name: str) -> None:
+    try:
+        found = deployments.get(actor, name)
+    except NotFound:
+        deployments.apply(actor, name, DeploymentApply(model=name))
+        return
+    if found.state == "stopped":
+        deployments.set_stopped(actor, name, False)
+    elif found.state == "failed":
+        deployments.apply(actor, name, DeploymentApply(model=found.model, version=found.version, spec=found.spec))
+
+
+@repository.post("/models/{name}/unload", operation_id="repository_unload", responses=responses(404))
+async def repository_unload(here: Here, actor: Developer, name: Name) -> dict[str, str]:
     """Stop serving a model; requests under way are answered."""
-    here.deployments.set_stopped(actor, name, True)
-    deadline = time.monotonic() + 10
-    while here.deployments.get(actor, name).replicas_ready and time.monotonic() < deadline:
-        time.sleep(0.02)  # until no gateway sends callers there
+    deadline = time.monotonic() + _UNLOAD_S
+    found: Deployment = await to_thread.run_sync(here.deployments.set_stopped, actor, name, True)
+    while found.replicas_ready and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)  # until no gateway sends callers there
+        found = await to_thread.run_sync(here.deployments.get, actor, name)
     return {}

@@ -56,6 +56,7 @@ class Preprocessed(Runtime, MakesUpInputs):
 
     def __init__(self, runtime: Runtime, steps: Sequence[Step], signature: Signature) -> None:
         self._runtime, self._steps, self._signature = runtime, steps, signature
+        self.not_batched = runtime.not_batched
 
     @classmethod
     def load(cls, options: LoadOptions) -> Runtime:

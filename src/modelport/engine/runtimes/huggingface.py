@@ -6,7 +6,6 @@ from safetensors; pooling and normalisation as the folder declares them. Knows n
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,6 @@ from modelport.engine.runtimes.texts import to_texts
 from modelport.errors import ArtifactRefused, MissingExtra, ModelRejectedInput
 from modelport.tensors import Array
 
-os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 try:
     from tokenizers import Tokenizer
 except ImportError as error:
@@ -43,6 +41,7 @@ class HuggingFaceRuntime(Runtime):
 
     name = "huggingface"
     platform = "huggingface_encoder"
+    environment = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # noqa: RUF012
 
     def __init__(self, recipe: Recipe, tokenizer: Tokenizer, network: Network, names: tuple[str, str]) -> None:
         self._recipe = recipe
