@@ -113,7 +113,7 @@ def test_the_second_request_goes_the_short_way_and_answers_the_same(served: Serv
         second = exchange(connection, request())
     assert first[0] == second[0] == 200
     assert first[2] == second[2]
-    assert {k for k in first[1]} == {k for k in second[1]}
+    assert first[1].keys() == second[1].keys()
     assert served.app.http["predict", "m", 200] == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Iterator
 
@@ -60,8 +61,8 @@ arrivals = st.lists(
 
 @given(arrivals, st.randoms())
 def test_whatever_arrives_is_given_once_in_batches_of_one_kind(
-    arrivals: list[tuple[str, int, object, int, str]], random
-) -> None:  # type: ignore[no-untyped-def]  # noqa: E501
+    arrivals: list[tuple[str, int, object, int, str]], random: random.Random
+) -> None:
     waiting, expected, given_out, late = Waiting(), set(), [], set()
     for number, (caller, priority, key, rows, fate) in enumerate(arrivals):
         each = pending(number, caller, priority, key, rows, NOW - 1 if fate == "expired" else NOW + 1)

@@ -301,7 +301,7 @@ class Reconciler:
             platform=ready[0].platform if ready else "", signature=manifest.signature,
             replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), labels=manifest.labels, alias=wishes.alias,
             batching=bool(ready) and all(r.not_batched is None for r in ready), max_batch=spec.max_batch,
-            max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s,
+            max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s, cache_bytes=_bytes(spec.cache) or 0,
             recovering=not ready and wishes.serving is not None and not crashing and spec.replicas > 0,
             asleep=spec.replicas == 0, streams=bool(ready) and all(r.streams for r in ready),
         )  # fmt: skip

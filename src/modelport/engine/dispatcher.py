@@ -8,7 +8,6 @@ along twice. Knows pending requests and links; knows no protocol and no model.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import time
 from bisect import bisect_left
@@ -17,12 +16,13 @@ from dataclasses import dataclass, field
 
 from modelport import errors
 from modelport.engine import frames
+from modelport.engine.cache import fingerprint, size_of
 from modelport.engine.frames import Frame
 from modelport.engine.link import Link, Pending
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import ReplicaAddress, Route
 from modelport.engine.waiting import Waiting
-from modelport.tensors import Array, to_buffer
+from modelport.tensors import Array
 
 _SWEEP_S = 0.05
 _RECONNECT_S = 0.2
@@ -32,6 +32,8 @@ _DEADLY = 2
 _QUARANTINE = 1024
 _LEAST_QUEUE = 64
 _UNMEASURED_QUEUE = 1024
+_MAX_UNREAD = 16 << 20
+"""Bytes of a stream that may wait for its reader."""
 _TARGET_S = 1.0
 """A queue may hold what its replicas answer in this time."""
 
@@ -59,6 +61,8 @@ class Stats:
     """Runs of the model; a run may serve several requests."""
     rows: int = 0
     retried: int = 0
+    recalled: int = 0
+    """Requests answered from the cache, or by the run of an equal one."""
     last_success_ms: int = 0
     """Milliseconds since the epoch."""
     batch_sizes: dict[int, int] = field(default_factory=dict)
@@ -109,7 +113,7 @@ class Dispatcher:
         if not self._waiting.count and len(self._idle) == len(self._links):
             self._window_start, self._window_rows = time.monotonic(), 0  # idle time says nothing about capacity
         self._check_room(request)
-        if self._quarantine and _fingerprint(inputs) in self._quarantine:
+        if self._quarantine and fingerprint(inputs) in self._quarantine:
             raise errors.RunFailed("this very input has killed its replica twice and is not run again")
         pending = Pending(
             next(_ids), inputs, rows, key, request.deadline, self._loop.create_future(),
@@ -303,6 +307,13 @@ class Dispatcher:
             pending.begun = True
             queued = pending.sent_ns - pending.queued_ns
             pending.parts.put_nowait(InferResult(frame.tensors, queued, replica=link.address.id))
+            pending.unread += size_of(frame.tensors)
+            if pending.unread > _MAX_UNREAD and pending.parts.qsize() > 1:  # a slow reader must not stop a replica
+                link.cancel(pending)
+                self._give_up(
+                    pending,
+                    errors.Cancelled(f"the reader of this stream is {_MAX_UNREAD >> 20} MiB behind; read faster"),
+                )
 
     def _ended(self, link: Link, frame: Frame) -> None:
         pending = link.inflight.pop(frame.items[0].id, None)
@@ -372,7 +383,7 @@ class Dispatcher:
                 self._give_up(pending, errors.RunFailed("the model's process died in the middle of this stream"))
                 continue
             if pending.deaths_alone >= _DEADLY or pending.attempts >= _MAX_ATTEMPTS:
-                self._quarantine[_fingerprint(pending.inputs)] = None
+                self._quarantine[fingerprint(pending.inputs)] = None
                 if len(self._quarantine) > _QUARANTINE:
                     self._quarantine.popitem(last=False)
                 self._give_up(
@@ -394,11 +405,3 @@ class Dispatcher:
 
 def _expired(name: str, where: str) -> errors.DeadlineExceeded:
     return errors.DeadlineExceeded(f"endpoint {name!r}: the deadline passed while the request was {where}")
-
-
-def _fingerprint(inputs: dict[str, Array]) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for name, array in sorted(inputs.items()):
-        digest.update(f"{name}\0{array.dtype}{array.shape}".encode())
-        digest.update(to_buffer(array))
-    return digest.digest()

@@ -50,6 +50,8 @@ class Pending:
     sent_ns: int = 0
     parts: asyncio.Queue[InferResult | errors.ModelportError | None] | None = None
     """For a stream: its parts, then None or the error that ended it."""
+    unread: int = 0
+    """Bytes of the parts that nobody has taken yet."""
     begun: bool = False
     """Whether a part has been given: from then on a stream cannot be sent again."""
 
