@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev quickstart test test-formats test-clients typescript prove lint types format bench docs proto lock build clean
+.PHONY: help setup setup-dev quickstart test test-formats test-clients test-clouds typescript prove lint types format bench bench-peers docs proto lock build clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,15 @@ test-formats: .venv-formats/.ready ## the formats whose libraries are heavy: tor
 test-clients: setup-dev .venv-clients/.ready ## other products' own clients: KServe, MLflow, SageMaker (600 MB, in .venv-clients)
 	@$(PY) -m pytest tests/services/test_clients.py -rs
 
+.venv-clouds/.ready: pyproject.toml constraints.txt
+	python3 -m venv .venv-clouds
+	.venv-clouds/bin/pip --disable-pip-version-check install -q -c constraints.txt -e '.[test,gcs,azure]' gcp-storage-emulator
+	npm install --prefix .venv-clouds --silent --no-audit --no-fund azurite@3
+	@touch $@
+
+test-clouds: .venv-clouds/.ready ## Google's and Azure's stores, against their emulators (600 MB, in .venv-clouds; needs Node)
+	@.venv-clouds/bin/python -m pytest tests/services/test_clouds.py -rs
+
 clients/typescript/node_modules: clients/typescript/package-lock.json
 	npm ci --prefix clients/typescript --no-audit --no-fund
 	@touch $@
@@ -75,9 +84,13 @@ format: setup-dev ## mend what ruff can
 	@$(VENV)/bin/ruff check --fix -q .
 	@$(VENV)/bin/ruff format -q .
 
-bench: setup-dev ## requests/s, latency, memory and start-up times of this checkout
+bench: setup-dev ## speed, memory and start-up times of this checkout, then the peers beside it (40 minutes)
 	@$(PY) benchmarks/startup.py
 	@$(PY) benchmarks/overhead.py
+	@$(PY) benchmarks/peers.py $(ARGS)
+
+bench-peers: setup-dev ## the peers alone: ARGS='--peers modelport mosec fastapi --rounds 3 --seconds 2' takes five minutes
+	@$(PY) benchmarks/peers.py $(ARGS)
 
 docs: setup-dev ## write OpenAPI, the JSON Schema of deployments, settings and errors anew
 	@$(PY) docs/generate.py

@@ -50,15 +50,17 @@ def tool() -> str:
     return "wrk" if shutil.which("wrk") else "asyncio sockets"
 
 
-def http(shot: Shot, callers: int, seconds: float) -> Figures:
-    """Load over keep-alive connections, one per caller."""
-    return _wrk(shot, callers, seconds) if shutil.which("wrk") else asyncio.run(_sockets(shot, callers, seconds))
+def http(shot: Shot, callers: int, seconds: float, cores: str | None = None) -> Figures:
+    """Load over keep-alive connections, one per caller; ``cores`` (such as ``0,1``) holds wrk there."""
+    return _wrk(shot, callers, seconds, cores) if shutil.which("wrk") else asyncio.run(_sockets(shot, callers, seconds))
 
 
 _SCRIPT = """
 wrk.method = "POST"
 wrk.headers = {%s}
-wrk.body = "%s"
+local file = io.open("%s", "rb")
+wrk.body = file:read("*a")
+file:close()
 function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format('\\nFIGURES {"requests": %%d, "us": %%d, "p50": %%f, "p99": %%f, "failed": %%d}\\n',
@@ -68,15 +70,18 @@ end
 """
 
 
-def _wrk(shot: Shot, callers: int, seconds: float) -> Figures:
+def _wrk(shot: Shot, callers: int, seconds: float, cores: str | None) -> Figures:
     headers = ", ".join(f"[{json.dumps(k)}] = {json.dumps(v)}" for k, v in shot.headers.items())
-    body = "".join(f"\\{byte:03d}" for byte in shot.body)
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "shot.lua"
+        body = Path(folder) / "body"
+        body.write_bytes(shot.body)
         script.write_text(_SCRIPT % (headers, body))
         url = f"http://{shot.host}:{shot.port}{shot.path}"
         duration = f"-d{max(1, round(seconds))}s"  # wrk counts whole seconds
         argv = ["wrk", "-t1", f"-c{callers}", duration, "--timeout", "10s", "-s", str(script), url]
+        if cores is not None:
+            argv = ["taskset", "-c", cores, *argv]
         said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     found = json.loads(said.split("FIGURES", 1)[1])
     return Figures(found["requests"], found["us"] / 1e6, found["p50"] / 1e3, found["p99"] / 1e3, found["failed"])

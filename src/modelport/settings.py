@@ -62,8 +62,10 @@ class ArtifactSettings(Section):
     """Any fsspec URL; by default a folder inside the home folder."""
     max_file_gb: float = Field(100, gt=0)
     """Largest single file that a push may bring, GB."""
-    gc_grace_s: float = Field(3600, ge=0)
+    gc_grace_s: float = Field(86_400, ge=0)
     """How long an unreferenced blob stays, so that a running push does not lose its files."""
+    gc_interval_s: float = Field(86_400, ge=0)
+    """How often every project's unused files are removed; 0 leaves that to `modelport models gc`."""
 
 
 class TrustSettings(Section):

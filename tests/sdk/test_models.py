@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,23 @@ def test_push_sends_only_what_is_missing(folder: Path) -> None:
     (folder / "model.onnx").write_bytes(b"another graph")
     client(registry).models.push(folder, "m")
     assert registry.uploads[2:] == [hashlib.sha256(b"another graph").hexdigest()]
+
+
+async def test_the_loop_goes_on_while_files_are_hashed(folder: Path) -> None:
+    threads: dict[str, set[int]] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        threads.setdefault(stage, set()).add(threading.get_ident())
+
+    registry = FakeRegistry()
+    async with async_client(registry) as found:
+        await found.models.push(folder, "m", progress=progress)
+        assert threading.get_ident() not in threads["hash"]
+        (folder / "model.onnx").unlink()
+        (folder / "model.onnx").symlink_to("weights/0.bin")
+        with pytest.raises(InvalidInput, match="is a link"):
+            await found.models.push(folder, "m")
+    assert len(registry.pushes) == 1
 
 
 def test_equal_files_travel_once(tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     try:
         server.push("abc", MODEL, class_labels=["ant", "bee", "cat"], description=HOSTILE, licence=HOSTILE[:200])
         with server.client() as client:
-            client.deploy("abc", env={"GREETING": HOSTILE}, max_batch=7)
+            client.deploy(
+                "abc", env={"GREETING": HOSTILE}, max_batch=7, max_delay_ms=2.5, timeout_s=9, start_timeout_s=77
+            )
         yield server
     finally:
         server.stop()
@@ -96,7 +98,8 @@ def test_what_people_typed_adds_nothing(context: Path) -> None:
     entry = json.loads(found["ENTRYPOINT"])
     assert entry[entry.index("--env") + 1] == f"GREETING={HOSTILE}"
     assert entry[:2] == ["modelport", "serve"]
-    assert entry[entry.index("--max-batch") + 1] == "7"
+    wanted = {"--max-batch": "7", "--max-delay": "2.5", "--timeout": "9", "--start-timeout": "77"}
+    assert {flag: entry[entry.index(flag) + 1] for flag in wanted} == wanted
 
 
 def test_equal_input_gives_equal_bytes(deployed: Server, context: Path, tmp_path: Path) -> None:
@@ -127,6 +130,15 @@ def test_the_bill_of_materials(context: Path) -> None:
     assert {line.split("==")[0] for line in pinned} >= {"numpy", "onnxruntime", "uvicorn", "pydantic-core"}
     (model,) = [c for c in bill["components"] if c["type"] == "file"]
     assert model["hashes"][0]["content"] == hashlib.sha256(MODEL).hexdigest()
+
+
+def test_the_bill_fits_cyclonedxs_own_schema(context: Path) -> None:
+    schema = pytest.importorskip("cyclonedx.schema")
+    json_validator = pytest.importorskip("cyclonedx.validation.json").JsonStrictValidator
+    bill = (context / "sbom.cdx.json").read_text()
+    check = json_validator(schema.SchemaVersion.V1_6).validate_str
+    assert check(bill) is None
+    assert check(bill.replace('"type": "file"', '"type": "no such type"')) is not None
 
 
 def carry_out(context: Path, root: Path) -> dict[str, str]:

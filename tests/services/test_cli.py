@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pickle
-import shlex
 import subprocess
 import sys
 import threading
@@ -73,9 +72,9 @@ def test_from_a_file_to_a_prediction_and_away_again(run: Run, refuse: Run, mlp: 
         assert part in pushed
     deployed = run("deploy", "walk@champion", "--replicas", "2", "--max-batch", "16", "--env", "A=b")
     assert "walk is ready: walk:1, 2 replicas ready" in deployed
-    curl = shlex.split(deployed.splitlines()[-1])
-    answer = subprocess.run(curl, capture_output=True, check=True)
-    assert len(json.loads(answer.stdout)["result"][0]) == 3
+    curl = "curl " + deployed.partition("\ncurl ")[2]
+    answer = subprocess.run(["bash", "-c", curl], capture_output=True, check=True)
+    assert json.loads(answer.stdout)["outputs"][0]["shape"] == [1, 3]
 
     shown = json.loads(run("deployments", "show", "walk", "--json"))
     assert (shown["alias"], shown["spec"]["replicas"], shown["spec"]["env"]) == ("champion", 2, {"A": "b"})

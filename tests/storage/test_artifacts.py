@@ -207,6 +207,39 @@ def test_eviction_keeps_what_is_needed_and_what_is_fresh(artifacts: Artifacts) -
     assert not gone.exists()
 
 
+def test_an_eviction_that_is_cut_short_leaves_no_half_a_version(
+    artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(artifacts)
+    files = [entry("a"), entry("b")]
+    folder = artifacts.materialize(1, "a" * 64, files)
+
+    def cut_short(folder: Path, **_: object) -> None:
+        (folder / "a").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("shutil.rmtree", cut_short)
+        artifacts.evict(1, set(), older_than_s=0)
+    assert not folder.exists()
+    assert sorted(path.name for path in artifacts.materialize(1, "a" * 64, files).iterdir()) == ["a", "b"]
+    artifacts.evict(1, {"a" * 64}, older_than_s=0)
+    assert [path.name for path in folder.parent.iterdir()] == ["a" * 64], "what was left of it goes the next time"
+
+
+def test_a_folder_that_is_being_made_is_not_evicted(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(artifacts)
+    bring = Artifacts._bring
+
+    def slowly(self: Artifacts, *args: object) -> None:
+        self.evict(1, set(), older_than_s=0)  # another process, in the middle of a long download
+        bring(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Artifacts, "_bring", slowly)
+    folder = artifacts.materialize(1, "a" * 64, [entry("a"), entry("b")])
+    assert sorted(path.name for path in folder.iterdir()) == ["a", "b"]
+
+
 def test_an_unknown_kind_of_url_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"artifacts\.url"):
         Artifacts("gopher://x", tmp_path)

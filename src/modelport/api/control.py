@@ -27,6 +27,7 @@ from modelport.api.native import server as server_routes
 from modelport.api.native.context import Context, Here, Tree, Viewer
 from modelport.api.proxy import SOCKET
 from modelport.control.assembly import Services, build_services, trust_of
+from modelport.control.collector import Collector
 from modelport.control.deployments import Deployments
 from modelport.control.environments import Environments
 from modelport.control.imports import Imports
@@ -62,6 +63,7 @@ class Control:
             tuple(settings.trust.sklearn_types),
             self.environments,
         )
+        self.collector = Collector(services.database, services.registry, settings.artifacts.gc_interval_s)
         self.link = SupervisorLink(self._heard)
         self.fleet = self.reconciler.fleet = Fleet(self.link, self.reconciler.replica_changed)
         self._gateways: dict[str, int] = {}
@@ -117,7 +119,7 @@ class Control:
         await self.hub.open(folder)
         await self.fleet.open(folder)
         await self.link.open(fd)
-        reconciling = asyncio.create_task(self.reconciler.run())
+        loops = [asyncio.create_task(self.reconciler.run()), asyncio.create_task(self.collector.run())]
         (folder / SOCKET).unlink(missing_ok=True)
         server = _Server(
             uvicorn.Config(
@@ -128,7 +130,8 @@ class Control:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, lambda: setattr(server, "should_exit", True))
         await server.serve()
-        reconciling.cancel()
+        for task in loops:
+            task.cancel()
         self.services.database.close()
 
     def app(self) -> FastAPI:

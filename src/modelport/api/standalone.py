@@ -47,6 +47,10 @@ class ServeOptions:
     replicas: int = 1
     threads: int = 1
     max_batch: int = 32
+    max_delay_ms: float = 0
+    timeout_s: float = 60
+    """A run that takes longer is hung."""
+    start_timeout_s: float = 120
     trusted_sklearn_types: tuple[str, ...] = ()
     allow_python: bool = False
     allow_native_code: bool = False
@@ -170,11 +174,11 @@ class Standalone:
             threads=options.threads, trusted_sklearn_types=options.trusted_sklearn_types, sample=found.sample,
             details={key: fact for key, fact in found.details.items() if key != "requirements"},
         )  # fmt: skip
-        environment = self._environment
+        environment, limits = self._environment, Limits(options.timeout_s, options.start_timeout_s)
         if environment is None:
-            self.fleet.start(spec, _GROUP, Limits(), options.env)
+            self.fleet.start(spec, _GROUP, limits, options.env)
         else:
-            self.fleet.start(spec, _GROUP, Limits(), {**options.env, **environment.variables}, environment.python)
+            self.fleet.start(spec, _GROUP, limits, {**options.env, **environment.variables}, environment.python)
 
     async def _build_environment(self) -> Environment | None:
         """Where a Python predictor runs; shared with the server of the same home."""
@@ -214,6 +218,7 @@ class Standalone:
                 platform=ready[0].platform if ready else "", signature=found.signature, labels=found.labels,
                 replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), recovering=not ready,
                 batching=bool(ready) and all(r.not_batched is None for r in ready), max_batch=options.max_batch,
+                max_delay_ms=options.max_delay_ms, timeout_s=options.timeout_s,
                 streams=bool(ready) and all(r.streams for r in ready),
             )  # fmt: skip
             if ready or self.first_ready.done():

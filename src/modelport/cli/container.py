@@ -126,7 +126,8 @@ def entry_command(deployed: Deployed) -> list[str]:
     command = ["modelport", "serve", "model", "--manifest", "manifest.json", "--name", deployed.name]
     command += ["--host", "0.0.0.0", "--port", "8000", "--grpc-port", "8001", "--insecure-no-tls"]  # noqa: S104
     command += ["--replicas", str(max(spec.replicas, 1)), "--threads", str(spec.threads)]
-    command += ["--max-batch", str(spec.max_batch)]
+    command += ["--max-batch", str(spec.max_batch), "--max-delay", f"{spec.max_delay_ms:g}"]
+    command += ["--timeout", f"{spec.timeout_s:g}", "--start-timeout", f"{spec.start_timeout_s:g}"]
     if deployed.manifest.runtime == "predictor":
         command.append("--allow-python")
     if deployed.manifest.runtime == "aotinductor":

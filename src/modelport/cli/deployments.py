@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -90,8 +91,9 @@ def deploy(
 
 
 def _show_deployed(client: Client, made: Deployment) -> None:
-    from modelport.cli.curl import curl_for
     from modelport.cli.render import counted, facts, say
+    from modelport.cli.snippet import snippet_for
+    from modelport.errors import InvalidInput
 
     say(f"{made.name} is {made.state}: {made.model}:{made.version}, {counted(made.replicas_ready, 'replica')} ready")
     facts(
@@ -102,7 +104,8 @@ def _show_deployed(client: Client, made: Deployment) -> None:
         ]
     )
     if made.replicas_ready:
-        say(f"\n{curl_for(client.url, client.metadata(made.name), client.status().keys_required)}")
+        with suppress(InvalidInput):  # a data type that JSON cannot carry
+            say(f"\n{snippet_for(client, made.name, 'curl')}")
 
 
 def undeploy(name: Endpoint, no_wait: NoWait = False, url: Url = None, key: Key = None) -> None:
@@ -130,8 +133,6 @@ def logs(
 
     Example: modelport logs digits -f
     """
-    from contextlib import suppress
-
     from modelport.cli.render import plain, say
     from modelport.sdk.client import Client
 

@@ -23,6 +23,15 @@ def serve(
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of one replica.")] = 1,
     max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="Rows in one run at most.")] = 32,
+    max_delay: Annotated[
+        float, typer.Option("--max-delay", min=0, max=10_000, help="Milliseconds to wait for company.")
+    ] = 0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.001, max=86_400, help="Seconds after which a run counts as hung.")
+    ] = 60,
+    start_timeout: Annotated[
+        float, typer.Option("--start-timeout", min=0.001, max=86_400, help="Seconds that a replica has to load.")
+    ] = 120,
     replicas: Annotated[int, typer.Option("--replicas", "-r", min=1, help="Copies of the model.")] = 1,
     allow_python: Annotated[
         bool, typer.Option("--allow-python", help="Run a Python predictor: code of its author.")
@@ -57,6 +66,7 @@ def serve(
 
     chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "model"
     options = ServeOptions(path, chosen, host, port, grpc_port, replicas, threads, max_batch)
+    options.max_delay_ms, options.timeout_s, options.start_timeout_s = max_delay, timeout, start_timeout
     options.allow_python, options.allow_native_code = allow_python, allow_native_code
     options.manifest, options.env = manifest, pairs(env, "--env")
     options.key, options.tls_certificate, options.tls_key = key or None, tls_cert, tls_key

@@ -52,12 +52,17 @@ def snippet(
     """
     from modelport.cli.render import say
     from modelport.sdk.client import Client
-    from modelport.sdk.inference import model_path
 
     with Client(url, key) as client:
-        metadata = client.metadata(model)
-        tensors = tensors_of(metadata.inputs, _sample(client, model))
-        say(program(lang, f"{client.url}{model_path(model)}/infer", tensors))
+        say(snippet_for(client, model, lang))
+
+
+def snippet_for(client: Client, model: str, lang: Language) -> str:
+    """The program for an endpoint, or ``NAME:VERSION``; raises InvalidInput as ``tensors_of``, NotFound."""
+    from modelport.sdk.inference import model_path
+
+    tensors = tensors_of(client.metadata(model).inputs, _sample(client, model))
+    return program(lang, f"{client.url}{model_path(model)}/infer", tensors)
 
 
 def program(lang: Language, url: str, tensors: Sequence[Tensor]) -> str:
@@ -91,10 +96,13 @@ def tensors_of(inputs: Sequence[TensorSpec], sample: dict[str, Any] | None) -> l
 def _sample(client: Client, model: str) -> dict[str, Any] | None:
     """The example of the version that the endpoint serves; None where there is no registry, or no example."""
     from modelport.errors import ModelportError
+    from modelport.sdk.references import parse_reference
 
+    reference = parse_reference(model)
     try:
-        deployment = client.deployments.get(model)
-        version = client.models.version(deployment.model, deployment.serving_version or deployment.version)
+        deployment = client.deployments.get(reference.name)
+        serving = reference.version or deployment.serving_version or deployment.version
+        version = client.models.version(deployment.model, serving)
     except ModelportError:
         return None
     return version.manifest.sample

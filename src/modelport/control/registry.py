@@ -312,6 +312,9 @@ def _delete_versions(session: Session, name: str, versions: Sequence[tables.Vers
         names = sorted({deployment for found in using.values() for deployment in found})
         raise Conflict(f"model {name!r} is in use by {', '.join(names)}; undeploy or move it to another version first")
     for some in batched(ids):
+        needed = select(tables.VersionBlob.sha256).where(tables.VersionBlob.version_id.in_(some))
+        mine = (tables.Blob.project_id == versions[0].project_id, tables.Blob.sha256.in_(needed))
+        session.execute(update(tables.Blob).where(*mine).values(touched_at=tables.now()))  # the grace time begins now
         # Revisions that are neither wished for nor serving are history, and go with what they ran.
         session.execute(delete(tables.Revision).where(tables.Revision.version_id.in_(some)))
         session.execute(delete(tables.Version).where(tables.Version.id.in_(some)))

@@ -10,13 +10,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from modelport.schemas.names import AliasName, Name
 
 #: Variables that make a process load or run something else than it was started for.
-_GRABBING = ("LD_", "DYLD_", "PYTHON", "MODELPORT_", "GCONV_", "GLIBC_", "MALLOC_", "BASH_")
+_GRABBING = (
+    "LD_", "DYLD_", "PYTHON", "MODELPORT_", "GCONV_", "GLIBC_", "MALLOC_", "BASH_",
+    "OPENSSL_", "OMP_TOOL", "TORCHINDUCTOR_", "TRITON_", "OCL_ICD_", "CUDA_INJECTION",
+)  # fmt: skip
 _GRABBING_NAMES = ("PATH", "HOME", "ENV", "IFS", "LOCPATH", "NLSPATH", "TMPDIR")
 
 
 def _harmless(name: str) -> str:
     if name.upper().startswith(_GRABBING) or name.upper() in _GRABBING_NAMES:
-        raise ValueError(f"{name} decides what code runs, and is set by the operator only")
+        raise ValueError(f"{name} decides what code runs, and is set by the operator only; leave it out")
     return name
 
 

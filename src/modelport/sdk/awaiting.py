@@ -16,7 +16,7 @@ from yarl import URL
 
 from modelport.errors import InvalidInput, ModelportError
 from modelport.sdk.endpoint import Target
-from modelport.sdk.flows import Flow, Request, Response, Sleep, Source, error_of, refuse_redirect
+from modelport.sdk.flows import Flow, Request, Response, Sleep, Source, Work, error_of, refuse_redirect
 from modelport.sdk.transport import CHUNK, CONNECT_TIMEOUT_S, Address, Lines, late, path_and_query
 
 T = TypeVar("T")
@@ -71,6 +71,10 @@ class AwaitingDriver:
             while True:
                 if isinstance(step, Sleep):
                     await asyncio.sleep(step.seconds)
+                    step = flow.send(None)
+                    continue
+                if isinstance(step, Work):
+                    await asyncio.to_thread(step.call)
                     step = flow.send(None)
                     continue
                 try:

@@ -17,7 +17,7 @@ from urllib3 import exceptions as failures
 
 from modelport.errors import InvalidInput, ModelportError
 from modelport.sdk.endpoint import Target
-from modelport.sdk.flows import Flow, Request, Response, Sleep, error_of, refuse_redirect
+from modelport.sdk.flows import Flow, Request, Response, Sleep, Work, error_of, refuse_redirect
 from modelport.sdk.transport import CHUNK, CONNECT_TIMEOUT_S, KEPT, Address, Lines, late, path_and_query
 
 T = TypeVar("T")
@@ -70,6 +70,10 @@ class BlockingDriver:
             while True:
                 if isinstance(step, Sleep):
                     time.sleep(step.seconds)
+                    step = flow.send(None)
+                    continue
+                if isinstance(step, Work):
+                    step.call()
                     step = flow.send(None)
                     continue
                 try:

@@ -19,7 +19,8 @@ from modelport.errors import Conflict, InvalidInput, NotFound
 from modelport.schemas.models import FileEntry
 
 CHUNK = 1 << 20
-#: Called with the stage (``hash``, ``upload``, ``download``), the bytes done and the bytes in all.
+#: Called with the stage (``hash``, ``upload``, ``download``), the bytes done and the bytes in all; by an asynchronous
+#: client also from another thread.
 Progress = Callable[[str, int, int], object]
 
 

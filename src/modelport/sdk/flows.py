@@ -99,7 +99,14 @@ class Sleep:
     seconds: float
 
 
-Step: TypeAlias = Request | Sleep
+@dataclass(slots=True)
+class Work:
+    """Something slow that is done here, such as hashing files; beside the loop where there is one."""
+
+    call: Callable[[], object]
+
+
+Step: TypeAlias = Request | Sleep | Work
 Flow: TypeAlias = Generator[Step, Response | None, T]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from modelport.errors import InvalidInput
-from modelport.schemas.models import LineageNode, Model, ModelVersion, VersionPush
+from modelport.schemas.models import FileEntry, LineageNode, Model, ModelVersion, VersionPush
 from modelport.schemas.names import ALIAS_PATTERN, NAME_PATTERN
 from modelport.sdk.files import (
     FileSink,
@@ -26,7 +26,7 @@ from modelport.sdk.files import (
     scan,
     staged,
 )
-from modelport.sdk.flows import D_co, Flow, Operations, Request, operation, path_of, send, send_json, send_list
+from modelport.sdk.flows import D_co, Flow, Operations, Request, Work, operation, path_of, send, send_json, send_list
 from modelport.tensors import Array, datatype_of
 
 ModelList = list[Model]
@@ -78,7 +78,8 @@ class Models(Operations[D_co]):
         """
         where = _model(name, "versions")
         files = [found for found in scan(Path(path)) if only is None or found[0] in only]
-        entries = hash_files(files, progress)
+        entries: list[FileEntry] = []
+        yield Work(lambda: entries.extend(hash_files(files, progress)))
         try:
             body = VersionPush(
                 files=entries,

@@ -175,12 +175,13 @@ class Artifacts:
         made = self._folders / str(project_id) / f"tmp-{uuid.uuid4().hex}"
         made.mkdir(parents=True)
         try:
-            for entry in files:
-                path = made / entry.path
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._bring(project_id, entry.sha256, path)
-            with suppress(OSError):  # somebody else was faster: theirs is the same
-                made.rename(target)
+            with _alone(made):  # however long it takes, nobody evicts it
+                for entry in files:
+                    path = made / entry.path
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    self._bring(project_id, entry.sha256, path)
+                with suppress(OSError):  # somebody else was faster: theirs is the same
+                    made.rename(target)
         finally:
             _remove_folder(made)
         if not self._touched(target):
@@ -191,8 +192,11 @@ class Artifacts:
     def evict(self, project_id: int, keep: Collection[str], older_than_s: float) -> None:
         """Remove the folders of digests that are not to be kept and were not asked for lately."""
         for folder in _old(self._folders / str(project_id), older_than_s):
-            if folder.name not in keep:
-                _remove_folder(folder)
+            if folder.name in keep:
+                continue
+            with suppress(BlockingIOError, FileNotFoundError), _alone(folder):
+                hidden = folder.with_name(f"tmp-{uuid.uuid4().hex}")  # first out of sight, so that none gets half of it
+                _remove_folder(folder.rename(hidden))
 
     def sweep(self, older_than_s: float, dry_run: bool = False) -> tuple[int, int]:
         """Remove what crashed uploads left behind; returns how many files and bytes."""
@@ -278,6 +282,17 @@ def _locked(file: BinaryIO) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, which dies with this process; raises BlockingIOError when somebody has it."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _old(folder: Path, older_than_s: float) -> Iterator[Path]:

@@ -47,6 +47,12 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+class PlainErrorBody(BaseModel):
+    """Every failing answer of Open Inference's routes; the code is in the header ``x-modelport-error``."""
+
+    error: str
+
+
 _DESCRIPTIONS = {
     400: "The request does not fit",
     401: "No key, or not a good one",
@@ -60,9 +66,9 @@ _DESCRIPTIONS = {
 }
 
 
-def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def responses(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
     """For a route's documentation: it can give these answers, beside those of every route."""
-    return {status: {"model": ErrorBody, "description": _DESCRIPTIONS[status]} for status in statuses}
+    return {status: {"model": body, "description": _DESCRIPTIONS[status]} for status in statuses}
 
 
 #: What every route can answer.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 from anyio import to_thread
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 from modelport import __version__
 from modelport.api.inference_v2 import check_load_parameters
 from modelport.api.native.context import Context, Developer, Here, Viewer, read_json
-from modelport.api.native.errors import responses
+from modelport.api.native.errors import PlainErrorBody, responses
 from modelport.control.actors import Actor
 from modelport.control.deployments import Deployments
 from modelport.errors import Conflict, NotFound
@@ -24,7 +25,10 @@ from modelport.schemas.server import ServerStatus
 router = APIRouter(tags=["server"])
 _LOAD_S = 120.0
 _UNLOAD_S = 10.0
-repository = APIRouter(prefix="/v2/repository", tags=["Open Inference repository"])
+_plain = partial(responses, body=PlainErrorBody)
+repository = APIRouter(
+    prefix="/v2/repository", tags=["Open Inference repository"], responses=_plain(401, 403, 422, 503)
+)
 
 
 @router.get("/status", operation_id="server_status")
@@ -94,7 +98,7 @@ class LoadQuery(BaseModel):
     "/models/{name}/load",
     operation_id="repository_load",
     openapi_extra=_takes(LoadQuery),
-    responses=responses(400, 404, 409),
+    responses=_plain(400, 404, 409),
 )
 async def repository_load(request: Request, here: Here, actor: Developer, name: Name) -> dict[str, str]:
     """Serve a model: start its deployment, or make one of its newest version; returns when it is ready."""
@@ -127,7 +131,7 @@ def _begin(deployments: Deployments, actor: Actor, name: str) -> None:
         deployments.apply(actor, name, DeploymentApply(model=found.model, version=found.version, spec=found.spec))
 
 
-@repository.post("/models/{name}/unload", operation_id="repository_unload", responses=responses(404))
+@repository.post("/models/{name}/unload", operation_id="repository_unload", responses=_plain(404))
 async def repository_unload(here: Here, actor: Developer, name: Name) -> dict[str, str]:
     """Stop serving a model; requests under way are answered."""
     deadline = time.monotonic() + _UNLOAD_S
