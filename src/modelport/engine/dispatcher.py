@@ -243,8 +243,7 @@ class Dispatcher:
         for attempt in range(attempts):
             link = Link(address, self._answered, self._lost)
             try:
-                await self._loop.create_unix_connection(lambda link=link: link, address.socket)  # type: ignore[misc]
-                await asyncio.wait_for(link.greeted, timeout=2)
+                await link.connect()
             except (OSError, TimeoutError, asyncio.CancelledError):
                 link.close()
                 if attempt + 1 < attempts:

@@ -8,6 +8,7 @@ its requests, and one stacked tensor per input, so that the cost of a hop is sha
     request   id u64, deadline u64, rows u32, traced u8, length u8, request id
     tensor    datatype u8, dims u8, name length u16, bytes u64, dims x i64, name
 
+Where both sides share memory, the bytes of large tensors lie there, and only head and tables take the socket.
 Knows tensors; knows neither queues nor models. Imports only the standard library and numpy.
 """
 
@@ -44,6 +45,13 @@ END: Final = 8
 """Replica to gateway: the answer is complete; ``ns`` is the time of all parts."""
 CANCEL: Final = 9
 """Gateway to replica: nobody waits for the rest of a stream."""
+CONNECT: Final = 10
+"""Gateway to replica, once, when connected; the descriptor of shared memory may come with it."""
+
+_IN_SLAB: Final = 0x80
+"""Added to a kind: the tensors' bytes lie in shared memory."""
+_LARGE: Final = 64 << 10
+"""From so many bytes on shared memory is the shorter way."""
 
 HEAD: Final = struct.Struct("<2sBBIIIQQ")
 _REQUEST: Final = struct.Struct("<QQIBB")
@@ -86,9 +94,15 @@ class Frame:
 
 
 def encode(
-    kind: int, items: Sequence[Item] = (), tensors: dict[str, Array] | None = None, *, ns: int = 0, data: bytes = b""
+    kind: int,
+    items: Sequence[Item] = (),
+    tensors: dict[str, Array] | None = None,
+    *,
+    ns: int = 0,
+    data: bytes = b"",
+    slab: memoryview | None = None,
 ) -> list[Buffer]:
-    """The buffers of one frame, to be written one after the other; large tensors are not copied."""
+    """The buffers of one frame, to be written one after the other; large tensors are copied into ``slab`` or not."""
     table = bytearray()
     for item in items:
         raw = item.request_id.encode()[:255]
@@ -113,8 +127,17 @@ def encode(
         tensors = {}
         buffers.append(data)
     table += _PADDING[: -(HEAD.size + len(table)) % 8]
-    head = HEAD.pack(_MAGIC, VERSION, kind, len(items), len(tensors), len(table), size, ns)
+    in_slab = slab is not None and tensors and _LARGE <= size <= len(slab)
+    head = HEAD.pack(
+        _MAGIC, VERSION, kind | _IN_SLAB if in_slab else kind, len(items), len(tensors), len(table), size, ns
+    )
     small = head + table
+    if slab is not None and in_slab:
+        position = 0
+        for buffer in buffers:
+            slab[position : position + len(buffer)] = buffer
+            position += len(buffer)
+        return [small]
     if size <= 1 << 16:  # one write of one buffer costs less than several
         return [b"".join((small, *buffers))]
     return [small, *buffers]
@@ -122,25 +145,35 @@ def encode(
 
 def body_size(head: Buffer) -> int:
     """How many bytes follow a head; raises BrokenFrame when it is none."""
-    magic, version, _, _, _, table, data, _ = HEAD.unpack(head)
+    magic, version, kind, _, _, table, data, _ = HEAD.unpack(head)
     if magic != _MAGIC or version != VERSION:
         raise BrokenFrame(f"the other side speaks frame version {version}, this one {VERSION}")
     if table > _MAX_TABLE or data > _MAX_DATA:
         raise BrokenFrame("a frame is larger than any can be")
-    return int(table + data)
+    return int(table) if kind & _IN_SLAB else int(table + data)
 
 
-def decode(head: Buffer, body: Buffer) -> Frame:
-    """The inverse of encode. Raises BrokenFrame; tensors are views of ``body``."""
-    _, _, kind, n_items, n_tensors, table_size, _, ns = HEAD.unpack(head)
+def lies_in_slab(head: Buffer) -> bool:
+    """Whether a frame's tensors lie in shared memory."""
+    return bool(HEAD.unpack(head)[2] & _IN_SLAB)
+
+
+def decode(head: Buffer, body: Buffer, slab: memoryview | None = None) -> Frame:
+    """The inverse of encode. Raises BrokenFrame; tensors are views of ``body``, or of ``slab`` where they lie there."""
+    _, _, kind, n_items, n_tensors, table_size, size, ns = HEAD.unpack(head)
     view = memoryview(body)
+    payload = view[table_size:]
+    if kind & _IN_SLAB:
+        if slab is None or size > len(slab):
+            raise BrokenFrame("a frame's tensors lie in memory that is not shared")
+        payload = slab[:size]
     try:
-        return _decode(view, kind, n_items, n_tensors, table_size, ns)
+        return _decode(view, payload, kind & ~_IN_SLAB, n_items, n_tensors, ns)
     except (struct.error, ValueError, IndexError, ModelportError) as error:
         raise BrokenFrame(f"a frame does not hold what its head says: {error}") from None
 
 
-def _decode(view: memoryview, kind: int, n_items: int, n_tensors: int, table_size: int, ns: int) -> Frame:
+def _decode(view: memoryview, payloads: memoryview, kind: int, n_items: int, n_tensors: int, ns: int) -> Frame:
     position = 0
     items: list[Item] = []
     for _ in range(n_items):
@@ -150,7 +183,7 @@ def _decode(view: memoryview, kind: int, n_items: int, n_tensors: int, table_siz
         items.append(Item(number, rows, request_id, bool(traced), deadline_ns))
         position += length
     tensors: dict[str, Array] = {}
-    offset = table_size
+    offset = 0
     for _ in range(n_tensors):
         code, ndim, name_length, size = _TENSOR.unpack_from(view, position)
         position += _TENSOR.size
@@ -158,7 +191,7 @@ def _decode(view: memoryview, kind: int, n_items: int, n_tensors: int, table_siz
         position += 8 * ndim
         name = str(view[position : position + name_length], "utf-8")
         position += name_length
-        payload = view[offset : offset + size]
+        payload = payloads[offset : offset + size]
         if len(payload) != size:
             raise BrokenFrame(f"tensor {name!r} is cut short")
         offset += size + (-size % 8)
@@ -170,5 +203,5 @@ def _decode(view: memoryview, kind: int, n_items: int, n_tensors: int, table_siz
             tensors[name] = unpack_bytes(payload, count, name).reshape(shape)
         else:
             tensors[name] = np.frombuffer(payload, dtype_of(datatype)).reshape(shape)
-    data = view[table_size:] if not n_tensors else b""
+    data = payloads if not n_tensors else b""
     return Frame(kind, items, tensors, ns, data)
