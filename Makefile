@@ -89,7 +89,7 @@ bench: setup-dev ## speed, memory and start-up times of this checkout, then the 
 	@$(PY) benchmarks/overhead.py
 	@$(PY) benchmarks/peers.py $(ARGS)
 
-bench-peers: setup-dev ## the peers alone: ARGS='--peers modelport mosec fastapi --rounds 3 --seconds 2' takes five minutes
+bench-peers: setup-dev ## the peers alone: ARGS='--peers modelport mosec fastapi --rounds 3 --seconds 2' takes six minutes
 	@$(PY) benchmarks/peers.py $(ARGS)
 
 docs: setup-dev ## write OpenAPI, the JSON Schema of deployments, settings and errors anew
