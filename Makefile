@@ -58,7 +58,7 @@ test-clients: setup-dev .venv-clients/.ready ## other products' own clients: KSe
 	npm install --prefix .venv-clouds --silent --no-audit --no-fund azurite@3
 	@touch $@
 
-test-clouds: .venv-clouds/.ready ## Google's and Azure's stores, against their emulators (600 MB, in .venv-clouds; needs Node)
+test-clouds: .venv-clouds/.ready ## Google's and Azure's stores, against their emulators (1.2 GB, in .venv-clouds; needs Node)
 	@.venv-clouds/bin/python -m pytest tests/services/test_clouds.py -rs
 
 clients/typescript/node_modules: clients/typescript/package-lock.json
