@@ -58,7 +58,7 @@ test-clients: setup-dev .venv-clients/.ready ## other products' own clients: KSe
 	npm install --prefix .venv-clouds --silent --no-audit --no-fund azurite@3
 	@touch $@
 
-test-clouds: .venv-clouds/.ready ## Google's and Azure's stores, against their emulators (600 MB, in .venv-clouds; needs Node)
+test-clouds: .venv-clouds/.ready ## Google's and Azure's stores, against their emulators (1.2 GB, in .venv-clouds; needs Node)
 	@.venv-clouds/bin/python -m pytest tests/services/test_clouds.py -rs
 
 clients/typescript/node_modules: clients/typescript/package-lock.json
@@ -89,7 +89,7 @@ bench: setup-dev ## speed, memory and start-up times of this checkout, then the 
 	@$(PY) benchmarks/overhead.py
 	@$(PY) benchmarks/peers.py $(ARGS)
 
-bench-peers: setup-dev ## the peers alone: ARGS='--peers modelport mosec fastapi --rounds 3 --seconds 2' takes five minutes
+bench-peers: setup-dev ## the peers alone: ARGS='--peers modelport mosec fastapi --rounds 3 --seconds 2' takes six minutes
 	@$(PY) benchmarks/peers.py $(ARGS)
 
 docs: setup-dev ## write OpenAPI, the JSON Schema of deployments, settings and errors anew

@@ -89,9 +89,10 @@ CONTENDERS = (
         "mosec-batched", "mosec", "mosec, batches (2 ms)", _python("server.py --port {port} --timeout 60000"),
         "/inference", _rows("m1", "m3"), batch=True, workers={"m1": 1},
     ),
-    Contender("fastapi", "fastapi", "FastAPI by hand", _python(), "/predict", _rows("m1", "m2")),
+    Contender("fastapi", "fastapi", "FastAPI by hand", _UVICORN + " server:app", "/predict", _rows("m1", "m2")),
     Contender(
-        "fastapi-batched", "fastapi", "FastAPI + own batcher", _python(), "/predict", _rows("m1", "m3"), batch=True,
+        "fastapi-batched", "fastapi", "FastAPI + own batcher", _UVICORN + " server:app", "/predict", _rows("m1", "m3"),
+        batch=True,
     ),
     Contender(
         "granian", "granian", "FastAPI on Granian", _GRANIAN_FASTAPI, "/predict", _rows("m1", "m2"),

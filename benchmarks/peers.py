@@ -1,7 +1,7 @@
 """Modelport beside other model servers: the same ONNX models, one client (wrk), runs interleaved, on the same cores.
 
     python benchmarks/peers.py                               everything: installs the peers, half an hour a layout
-    python benchmarks/peers.py --peers modelport mosec fastapi --rounds 3 --seconds 2          about five minutes
+    python benchmarks/peers.py --peers modelport mosec fastapi --rounds 3 --seconds 2          about six minutes
     python benchmarks/peers.py --peers modelport mosec --models m3 --layout two --callers 1 64
 
 Writes tables, all figures and a picture to benchmarks/results/. How to read them: benchmarks/README.md.

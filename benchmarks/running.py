@@ -191,7 +191,7 @@ class Stage:
             "PYTHONUNBUFFERED": "1",
             "BENCH_MODEL": model.name,
             "BENCH_FILE": str(model.file),
-            "BENCH_PORT": known.get("port", ""),
+            "BENCH_PORT": known.get("port", "0"),
             "BENCH_BATCH": str(int(contender.batch)),
             "BENCH_WORKERS": known.get("workers", "1"),
             **extra,

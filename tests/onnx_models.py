@@ -84,6 +84,13 @@ def scalar() -> bytes:
     return model(nodes, [value("input", "FP32", ())], [value("output", "FP32", ())]).SerializeToString()
 
 
+def without_inputs() -> bytes:
+    """No input; ``output`` FP32 [2] is always [1, 2]."""
+    numbers = helper.make_tensor("numbers", TensorProto.FLOAT, [2], [1.0, 2.0])
+    nodes = [helper.make_node("Constant", [], ["output"], value=numbers)]
+    return model(nodes, [], [value("output", "FP32", (2,))]).SerializeToString()
+
+
 def dynamic_dims() -> bytes:
     """``input`` FP32 [batch, length]; ``total`` [batch] sums the rows, ``doubled`` is [batch, length]."""
     nodes = [

@@ -46,7 +46,10 @@ EXPLAINED: dict[str, Explanation] = {
         "The request fits the signature, but the model could not run it. Nothing else is affected.",
         (
             ("A dimension that is dynamic by name only", "try the shape that the model was exported with"),
-            ("An index beyond a vocabulary, a text that is no number", "the message quotes the runtime's own words"),
+            (
+                "An index beyond a vocabulary, a text that is no number",
+                "send what the model knows; the message quotes the runtime's own words",
+            ),
             ("An input that asks for more memory than there is", "send fewer rows, or smaller ones"),
         ),
         _NEVER,
@@ -55,7 +58,7 @@ EXPLAINED: dict[str, Explanation] = {
         "A pushed file is unsafe, damaged, or of a format that is not served. Nothing was registered.",
         (
             ("A pickle in any wrapping (.pkl, .joblib, .pt, .pth)", "export to ONNX, or save with skops"),
-            ("A format that is not served", "the message says how to convert it"),
+            ("A format that is not served", "convert it as the message says"),
             ("Damage on the way: a Git LFS pointer, an HTML page", "fetch the file again and compare its size"),
             ("A type in a skops file that is not trusted", "the operator may add it: MODELPORT_TRUST_SKLEARN_TYPES"),
             ("MLmodel or config.pbtxt contradicts the model", "correct the line that the message names"),
@@ -76,7 +79,10 @@ EXPLAINED: dict[str, Explanation] = {
     "not_allowed": Explanation(
         "Who calls is known, but may not do this.",
         (
-            ("The key's role is too low", "the message names the role; an administrator creates such a key"),
+            (
+                "The key's role is too low",
+                "ask an administrator for one of the role that the message names: `modelport keys create --role ROLE`",
+            ),
             (
                 "A source that the server may not read",
                 "push the files, or ask the operator for MODELPORT_IMPORTS_ALLOW",

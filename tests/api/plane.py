@@ -103,7 +103,7 @@ class LocalPlane(DataPlane):
         stats = endpoint.stats
         stats.success += 1
         stats.executions += 1
-        rows = next(iter(request.inputs.values())).shape[:1]
+        rows = next((tensor.shape[:1] for tensor in request.inputs.values()), ())
         stats.rows += rows[0] if rows else 1
         stats.compute_ns += time.perf_counter_ns() - started
         stats.batch_sizes[1] = stats.batch_sizes.get(1, 0) + 1

@@ -136,7 +136,25 @@ async def test_a_scalar_has_no_rows_to_answer_by(plane: LocalPlane) -> None:
     for form in ("text/csv", "application/jsonlines"):
         response = await post(plane, "/invocations?model=scalar", {"inputs": 3.0}, accept=form)
         assert response.status == 400
-        assert "'input' is a scalar" in json.loads(whole(response))["message"]
+        assert "the inputs are no rows" in json.loads(whole(response))["message"]
+
+
+async def test_a_model_without_inputs_takes_no_rows(plane: LocalPlane) -> None:
+    plane.deploy("constant", onnx_models.without_inputs())
+    assert await predictions(plane, "constant", {"inputs": {}}) == [1.0, 2.0]
+    frame = {"columns": ["a"], "data": [[1]]}
+    for body, media in (
+        ({"instances": [{}]}, "application/json"),
+        ({"dataframe_split": frame}, "application/json"),
+        ({"dataframe_records": [{"a": 1}]}, "application/json"),
+        (b"1,2\n", "text/csv"),
+        (b"{}\n", "application/jsonlines"),
+    ):
+        response = await post(plane, "/invocations?model=constant", body, media)
+        assert response.status == 400
+        assert "takes no inputs" in json.loads(whole(response))["message"]
+    response = await post(plane, "/invocations?model=constant", {"inputs": {}}, accept="text/csv")
+    assert response.status == 400
 
 
 async def test_csv_with_a_byte_order_mark_loses_no_row(plane: LocalPlane) -> None:

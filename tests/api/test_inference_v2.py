@@ -13,6 +13,7 @@ import pytest
 from modelport.api import inference_v2
 from modelport.api.messages import Caller, HttpResponse
 from modelport.errors import ModelportError
+from tests import onnx_models
 from tests.api.asgi import call, whole
 from tests.api.plane import LocalPlane, zoo
 
@@ -157,6 +158,13 @@ async def test_classification(plane: LocalPlane) -> None:
     best = np.argsort(-scores, axis=1)[:, :2]
     expected = [f"{scores[row, i]:f}:{i}:{labels[i]}" for row in range(2) for i in best[row]]
     assert found["data"] == expected
+
+
+async def test_a_model_without_inputs(plane: LocalPlane) -> None:
+    plane.deploy("constant", onnx_models.without_inputs())
+    assert json.loads(whole(await post(plane, "constant", {"inputs": []})))["outputs"][0]["data"] == [1.0, 2.0]
+    assert (await post(plane, "constant", {})).status == 400
+    assert (await post(plane, "mlp", {"inputs": []})).status == 400
 
 
 async def test_classification_of_no_rows(plane: LocalPlane) -> None:

@@ -36,6 +36,7 @@ async def test_built_once_however_many_ask(tmp_path: Path) -> None:
     assert log.read_text().count("the environment is built") == 2
     assert (made[0].folder / "lib").exists()
 
+    assert made[0].packages == [], "nothing was asked for"
     assert environments.collect({made[0].name}, 0) == (0, 0)
     assert environments.collect(set(), 3600) == (0, 0)
     os.utime(made[0].folder / "modelport.json", (time.time() - 4000,) * 2)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import select
 
-from modelport.control import audit
+from modelport.control import audit, resolved
 from modelport.control.actors import Actor
 from modelport.control.registry import Registry
 from modelport.errors import ArtifactRefused, Conflict, InvalidInput, NotFound, TooLarge
@@ -358,3 +358,16 @@ def test_what_failed_is_not_in_the_audit(registry: Registry, actor: Actor, datab
     with pytest.raises(NotFound):
         registry.delete_model(actor, "digits")
     assert audit.rows(database, actor, 10) == []
+
+
+def test_the_packages_of_a_version_are_recorded_when_they_change(
+    registry: Registry, database: Database, actor: Actor, stranger: Actor, push: Push
+) -> None:
+    push()
+    assert registry.lineage(actor, "digits").packages == []
+    for packages in (["numpy==2.1"], ["numpy==2.1"], ["numpy==2.2", "x==1"], []):
+        resolved.record(database, actor.project_id, actor.project, "digits:1", packages)
+    resolved.record(database, stranger.project_id, stranger.project, "digits:1", ["other==1"])
+    assert registry.lineage(actor, "digits").packages == ["numpy==2.2", "x==1"]
+    rows = [row.detail["packages"] for row in audit.rows(database, actor, 100) if row.action == "version.resolve"]
+    assert rows == [["numpy==2.2", "x==1"], ["numpy==2.1"]]

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -173,8 +174,9 @@ def test_logs_follow_what_is_written_later(server: Server, run: Run, mlp: str) -
     argv = [sys.executable, "-m", "modelport.cli.main", "logs", "told", "-f", "--tail", "0"]
     env = {**os.environ, "MODELPORT_HOME": str(server.home)}
     heard: list[str] = []
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as follower, server.client() as client:
-        assert follower.stdout is not None
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(argv, env=env, **pipes) as follower, server.client() as client:
+        assert follower.stdout is not None and follower.stderr is not None
         listener = threading.Thread(target=lambda stream=follower.stdout: heard.append(stream.readline()))
         listener.start()
         try:
@@ -182,11 +184,24 @@ def test_logs_follow_what_is_written_later(server: Server, run: Run, mlp: str) -
             while not heard and time.monotonic() < deadline:
                 client.infer("told", {"input": np.ones((1, 4), np.float32)}, request_id="seen")
                 time.sleep(0.1)
+            follower.send_signal(signal.SIGINT)  # how it is meant to end, so no error
+            assert (follower.wait(timeout=30), follower.stderr.read()) == (0, "")
         finally:
             follower.kill()
             listener.join()
     assert "seen" in heard[0]
     run("undeploy", "told")
+
+
+def test_a_watched_status_ends_with_ctrl_c(server: Server) -> None:
+    argv = [sys.executable, "-m", "modelport.cli.main", "status", "--watch"]
+    env = {**os.environ, "MODELPORT_HOME": str(server.home)}
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        time.sleep(4)
+        watching.send_signal(signal.SIGINT)
+        shown, error = watching.communicate(timeout=30)
+    assert (watching.returncode, error) == (0, "")
+    assert "process" in shown
 
 
 def test_a_large_file_travels_both_ways(run: Run, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from modelport.sdk.deployments import DeploymentFailed
 from tests import onnx_models
 from tests.services.conftest import Server
 from tests.services.load import Load
+from tests.services.test_cli import command
 
 pytestmark = pytest.mark.xdist_group("predictors")  # one server, which keeps its environments
 EXAMPLE = Path(__file__).parents[2] / "examples" / "predictor"
@@ -121,6 +122,13 @@ def test_conflicting_requirements_live_side_by_side(trusting: Server, tmp_path: 
     assert ask(trusting, "older", "a", "b") == ["a 4.9.0", "b 4.9.0"]
     with trusting.client() as client:
         assert any("building the environment" in line for line in client.deployments.logs("older"))
+        packages = client.models.lineage("older").packages
+        assert "humanize==4.9.0" in packages
+        assert any(package.startswith("numpy==") for package in packages), "what nobody pinned is recorded too"
+        assert "humanize==4.12.0" in client.models.lineage("newer").packages
+    shown = command(trusting.home, "models", "show", "older").stdout
+    assert "humanize==4.9.0" in shown
+    assert "numpy==" in shown
 
     built = {folder.name for folder in (trusting.home / "environments").glob("?" * 16)}
     deploy(trusting, "again", write(tmp_path / "again", VERSIONED + "# changed", "humanize==4.9.0"))

@@ -9,7 +9,7 @@ import asyncio
 import numpy as np
 import wire_rows
 from fastapi import FastAPI, Request, Response
-from onnx_model import BATCH, MAX_BATCH, MEDIA_TYPE, PORT, WORKERS, OnnxModel
+from onnx_model import BATCH, MAX_BATCH, MEDIA_TYPE, OnnxModel
 
 app = FastAPI(openapi_url=None)
 model = OnnxModel()
@@ -48,17 +48,3 @@ async def predict(request: Request) -> Response:
     rows = wire_rows.read(model, await request.body())
     result = await batcher(rows) if BATCH else model(rows)
     return Response(wire_rows.write(result), media_type=MEDIA_TYPE)
-
-
-if __name__ == "__main__":
-    import uvicorn
-
-    uvicorn.run(
-        app if WORKERS == 1 else "server:app",
-        port=PORT,
-        workers=WORKERS,
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_level="warning",
-    )

@@ -113,7 +113,7 @@ class V2:
     async def infer(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         endpoint = self._endpoint(request, path)
         head, tail = _split(request)
-        inputs, wanted, timeout_us = read_infer(head, tail)
+        inputs, wanted, timeout_us = read_infer(head, tail, may_be_empty=not endpoint.route.signature.inputs)
         outputs = None if wanted.outputs is None else tuple(wanted.outputs)
         asked = request.infer_request(inputs, self._plane.default_timeout_s, outputs, timeout_us)
         return write_infer(endpoint, wanted, await self._plane.infer(endpoint, asked))
@@ -134,11 +134,13 @@ def _split(request: HttpRequest) -> tuple[bytes, memoryview | None]:
     return request.body[:length], memoryview(request.body)[length:]
 
 
-def read_infer(head: bytes, tail: memoryview | None) -> tuple[dict[str, Array], Wanted, Any]:
+def read_infer(
+    head: bytes, tail: memoryview | None, *, may_be_empty: bool = False
+) -> tuple[dict[str, Array], Wanted, Any]:
     """Inputs, what is wanted of the answer, and the ``timeout`` parameter as given; raises InvalidInput."""
     body = parse_object(head)
     items = body.get("inputs")
-    if type(items) is not list or not items:
+    if type(items) is not list or not (items or may_be_empty):
         raise InvalidInput("'inputs' must be a list with at least one input")
     inputs: dict[str, Array] = {}
     position = 0

@@ -72,6 +72,7 @@ def read_instances(signature: Signature, instances: Any) -> dict[str, Array]:
         raise InvalidInput(f"'instances' must be a list of rows, not {json_name(instances)}")
     if not instances:
         raise InvalidInput("'instances' is empty; send at least one row")
+    check_takes_rows(signature)
     specs = signature.inputs
     if len(specs) == 1 and (type(instances[0]) is not dict or instances[0].keys() == {"b64"}):
         spec = specs[0]
@@ -86,6 +87,12 @@ def read_instances(signature: Signature, instances: Any) -> dict[str, Array]:
         )
         for spec in specs
     }
+
+
+def check_takes_rows(signature: Signature) -> None:
+    """Raise InvalidInput for a model without inputs."""
+    if not signature.inputs:
+        raise InvalidInput("the model takes no inputs, so there are no rows to send; send 'inputs' as {}")
 
 
 def _names(signature: Signature) -> str:
@@ -137,9 +144,9 @@ def write_all(route: Route, outputs: dict[str, Array], classes: int | None) -> d
 
 def check_rows(inputs: dict[str, Array], outputs: dict[str, Array]) -> None:
     """Raise InvalidInput for an output that has not one entry per row, and so cannot be answered row by row."""
-    name, first = next(iter(inputs.items()))
-    if not first.ndim:
-        raise InvalidInput(f"input {shown(name)} is a scalar, so there are no rows to answer by; ask for JSON")
+    first = next(iter(inputs.values()), None)
+    if first is None or not first.ndim:
+        raise InvalidInput("the inputs are no rows, so there are none to answer by; ask for JSON")
     count = len(first)
     for name, tensor in outputs.items():
         if tensor.shape[:1] != (count,):

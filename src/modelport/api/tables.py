@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelport.api.answers import to_json
-from modelport.api.rows import read_instances
+from modelport.api.rows import check_takes_rows, read_instances
 from modelport.api.tensor_json import json_name, parse, shown, to_array
 from modelport.errors import InvalidInput
 from modelport.tensors import Array, Signature, TensorSpec
@@ -93,6 +93,7 @@ def _is_data(cell: str) -> bool:
 
 def read_lines(signature: Signature, body: bytes) -> dict[str, Array]:
     """Of JSON lines: each a row, bare, as an object by input name, or under the one key ``features``."""
+    check_takes_rows(signature)
     found = []
     for index, line in enumerate(line for line in body.splitlines() if line.strip()):
         try:
@@ -109,6 +110,7 @@ def read_lines(signature: Signature, body: bytes) -> dict[str, Array]:
 def _from_table(
     signature: Signature, columns: Sequence[Any] | None, data: list[list[Any]], what: str, *, as_text: bool = False
 ) -> dict[str, Array]:
+    check_takes_rows(signature)
     specs = {spec.name: spec for spec in signature.inputs}
     for index, name in enumerate(columns or ()):
         if isinstance(name, list | dict):

@@ -74,10 +74,15 @@ def push(
         print_json(made[0] if len(made) == 1 else made)
         return
     for version in made:
-        _show(version)
+        _show(version, [])
 
 
-def _show(found: ModelVersion) -> None:
+def _has_own(found: ModelVersion) -> bool:
+    """Whether the version runs with packages of its own."""
+    return "requirements" in found.manifest.details
+
+
+def _show(found: ModelVersion, packages: list[str]) -> None:
     from modelport.cli.render import bytes_text, counted, facts, say
 
     manifest = found.manifest
@@ -94,6 +99,8 @@ def _show(found: ModelVersion) -> None:
             ("metrics", manifest.metrics),
             ("parents", manifest.parents),
             ("deployed in", found.deployed_in),
+            ("requires", manifest.details.get("requirements")),
+            ("runs with", packages),
             ("size", f"{bytes_text(found.size)} in {counted(len(manifest.files), 'file')}"),
             ("digest", found.digest),
             ("created", f"{found.created_at:%Y-%m-%d %H:%M:%S} by {found.created_by}"),
@@ -168,7 +175,8 @@ def show(model: Reference, as_json: AsJson = False, url: Url = None, key: Key = 
     reference = parse_reference(model)
     with Client(url, key) as client:
         found = client.models.version(reference.name, reference.ref)
-    print_json(found) if as_json else _show(found)
+        packages = client.models.lineage(found.model, found.version).packages if _has_own(found) else []
+    print_json(found) if as_json else _show(found, packages)
 
 
 @group.command()
@@ -325,7 +333,8 @@ def lineage(model: Reference, as_json: AsJson = False, url: Url = None, key: Key
         render.as_json(found)
         return
     render.say(found.version)
-    render.facts([("made from", found.parents), ("source of", found.children), ("deployed in", found.deployments)])
+    made = [("made from", found.parents), ("source of", found.children), ("deployed in", found.deployments)]
+    render.facts([*made, ("runs with", found.packages)])
 
 
 @group.command()

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from modelport import plugins
-from modelport.control import audit
+from modelport.control import audit, resolved
 from modelport.control.actors import Actor
 from modelport.errors import Conflict, InvalidInput, NotFound
 from modelport.schemas.deployments import Deployment, DeploymentApply, DeploymentSpec, ReplicaStatus
@@ -224,6 +224,11 @@ class Deployments:
             if row is not None:
                 row.serving_revision = number
                 _revision(session, row, number).state = "proven"
+
+    def resolved(self, wishes: Wishes, wish: Wish, packages: list[str]) -> None:
+        """A version's requirements came to these packages."""
+        version = f"{wish.manifest.model}:{wish.manifest.version}"
+        resolved.record(self._database, wishes.project_id, wishes.project, version, packages)
 
     def failed(self, deployment_id: int, number: int, message: str, log_tail: list[str]) -> None:
         """This revision could not be brought up; what served before goes on."""

@@ -52,6 +52,12 @@ class Environment:
         return str(self.folder / "bin" / "python")
 
     @property
+    def packages(self) -> list[str]:
+        """What the requirements came to, as ``pip freeze`` says it: ``name==1.2``."""
+        found: list[str] = json.loads((self.folder / _MARKER).read_text()).get("packages", [])
+        return found
+
+    @property
     def variables(self) -> dict[str, str]:
         """What a process in it needs besides."""
         path = f"{self.folder / 'bin'}:{os.environ.get('PATH', os.defpath)}"
@@ -212,11 +218,18 @@ def build(folder: Path, requirements: Sequence[str]) -> int:
                 shutil.rmtree(folder, ignore_errors=True)
                 return code
         wanted.unlink()
+        made = {"requirements": list(requirements), "python": sys.version, "packages": _installed(python)}
         partial = folder / f"{_MARKER}.part"
-        partial.write_text(json.dumps({"requirements": list(requirements), "python": sys.version}))
+        partial.write_text(json.dumps(made))
         partial.replace(folder / _MARKER)
         print("the environment is built", flush=True)
         return 0
+
+
+def _installed(python: str) -> list[str]:
+    argv = [python, "-m", "pip", "--disable-pip-version-check", "freeze"]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
+    return [line for line in done.stdout.splitlines() if line and not line.startswith("#")]
 
 
 def _use_built(folder: Path) -> bool:

@@ -231,6 +231,7 @@ class Reconciler:
             group.log_tail = tail(log_file, _TAIL_LINES)
             raise
         group.reason = None
+        await asyncio.to_thread(self._deployments.resolved, wishes, wish, made.packages)
         return made
 
     def environments_in_use(self) -> set[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from modelport.control import audit
+from modelport.control import audit, resolved
 from modelport.control.actors import Actor
 from modelport.control.blobs import Blobs, Limits, batched
 from modelport.control.push import (
@@ -172,6 +172,7 @@ class Registry:
                 parents=shown.manifest.parents,
                 children=[f"{model}:{number}" for model, number in session.execute(children)],
                 deployments=shown.deployed_in,
+                packages=resolved.packages_of(session, actor.project_id, me),
             )
 
     # Names and labels

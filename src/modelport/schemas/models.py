@@ -162,6 +162,8 @@ class LineageNode(BaseModel):
     parents: list[str]
     children: list[str]
     deployments: list[str]
+    packages: list[str] = []
+    """What a Python predictor's requirements came to in its newest environment; empty before its first start."""
 
 
 class GcReport(BaseModel):

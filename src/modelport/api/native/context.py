@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from modelport.api.auth import HOW, secret_of
 from modelport.control.actors import Actor
+from modelport.control.deployments import Deployments
 from modelport.control.identity import Identity
 from modelport.control.imports import Imports
 from modelport.control.registry import Registry
@@ -62,8 +63,7 @@ class Context:
     registry: Registry
     identity: Identity
     database: Database
-    deployments: Any = None
-    """Set by the process that reconciles."""
+    deployments: Deployments
     tree: Tree | None = None
     """Set by the process that runs under a supervisor."""
     imports: Imports | None = None

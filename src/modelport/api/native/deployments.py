@@ -37,15 +37,13 @@ def list_deployments(here: Here, actor: Viewer) -> DeploymentList:
 @router.put("/{name}", operation_id="apply_deployment", status_code=202)
 def apply_deployment(here: Here, actor: Developer, name: Name, wish: DeploymentApply) -> Deployment:
     """Wish for a version. Replicas come up in the background; the present ones answer until then."""
-    found: Deployment = here.deployments.apply(actor, name, wish)
-    return found
+    return here.deployments.apply(actor, name, wish)
 
 
 @router.get("/{name}", operation_id="get_deployment")
 def get_deployment(here: Here, actor: Viewer, name: Name) -> Deployment:
     """One deployment: what was wished for, and what has become of it."""
-    found: Deployment = here.deployments.get(actor, name)
-    return found
+    return here.deployments.get(actor, name)
 
 
 @router.delete("/{name}", operation_id="delete_deployment", status_code=204)
@@ -57,22 +55,19 @@ def delete_deployment(here: Here, actor: Developer, name: Name) -> None:
 @router.post("/{name}/stop", operation_id="stop_deployment")
 def stop_deployment(here: Here, actor: Developer, name: Name) -> Deployment:
     """End the replicas, keep the wish."""
-    found: Deployment = here.deployments.set_stopped(actor, name, True)
-    return found
+    return here.deployments.set_stopped(actor, name, True)
 
 
 @router.post("/{name}/start", operation_id="start_deployment")
 def start_deployment(here: Here, actor: Developer, name: Name) -> Deployment:
     """Start a stopped deployment again."""
-    found: Deployment = here.deployments.set_stopped(actor, name, False)
-    return found
+    return here.deployments.set_stopped(actor, name, False)
 
 
 @router.post("/{name}/rollback", operation_id="rollback_deployment", status_code=202)
 def rollback_deployment(here: Here, actor: Developer, name: Name) -> Deployment:
     """Wish for the last revision that worked before the present one."""
-    found: Deployment = here.deployments.rollback(actor, name)
-    return found
+    return here.deployments.rollback(actor, name)
 
 
 @router.get(

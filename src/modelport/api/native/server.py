@@ -18,7 +18,7 @@ from modelport.api.native.errors import PlainErrorBody, responses
 from modelport.control.actors import Actor
 from modelport.control.deployments import Deployments
 from modelport.errors import Conflict, NotFound
-from modelport.schemas.deployments import Deployment, DeploymentApply
+from modelport.schemas.deployments import DeploymentApply
 from modelport.schemas.names import Name
 from modelport.schemas.server import ServerStatus
 
@@ -73,13 +73,13 @@ async def repository_index(request: Request, here: Here, actor: Viewer) -> list[
 
 def _entries(here: Context, actor: Actor) -> list[IndexEntry]:
     entries = []
-    deployed = {}
+    deployed = set()
     for found in here.deployments.all(actor):
-        deployed[found.model] = found
+        deployed.add(found.model)
         coming = "LOADING" if found.state in ("starting", "updating") else "UNAVAILABLE"
         state = "READY" if found.replicas_ready and found.state != "stopped" else coming
-        version = found.serving_version or found.version
-        entries.append(IndexEntry(name=found.name, version=str(version), state=state, reason=found.reason or ""))
+        version = str(found.serving_version or found.version)
+        entries.append(IndexEntry(name=found.name, version=version, state=state, reason=found.reason or ""))
     for model in here.registry.models(actor):
         if model.name not in deployed and model.latest_version is not None:
             version = str(model.latest_version)
@@ -106,7 +106,7 @@ async def repository_load(request: Request, here: Here, actor: Developer, name: 
     await to_thread.run_sync(_begin, here.deployments, actor, name)
     deadline = time.monotonic() + _LOAD_S
     while True:
-        found: Deployment = await to_thread.run_sync(here.deployments.get, actor, name)
+        found = await to_thread.run_sync(here.deployments.get, actor, name)
         if found.state in ("ready", "degraded") and found.replicas_ready:
             return {}
         if found.state == "failed":
@@ -135,7 +135,7 @@ def _begin(deployments: Deployments, actor: Actor, name: str) -> None:
 async def repository_unload(here: Here, actor: Developer, name: Name) -> dict[str, str]:
     """Stop serving a model; requests under way are answered."""
     deadline = time.monotonic() + _UNLOAD_S
-    found: Deployment = await to_thread.run_sync(here.deployments.set_stopped, actor, name, True)
+    found = await to_thread.run_sync(here.deployments.set_stopped, actor, name, True)
     while found.replicas_ready and time.monotonic() < deadline:
         await asyncio.sleep(0.02)  # until no gateway sends callers there
         found = await to_thread.run_sync(here.deployments.get, actor, name)
