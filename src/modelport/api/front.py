@@ -94,7 +94,7 @@ class FrontProtocol(HttpToolsProtocol):
         now = self.loop.time()
         if self._head_since and now - self._head_since > _STALL_S:
             self._refuse(408, "the request's head did not arrive in time")
-        elif self._body_awaited and now - self._heard > _STALL_S and isinstance(self.cycle, Exchange):
+        elif self._body_awaited and not self.flow.read_paused and now - self._heard > _STALL_S:
             self._refuse(408, f"the request's body stalled for {_STALL_S:.0f} s")
         elif not self._head_since and self._is_idle() and now - self._heard > _KEEP_ALIVE_S:
             self.transport.close()
@@ -105,6 +105,10 @@ class FrontProtocol(HttpToolsProtocol):
         return not self._body_awaited and (self.cycle is None or self.cycle.response_complete)
 
     def _refuse(self, status: int, why: str) -> None:
+        cycle: object = self.cycle
+        if isinstance(cycle, RequestResponseCycle) and cycle.response_started and not cycle.response_complete:
+            self.transport.close()  # in the middle of an answer there is no room for another
+            return
         body = b'{"error":"' + why.encode() + b'"}'
         head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
         self.transport.write(STATUS_LINE[status] + head + body)
@@ -132,12 +136,12 @@ class FrontProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Which way the request goes."""
         self._head_since = 0.0
+        self._body_awaited = True
         if self.has_short_way and (self.cycle is None or self.cycle.response_complete):
             known = self.gateway.known.get((self.parser.get_method(), self.url))
             if known is not None and self.parser.get_http_version() == "1.1":
                 headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
                 if self.gateway.is_plain(headers):
-                    self._body_awaited = True
                     self.cycle = cast("RequestResponseCycle", Exchange(self, known, headers))
                     return
         url, headers_given = self.url, self.headers
@@ -159,9 +163,9 @@ class FrontProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The last byte of a request."""
+        self._body_awaited = False
         cycle: object = self.cycle
         if isinstance(cycle, Exchange):
-            self._body_awaited = False
             cycle.task = task = self.loop.create_task(cycle.run())
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)

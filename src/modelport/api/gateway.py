@@ -34,7 +34,7 @@ from modelport.api.messages import Caller, HttpRequest, HttpResponse, HttpRoute
 from modelport.api.proxy import ControlProxy, Receive, Send
 from modelport.api.streaming import until_gone
 from modelport.engine.dataplane import DataPlane
-from modelport.engine.requests import new_request_id
+from modelport.engine.requests import request_id_of
 from modelport.engine.routing import RoutingTable
 from modelport.errors import Cancelled, MethodNotAllowed, MissingExtra, ModelportError, NotFound
 from modelport.telemetry import configure, log
@@ -58,7 +58,6 @@ _COLLECTOR = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 _KNOWN_PATHS = 2048
 _NOBODY = Caller(project="", role="nobody")
 _ANY = re.compile("")
-_SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _DRAIN_S = 0.5
 
 
@@ -155,7 +154,7 @@ class Gateway:
         self, known: Known, headers: dict[str, str], body: bytes | None, receive: Receive
     ) -> tuple[HttpResponse, str]:
         """The answer to one request and its id. ``body`` is None where it is still to be received."""
-        request_id, traced = _request_id(headers)
+        request_id, traced = request_id_of(headers.get("x-request-id"))
         route = known.route
         try:
             if not self.open and not route.public:
@@ -173,7 +172,9 @@ class Gateway:
         except Exception:
             log("internal_error", request_id=request_id, path=known.path, error=traceback.format_exc())
             response = error_answer(ModelportError(f"internal error; the log has it under request id {request_id}"))
-        name = known.params.get("model", "") if response.status != 404 else ""
+        name = known.params.get("model", "")
+        if response.status >= 400 and not self.plane.has(name):  # strangers' inventions are not kept
+            name = ""
         self.http[known.protocol, name, response.status] += 1
         return response, request_id
 
@@ -194,7 +195,7 @@ class Gateway:
     async def _forward(self, scope: dict[str, Any], headers: dict[str, str], receive: Receive, send: Send) -> None:
         assert self._proxy is not None
         path = scope["path"]
-        request_id, _ = _request_id(headers)
+        request_id, _ = request_id_of(headers.get("x-request-id"))
         try:
             if not self.open:
                 raise NotYetOpen("the server is starting; try again in a moment")
@@ -250,14 +251,6 @@ async def _send_as_it_comes(first: bytes, rest: AsyncGenerator[bytes], send: Sen
         return
     finally:
         await rest.aclose()
-
-
-def _request_id(headers: dict[str, str]) -> tuple[str, bool]:
-    """The caller's own id, or a new one; and whether it is the caller's."""
-    given = headers.get("x-request-id")
-    if given is not None and _SAFE_ID.fullmatch(given):
-        return given, True
-    return new_request_id(), False
 
 
 def _refusal(method: str, allowed: list[str]) -> HttpRoute:
