@@ -72,6 +72,13 @@ class HttpResponse:
     """In place of ``body``: what is sent as it comes. Closed when the caller goes away; what it raises before its first
     chunk is answered as an error."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is JSON in one piece with nothing to say beside it."""
+        return (
+            self.status == 200 and not self.headers and self.stream is None and self.content_type == "application/json"
+        )
+
 
 Handler = Callable[[HttpRequest, dict[str, str]], Awaitable[HttpResponse]]
 """Gets the request and the path's parameters; raises ModelportError."""
