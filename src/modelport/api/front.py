@@ -45,9 +45,7 @@ _MAX_KEPT_HEAD = 2048
 _END = b"\r\n\r\n"
 
 
-_PLAIN = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
-)
+_PLAIN = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
 
 
 class Server(uvicorn.Server):
@@ -55,7 +53,9 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: Gateway, config: GatewayConfig) -> None:
         around = app if app.tracing is None else app.tracing.around(app)
-        protocol = type("GatewayProtocol", (FrontProtocol,), {"gateway": app, "has_short_way": around is app, "heads": {}})
+        protocol = type(
+            "GatewayProtocol", (FrontProtocol,), {"gateway": app, "has_short_way": around is app, "heads": {}}
+        )
         super().__init__(
             uvicorn.Config(
                 around, loop="none", http=protocol, ws="none", lifespan="off", access_log=False, log_config=None,

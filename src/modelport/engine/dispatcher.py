@@ -1,6 +1,6 @@
 """The queue of one endpoint in one gateway: batch, balance, deadline, retry, quarantine.
 
-A batch forms while every replica is busy: a free slot takes what waits, at once. A request is kept until its answer
+A batch forms while every replica is busy: a free slot takes what waits, at once, as far as sharing a run is worth it. A request is kept until its answer
 has arrived; when its replica dies it is sent again, alone, so that one poisonous request cannot take its neighbours
 along twice. Knows pending requests and links; knows no protocol and no model.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from modelport import errors
 from modelport.engine import frames
+from modelport.engine.batching import BatchSize
 from modelport.engine.cache import fingerprint, size_of
 from modelport.engine.frames import Frame
 from modelport.engine.link import Link, Pending
@@ -78,6 +79,7 @@ class Dispatcher:
         self.stats = stats
         self._loop = asyncio.get_running_loop()
         self._waiting = Waiting()
+        self._batch_size = BatchSize(route.max_batch)
         self._links: dict[str, Link] = {}
         self._idle: deque[Link] = deque()
         self._quarantine: OrderedDict[bytes, None] = OrderedDict()
@@ -135,6 +137,8 @@ class Dispatcher:
 
     async def update(self, route: Route) -> None:
         """Act on a new route of the same version: reach the new replicas first, then let go of the old ones."""
+        if route.max_batch != self.route.max_batch:
+            self._batch_size = BatchSize(route.max_batch)
         self.route = route
         wanted = {address.id: address for address in route.replicas}
         fresh = [address for name, address in wanted.items() if name not in self._links]
@@ -198,7 +202,7 @@ class Dispatcher:
         while self._waiting.count and self._idle:
             if self.route.max_delay_ms and self._should_wait():
                 return
-            batch, overdue = self._waiting.take(self.route.max_batch, time.monotonic())
+            batch, overdue = self._waiting.take(self._batch_size.limit, time.monotonic())
             for pending in overdue:
                 pending.fail(_expired(self.route.name, "queued"))
             if batch:
@@ -206,7 +210,7 @@ class Dispatcher:
 
     def _should_wait(self) -> bool:
         head = self._waiting.head()
-        if head is None or head.attempts or self._waiting.rows_with(head.key) >= self.route.max_batch:
+        if head is None or head.attempts or self._waiting.rows_with(head.key) >= self._batch_size.limit:
             return False
         left = self.route.max_delay_ms / 1e3 - (time.perf_counter_ns() - head.queued_ns) / 1e9
         if left <= 0:
@@ -297,6 +301,7 @@ class Dispatcher:
                 queued = pending.sent_ns - pending.queued_ns
                 pending.future.set_result(InferResult(tensors, queued, frame.ns, total, link.address.id))
         self._count_run(total, frame.ns)
+        self._batch_size.learn(total, frame.ns, now)
         self._measure(len(frame.items))
 
     def _part(self, link: Link, frame: Frame) -> None:

@@ -8,6 +8,7 @@ gateway has at most one frame here at a time. Imports only the standard library,
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -428,7 +429,9 @@ def main() -> None:
         time.sleep(_POLL_S)
     spec = Spec(**json.loads(told.read_bytes()))
     told.unlink()
-    start(spec).serve()
+    replica = start(spec)
+    gc.freeze()
+    replica.serve()
 
 
 if __name__ == "__main__":
