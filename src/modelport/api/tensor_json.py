@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from array import array
 from collections.abc import Iterable
 from itertools import chain
@@ -147,6 +148,8 @@ def to_array(data: Any, datatype: str, name: str, *, base64_objects: bool = Fals
 def flatten(data: list[Any], name: str) -> tuple[list[Any], tuple[int, ...]]:
     """The elements of nested lists in row-major order, and their shape; raises InvalidInput when they are ragged."""
     shape = [len(data)]
+    if len(data) == 1 and type(data[0]) is list and data[0] and type(data[0][0]) is not list:
+        return data[0], (1, len(data[0]))  # one row, as most requests have
     while data and type(data[0]) is list:
         width = len(data[0])
         if set(map(type, data)) != {list} or set(map(len, data)) != {width}:
@@ -196,8 +199,10 @@ def _floats(flat: list[Any], datatype: str, name: str) -> Array:
     if datatype == "FP16":
         with np.errstate(over="ignore"):
             tensor = tensor.astype(dtype)
-    finite = np.isfinite(tensor)
-    if not finite.all():
+    if not math.isfinite(np.dot(tensor, tensor)):  # perhaps only the product is too large
+        finite = np.isfinite(tensor)
+        if finite.all():
+            return tensor
         index = int(finite.argmin())
         raise InvalidInput(
             f"input {shown(name)}: element {index} is too large for {datatype}, which goes to {np.finfo(dtype).max:.4g}"

@@ -26,6 +26,8 @@ def deadline(headers: Mapping[str, str], default_s: float, timeout_us: object = 
 
     ``timeout_us`` of None or 0 means that none was given; beyond a day counts as a day.
     """
+    if timeout_us is None and HEADER not in headers:
+        return time.monotonic() + default_s
     limits = []
     if HEADER in headers:
         limits.append(_header_seconds(headers[HEADER]))

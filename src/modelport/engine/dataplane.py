@@ -6,7 +6,7 @@ Knows tensors, routes and deadlines; knows no protocol and no server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 
 import numpy as np
@@ -98,18 +98,15 @@ class DataPlane:
 
         Raises InvalidInput, ModelRejectedInput, Overloaded, DeadlineExceeded, RunFailed, Unavailable.
         """
-        try:
-            return await self._infer(endpoint, request)
-        except Moved:
-            return await self._infer(self.find(endpoint.route.project, endpoint.route.name), request)
-
-    async def _infer(self, endpoint: Endpoint, request: InferRequest) -> InferResult:
         check_inputs(endpoint.route.signature, request.inputs)
         _check_outputs(endpoint.route, request.outputs)
-        if endpoint.cache is None:
-            result = await _run(endpoint, request)
-        else:
-            result = await _run_or_recall(endpoint, endpoint.cache, request)
+        try:
+            if endpoint.cache is None:
+                result = await _run(endpoint, request)
+            else:
+                result = await _run_or_recall(endpoint, endpoint.cache, request)
+        except Moved:
+            return await self.infer(self.find(endpoint.route.project, endpoint.route.name), request)
         if request.outputs is not None:
             result.outputs = {name: result.outputs[name] for name in request.outputs}
         return result
@@ -175,14 +172,14 @@ async def _introduce(endpoints: dict[tuple[str, str], Endpoint], key: tuple[str,
     endpoints[key] = endpoint
 
 
-async def _run(endpoint: Endpoint, request: InferRequest) -> InferResult:
+def _run(endpoint: Endpoint, request: InferRequest) -> Awaitable[InferResult]:
     route, dispatcher, inputs = endpoint.route, endpoint.dispatcher, request.inputs
     if not route.batching:
-        return await dispatcher.submit(request, inputs, 1, None).future
+        return dispatcher.submit(request, inputs, 1, None).future
     rows = next(iter(inputs.values())).shape[0]
     if rows <= route.max_batch:
-        return await dispatcher.submit(request, inputs, rows, batch_key(inputs) if rows else None).future
-    return await _infer_in_parts(dispatcher, request, rows, route.max_batch)
+        return dispatcher.submit(request, inputs, rows, batch_key(inputs) if rows else None).future
+    return _infer_in_parts(dispatcher, request, rows, route.max_batch)
 
 
 async def _run_or_recall(endpoint: Endpoint, cache: Cache, request: InferRequest) -> InferResult:

@@ -1,8 +1,8 @@
 """The queue of one endpoint in one gateway: batch, balance, deadline, retry, quarantine.
 
-A batch forms while every replica is busy: a free slot takes what waits, at once, as far as sharing a run is worth it. A request is kept until its answer
-has arrived; when its replica dies it is sent again, alone, so that one poisonous request cannot take its neighbours
-along twice. Knows pending requests and links; knows no protocol and no model.
+A batch forms while every replica is busy: a free slot takes what waits, at once, as far as sharing a run is worth it.
+A request is kept until its answer has arrived; when its replica dies it is sent again, alone, so that one poisonous
+request cannot take its neighbours along twice. Knows pending requests and links; knows no protocol and no model.
 """
 
 from __future__ import annotations
