@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from array import array
 from collections.abc import Iterable
 from itertools import chain
@@ -199,10 +198,8 @@ def _floats(flat: list[Any], datatype: str, name: str) -> Array:
     if datatype == "FP16":
         with np.errstate(over="ignore"):
             tensor = tensor.astype(dtype)
-    if not math.isfinite(np.dot(tensor, tensor)):  # perhaps only the product is too large
-        finite = np.isfinite(tensor)
-        if finite.all():
-            return tensor
+    finite = np.isfinite(tensor)
+    if not finite.all():
         index = int(finite.argmin())
         raise InvalidInput(
             f"input {shown(name)}: element {index} is too large for {datatype}, which goes to {np.finfo(dtype).max:.4g}"
