@@ -16,11 +16,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from modelport import errors, plugins
 from modelport.api.gateway import Gateway, GatewayConfig, serve_http, start_grpc
-from modelport.control.environments import BuildFailed, Environment, Environments
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.inspect import inspect
 from modelport.engine.manifests import read_manifest, verify_files
@@ -31,6 +30,9 @@ from modelport.engine.replica import Spec
 from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
 from modelport.engine.runtime import Inspected, Trust
 from modelport.tensors import Signature
+
+if TYPE_CHECKING:
+    from modelport.control.environments import Environment
 
 _GROUP = "serve"
 _BACKOFF_S = 1.0
@@ -200,7 +202,8 @@ class Standalone:
         requirements = self._found.details.get("requirements")
         if requirements is None:
             return None
-        from modelport.settings import load_settings  # noqa: PLC0415  (only predictors need the home)
+        from modelport.control.environments import BuildFailed, Environments  # noqa: PLC0415  (predictors only)
+        from modelport.settings import load_settings  # noqa: PLC0415
 
         sys.stderr.write(f"the environment for {', '.join(requirements)} is built once, and kept …\n")
         log = self._folder / "environment.log"
