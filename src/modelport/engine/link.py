@@ -220,7 +220,9 @@ class Link(asyncio.BufferedProtocol):
             return
         if frame.kind == frames.HELLO:
             self.last_ok = time.monotonic()
-            self._number = int.from_bytes(frame.data, "little")
+            self._number = int.from_bytes(frame.data[:8], "little")
+            if frame.data[8:] != b"\1":
+                self._slab = None
             self._running = Running.open(self.address.socket)
             if not self.greeted.done():
                 self.greeted.set_result(None)
