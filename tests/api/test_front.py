@@ -178,6 +178,36 @@ def test_chunked_and_packed_bodies_and_old_http_go_the_other_way(served: Served)
         assert connection.recv(1) == b""
 
 
+def test_a_caller_that_would_rather_speak_http_2_is_answered_in_http_1(served: Served) -> None:
+    """What Java's client says to every server that it does not know yet."""
+    raw = request(connection="Upgrade, HTTP2-Settings", upgrade="h2c", http2_settings="AAEAAEAAAAIAAAABAAMAAABk")
+    with served.connect() as connection:
+        expected = exchange(connection, request())[2]
+        for _ in range(3):
+            assert exchange(connection, raw)[2] == expected
+        assert exchange(connection, request())[2] == expected
+    with served.connect() as connection:
+        chunked = raw.partition(b"\r\n\r\n")[0].replace(b"content-length: %d" % len(ROW), b"transfer-encoding: chunked")
+        pieces = chunked + b"\r\n\r\n", b"%x\r\n" % len(ROW) + ROW[:5], ROW[5:] + b"\r\n0\r\n\r\n"
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.01)
+        assert read(connection)[2] == expected
+        connection.sendall(
+            b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        )
+        assert read(connection)[0] == 200
+        connection.sendall(b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org\r\n\r\n")
+        assert read(connection)[0] == 405
+
+
+@pytest.mark.parametrize("junk", [b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"POST /predict/m HTTP/9.9\r\n\r\n"])
+def test_what_is_not_http_is_told_so(served: Served, junk: bytes) -> None:
+    with served.connect() as connection:
+        connection.sendall(junk)
+        assert read(connection)[0] == 400
+
+
 def test_a_caller_that_goes_away_cancels_its_request(served: Served) -> None:
     with served.connect() as connection:
         exchange(connection, request())
