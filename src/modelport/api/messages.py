@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from modelport.api.deadline import deadline
+from modelport.api.deadline import deadline, priority
 from modelport.engine.requests import InferRequest
 from modelport.errors import ModelportError
 from modelport.tensors import Array
@@ -48,7 +48,9 @@ class HttpRequest:
     ) -> InferRequest:
         """What the data plane is asked; for the times see ``deadline``. Raises InvalidInput."""
         moment = deadline(self.headers, default_s, timeout_us)
-        return InferRequest(inputs, self.request_id, moment, outputs, self.traced)
+        return InferRequest(
+            inputs, self.request_id, moment, outputs, self.caller.key_id or "", priority(self.headers), self.traced
+        )
 
 
 @dataclass(slots=True)

@@ -235,7 +235,7 @@ def from_array(tensor: Array, name: str) -> Any:
             raise InvalidInput(
                 f"output {shown(name)} holds bytes that are not UTF-8; ask for it with binary_data"
             ) from None
-    if tensor.dtype.name == "bfloat16":
+    if tensor.dtype.kind == "V":
         raise InvalidInput(f"output {shown(name)} is BF16, which has no JSON form; ask for it with binary_data")
     if not tensor.dtype.isnative:
         tensor = tensor.astype(tensor.dtype.newbyteorder("="))

@@ -105,7 +105,7 @@ def supervisor_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
         host=settings.http.host,
         port=settings.http.port,
         grpc_port=settings.grpc.port if settings.grpc.enabled else None,
-        gateways=settings.http.gateways or min(os.cpu_count() or 1, 4),
+        gateways=settings.http.gateways or min(len(os.sched_getaffinity(0)), 4),
         settings=settings.model_dump(mode="json"),
         tls_certificate=str(settings.tls.certificate.absolute()) if settings.tls.certificate else None,
         tls_key=str(settings.tls.key.absolute()) if settings.tls.key else None,

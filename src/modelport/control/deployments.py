@@ -25,6 +25,8 @@ from modelport.schemas.models import Manifest
 from modelport.storage import tables
 from modelport.storage.database import Database
 
+_NOT_OF_A_REPLICA = {"replicas", "max_batch", "max_delay_ms", "cache"}
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -38,8 +40,8 @@ class Wish:
 
     @property
     def group(self) -> str:
-        """Equal for revisions that differ only in the number of replicas: their replicas are the same."""
-        content = json.dumps([self.version_id, self.spec.model_dump(exclude={"replicas"})], sort_keys=True)
+        """Equal for revisions that differ only in what gateways do and in how many replicas there are."""
+        content = json.dumps([self.version_id, self.spec.model_dump(exclude=_NOT_OF_A_REPLICA)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 

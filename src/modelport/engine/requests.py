@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from modelport.tensors import Array
 
+NORMAL = 5
+"""The priority of a request that asks for none."""
+
 _random = random.Random()  # noqa: S311
 
 
@@ -28,6 +31,10 @@ class InferRequest:
     """On the clock of time.monotonic()."""
     outputs: tuple[str, ...] | None = None
     """Which outputs are wanted; None for all."""
+    caller: str = ""
+    """Whose it is, for fair shares: the id of a key, or "" for whoever needs none."""
+    priority: int = NORMAL
+    """1 to 9; lower comes first."""
     traced: bool = False
     """Whether the caller gave the id itself: then the replica writes a log line."""
 

@@ -48,6 +48,9 @@ class DeploymentSpec(BaseModel):
     """Most memory of one replica, such as ``512Mi``; beyond it the replica fails its allocations."""
     gpu: Annotated[int, Field(ge=0, le=64)] = 0
     """GPUs of one replica."""
+    cache: Annotated[str, Field(pattern=r"^[0-9]{1,9}(Ki|Mi|Gi|K|M|G)?$")] | None = None
+    """Answers that each gateway keeps for equal inputs, such as ``64Mi``; only for a model whose answer depends on
+    nothing else. By default none."""
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 60
     """A run that takes longer is hung: its replica is killed and replaced."""
     start_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 120
