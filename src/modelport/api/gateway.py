@@ -19,6 +19,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,8 @@ _NOBODY = Caller(project="", role="nobody")
 _ANY = re.compile("")
 _SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _DRAIN_S = 0.5
+_FIRST_TABLE_S = 5.0
+"""How long callers are left in the kernel's queue until there is a table; then they are told that there is none."""
 
 
 @dataclass(slots=True)
@@ -99,6 +102,7 @@ class Gateway:
         self.draining = False
         self.open = False
         """Set with the first routing table: before it, nobody's key could be checked."""
+        self._opened = asyncio.Event()
         self.in_flight = 0
         self.http: Counter[tuple[str, str, int]] = Counter()
         """Answers by protocol, model and status."""
@@ -114,6 +118,12 @@ class Gateway:
         self.authenticate.update(table)
         await self.plane.update(table)
         self.open = True
+        self._opened.set()
+
+    async def opened(self, seconds: float) -> None:
+        """Returns with the first routing table, or after so long without one."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._opened.wait(), seconds)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """One request, by the server."""
@@ -322,6 +332,7 @@ async def run(index: int, fd: int, boot: dict[str, Any]) -> None:
     )  # fmt: skip
     app = Gateway(config, ControlProxy())
     following = asyncio.create_task(follow_control(app.act, lambda figures: app.report(index, figures)))
+    await app.opened(_FIRST_TABLE_S)
     grpc_server = await start_grpc(app, config)
     await serve_http(app, [socket.socket(fileno=fd)], config)
     following.cancel()
