@@ -73,6 +73,11 @@ class Callers:
         return sum(found[what] for found in self.found.values())
 
     @property
+    def failed(self) -> int:
+        """Requests; a 429 counts, too."""
+        return sum(count for f in self.failures.values() for reason, count in f.items() if reason != "examples")
+
+    @property
     def failures(self) -> dict[str, Any]:
         """By group: reasons and examples; empty when nothing failed. A 429 is a failure, too."""
         failed = {}
