@@ -61,6 +61,8 @@ _NOBODY = Caller(project="", role="nobody")
 _ANY = re.compile("")
 _SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _DRAIN_S = 0.5
+_GRACE_S = 25.0
+"""How long gRPC calls under way may take when the gateway ends."""
 _FIRST_TABLE_S = 5.0
 """How long callers are left in the kernel's queue until there is a table; then they are told that there is none."""
 
@@ -301,13 +303,22 @@ class NotYetOpen(ModelportError):
     grpc_status = "UNAVAILABLE"
 
 
-async def serve_http(app: Gateway, sockets: Sequence[socket.socket], config: GatewayConfig) -> None:
-    """Serve until SIGTERM or SIGINT; then answer what is under way, announcing ``Connection: close`` first."""
+async def serve_http(
+    app: Gateway, sockets: Sequence[socket.socket], config: GatewayConfig, grpc_server: Any = None
+) -> None:
+    """Serve until SIGTERM or SIGINT; then answer what is under way, announcing ``Connection: close`` first.
+
+    The gRPC server ends with it, and the data plane after both.
+    """
     server = Server(app, config)
     loop = asyncio.get_running_loop()
+    grpc_ends: asyncio.Task[None] | None = None
 
     async def stop() -> None:
+        nonlocal grpc_ends
         app.draining = True
+        if grpc_server is not None and grpc_ends is None:
+            grpc_ends = asyncio.ensure_future(grpc_server.stop(grace=_GRACE_S))
         await asyncio.sleep(_DRAIN_S if app.in_flight else 0.05)
         server.should_exit = True
 
@@ -317,6 +328,8 @@ async def serve_http(app: Gateway, sockets: Sequence[socket.socket], config: Gat
     gc.collect()
     gc.freeze()
     await server.serve_on(sockets)
+    if grpc_ends is not None:
+        await grpc_ends
     app.plane.close()
     if app.tracing is not None:
         app.tracing.close()
@@ -334,10 +347,8 @@ async def run(index: int, fd: int, boot: dict[str, Any]) -> None:
     following = asyncio.create_task(follow_control(app.act, lambda figures: app.report(index, figures)))
     await app.opened(_FIRST_TABLE_S)
     grpc_server = await start_grpc(app, config)
-    await serve_http(app, [socket.socket(fileno=fd)], config)
+    await serve_http(app, [socket.socket(fileno=fd)], config, grpc_server)
     following.cancel()
-    if grpc_server is not None:
-        await grpc_server.stop(grace=5)
 
 
 def _grpc_address(boot: dict[str, Any]) -> str | None:

@@ -156,9 +156,7 @@ class Standalone:
             await self.first_ready
             grpc_server = await start_grpc(self._app, config)
             self._greet(port, grpc_address)
-            await serve_http(self._app, sockets, config)
-            if grpc_server is not None:
-                await grpc_server.stop(grace=2)
+            await serve_http(self._app, sockets, config, grpc_server)
         finally:
             reaping.cancel()
             self._children.end()
