@@ -4,7 +4,7 @@ uvicorn gives every request an ASGI scope, a cycle and an event, which costs 35 
 done. A request at a path that has been answered before, with a plain body of known length, needs none of it: its bytes
 go from the parser to the gateway, and its answer leaves in one write (13 µs). All else (streams, chunked and packed
 bodies, management, pipelined requests) goes uvicorn's own way, on the same connection. A caller that goes away cancels
-its request; a head or a body that does not arrive ends its connection.
+its request; a head or a body that does not arrive, or an answer that is not read, ends its connection.
 
 The one file that knows the HTTP server.
 """
@@ -75,6 +75,9 @@ class FrontProtocol(HttpToolsProtocol):
     """When the head that is being read began; 0 between heads."""
     _head_bytes = 0
     _body_awaited = False
+    _unsent = 0
+    """Bytes of answers that the caller had not read at the last look, and since when they are so many."""
+    _unsent_since = 0.0
     _look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -92,14 +95,20 @@ class FrontProtocol(HttpToolsProtocol):
     def _look_at_clock(self) -> None:
         """One timer for the life of a connection costs less than one for every request."""
         now = self.loop.time()
-        if self._head_since and now - self._head_since > _STALL_S:
+        if self.transport.is_closing():
+            pass  # only the reader is waited for
+        elif self._head_since and now - self._head_since > _STALL_S:
             self._refuse(408, "the request's head did not arrive in time")
         elif self._body_awaited and now - self._heard > _STALL_S and isinstance(self.cycle, Exchange):
             self._refuse(408, f"the request's body stalled for {_STALL_S:.0f} s")
         elif not self._head_since and self._is_idle() and now - self._heard > _KEEP_ALIVE_S:
             self.transport.close()
-        if not self.transport.is_closing():
-            self._look = self.loop.call_later(_LOOK_EVERY_S, self._look_at_clock)
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent or unsent != self._unsent:
+            self._unsent, self._unsent_since = unsent, now
+        elif now - self._unsent_since > _STALL_S:
+            self.transport.abort()  # closing would wait for the reader, for ever
+        self._look = self.loop.call_later(_LOOK_EVERY_S, self._look_at_clock)
 
     def _is_idle(self) -> bool:
         return not self._body_awaited and (self.cycle is None or self.cycle.response_complete)
