@@ -30,12 +30,14 @@ _MAX_ATTEMPTS = 3
 _DEADLY = 2
 """A request that kills its replica this often while it is alone there is refused from then on."""
 _QUARANTINE = 1024
-_LEAST_QUEUE = 64
+_LEAST_QUEUE = 32
 _UNMEASURED_QUEUE = 1024
 _MAX_UNREAD = 16 << 20
 """Bytes of a stream that may wait for its reader."""
-_TARGET_S = 1.0
+_TARGET_S = 0.8
 """A queue may hold what its replicas answer in this time."""
+_SMOOTH_S = 0.5
+"""Time over which a replica's pace is averaged."""
 
 LATENCY_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BOUNDS_NS = [int(bound * 1e9) for bound in LATENCY_BOUNDS_S]
@@ -85,9 +87,8 @@ class Dispatcher:
         self._sweeper: asyncio.TimerHandle | None = None
         self._connecting: set[asyncio.Task[None]] = set()
         self._retired = False
-        self._rate = 0.0
-        self._window_start = time.monotonic()
-        self._window_rows = 0
+        self._pace = 0.0
+        """Requests per second that one replica can answer; 0 until it has answered one."""
 
     # -- what the data plane calls --------------------------------------------------------------------------------
 
@@ -110,8 +111,6 @@ class Dispatcher:
         self, request: InferRequest, inputs: dict[str, Array], rows: int, key: object, *, stream: bool = False
     ) -> Pending:
         """Queue one request whose inputs fit the signature; its future, or its parts, give the answer."""
-        if not self._waiting.count and len(self._idle) == len(self._links):
-            self._window_start, self._window_rows = time.monotonic(), 0  # idle time says nothing about capacity
         self._check_room(request)
         if self._quarantine and fingerprint(inputs) in self._quarantine:
             raise errors.RunFailed("this very input has killed its replica twice and is not run again")
@@ -172,8 +171,7 @@ class Dispatcher:
     def _check_room(self, request: InferRequest) -> None:
         if not self._links and not self.route.recovering and not self.route.replicas:  # else control will say more
             raise errors.Unavailable(f"endpoint {self.route.name!r} has no ready replica; see `modelport status`")
-        bound = max(_LEAST_QUEUE, self._rate * _TARGET_S) if self._rate else _UNMEASURED_QUEUE
-        if self._waiting.count < bound:
+        if self._waiting.count < _LEAST_QUEUE or self._waiting.count < self._bound():
             return
         full = errors.Overloaded(
             f"endpoint {self.route.name!r} is at its capacity: {self._waiting.count} requests wait; try again later"
@@ -182,6 +180,12 @@ class Dispatcher:
         if victim is None:
             raise full
         self._give_up(victim, full)
+
+    def _bound(self) -> float:
+        """How many may wait."""
+        if not self._pace:
+            return _UNMEASURED_QUEUE
+        return _TARGET_S * self._pace * (len(self._links) or len(self.route.replicas) or 1)
 
     def _enqueue(self, pending: Pending) -> None:
         self._waiting.push(pending)
@@ -285,19 +289,22 @@ class Dispatcher:
         now = time.perf_counter_ns()
         whole = len(frame.items) == 1
         total = sum(item.rows for item in frame.items)
+        seconds = 0.0
         for item in frame.items:
             pending = link.inflight.pop(item.id, None)
             rows = slice(start, start + item.rows)
             start += item.rows
             if pending is None:
                 continue
+            seconds = (now - pending.sent_ns) / 1e9
             self._count(pending, now)
             if not pending.future.done():
                 tensors = frame.tensors if whole else {name: array[rows] for name, array in frame.tensors.items()}
                 queued = pending.sent_ns - pending.queued_ns
                 pending.future.set_result(InferResult(tensors, queued, frame.ns, total, link.address.id))
         self._count_run(total, frame.ns)
-        self._measure(len(frame.items))
+        if seconds:
+            self._measure(len(frame.items), total, seconds)
 
     def _part(self, link: Link, frame: Frame) -> None:
         link.last_ok = time.monotonic()
@@ -351,17 +358,12 @@ class Dispatcher:
         self.stats.failed_ns += time.perf_counter_ns() - pending.queued_ns
         pending.fail(error)
 
-    def _measure(self, requests: int) -> None:
-        """Requests per second of busy time: what the replicas can do."""
-        self._window_rows += requests
-        now = time.monotonic()
-        elapsed = now - self._window_start
-        if elapsed < 0.5:
-            return
-        rate = self._window_rows / elapsed
-        if self._waiting.count or rate > self._rate:
-            self._rate = rate if not self._rate else 0.5 * self._rate + 0.5 * rate
-        self._window_start, self._window_rows = now, 0
+    def _measure(self, requests: int, rows: int, seconds: float) -> None:
+        """Learn from one run. A replica that was given fewer rows than it takes could have done more."""
+        room = max(1.0, self.route.max_batch / rows) if self.route.batching and rows else 1.0
+        pace = requests * room / seconds
+        # one long pause says little: it halves what was known
+        self._pace += (pace - self._pace) * (min(0.5, seconds / _SMOOTH_S) if self._pace else 1.0)
 
     def _lost(self, link: Link) -> None:
         """The replica died, or has been let go: what it had is sent again, each alone."""
