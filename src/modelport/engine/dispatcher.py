@@ -26,6 +26,8 @@ from modelport.tensors import Array
 
 _SWEEP_S = 0.05
 _RECONNECT_S = 0.2
+_REACH_S = 2.0
+"""How long a new route waits for its new replicas."""
 _MAX_ATTEMPTS = 3
 _DEADLY = 2
 """A request that kills its replica this often while it is alone there is refused from then on."""
@@ -85,7 +87,7 @@ class Dispatcher:
         self._quarantine: OrderedDict[bytes, None] = OrderedDict()
         self._flush_planned = False
         self._sweeper: asyncio.TimerHandle | None = None
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._connecting: dict[str, asyncio.Task[None]] = {}
         self._retired = False
         self._pace = 0.0
         """Requests per second that one replica can answer; 0 until it has answered one."""
@@ -136,9 +138,12 @@ class Dispatcher:
         """Act on a new route of the same version: reach the new replicas first, then let go of the old ones."""
         self.route = route
         wanted = {address.id: address for address in route.replicas}
-        fresh = [address for name, address in wanted.items() if name not in self._links]
-        if fresh:
-            await asyncio.gather(*(self._connect(address, attempts=10) for address in fresh))
+        for name, task in list(self._connecting.items()):
+            if name not in wanted:
+                task.cancel()
+        fresh = [self._reach(address) for name, address in wanted.items() if name not in self._links]
+        if fresh:  # one that is busy, or has just died, must not hold up the table
+            await asyncio.wait(fresh, timeout=_REACH_S)
         for name, link in list(self._links.items()):
             if name not in wanted and not link.draining:
                 self._let_go(link)
@@ -151,6 +156,8 @@ class Dispatcher:
     def retire(self) -> None:
         """Another version answers from now on: finish what is here, then hang up."""
         self._retired = True
+        if not self._links:  # all were dead, and nobody will come for what waits here
+            self._refuse_waiting(self._moved())
         if not self.in_flight:
             for link in list(self._links.values()):
                 self._let_go(link)
@@ -159,7 +166,7 @@ class Dispatcher:
         """Hang up at once; what waits fails as unavailable."""
         self._retired = True
         self._refuse_waiting(errors.Unavailable("the server is stopping"))
-        for task in self._connecting:
+        for task in self._connecting.values():
             task.cancel()
         for link in list(self._links.values()):
             link.close()
@@ -237,22 +244,35 @@ class Dispatcher:
         elif self._retired:
             self.retire()
 
+    def _moved(self) -> Moved:
+        return Moved(f"endpoint {self.route.name!r} has moved on")
+
     def _refuse_waiting(self, error: errors.ModelportError) -> None:
         for pending in self._waiting.clear():
             pending.fail(error)
 
     # -- replicas -------------------------------------------------------------------------------------------------
 
-    async def _connect(self, address: ReplicaAddress, attempts: int) -> None:
-        for attempt in range(attempts):
+    def _reach(self, address: ReplicaAddress) -> asyncio.Task[None]:
+        task = self._connecting.get(address.id)
+        if task is None:
+            task = self._connecting[address.id] = self._loop.create_task(self._connect(address))
+            task.add_done_callback(lambda _: self._connecting.pop(address.id, None))
+        return task
+
+    async def _connect(self, address: ReplicaAddress) -> None:
+        """Returns when the replica greets, which a busy one does late; tries until nobody wants it any more."""
+        while not self._retired and any(wanted.id == address.id for wanted in self.route.replicas):
             link = Link(address, self._answered, self._lost)
             try:
                 await link.connect()
-            except (OSError, TimeoutError, asyncio.CancelledError):
+            except (OSError, TimeoutError):
                 link.close()
-                if attempt + 1 < attempts:
-                    await asyncio.sleep(_RECONNECT_S)
+                await asyncio.sleep(_RECONNECT_S)
                 continue
+            except BaseException:
+                link.close()
+                raise
             self._links[address.id] = link
             self._idle.append(link)
             self._plan_flush()
@@ -395,13 +415,11 @@ class Dispatcher:
             self.stats.retried += 1
             self._enqueue(pending)
         if self._retired and not self._links:
-            self._refuse_waiting(Moved(f"endpoint {self.route.name!r} has moved on"))
+            self._refuse_waiting(self._moved())
             return
         still_wanted = any(address.id == link.address.id for address in self.route.replicas)
-        if still_wanted and not link.draining:
-            task = self._loop.create_task(self._connect(link.address, attempts=50))
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
+        if still_wanted and not link.draining and not self._retired and link.address.id not in self._links:
+            self._reach(link.address)
 
 
 def _expired(name: str, where: str) -> errors.DeadlineExceeded:
