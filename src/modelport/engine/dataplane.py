@@ -94,10 +94,11 @@ class DataPlane:
 
         Raises InvalidInput, ModelRejectedInput, Overloaded, DeadlineExceeded, RunFailed, Unavailable.
         """
-        try:
-            return await self._infer(endpoint, request)
-        except Moved:
-            return await self._infer(self.find(endpoint.route.project, endpoint.route.name), request)
+        while True:
+            try:
+                return await self._infer(endpoint, request)
+            except Moved:  # perhaps more than once, while one update follows another
+                endpoint = self.find(endpoint.route.project, endpoint.route.name)
 
     async def _infer(self, endpoint: Endpoint, request: InferRequest) -> InferResult:
         check_inputs(endpoint.route.signature, request.inputs)

@@ -176,6 +176,8 @@ class Dispatcher:
     # -- queue ----------------------------------------------------------------------------------------------------
 
     def _check_room(self, request: InferRequest) -> None:
+        if self._retired and not self._links:
+            raise self._moved()
         if not self._links and not self.route.recovering and not self.route.replicas:  # else control will say more
             raise errors.Unavailable(f"endpoint {self.route.name!r} has no ready replica; see `modelport status`")
         if self._waiting.count < _LEAST_QUEUE or self._waiting.count < self._bound():
