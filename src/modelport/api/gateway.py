@@ -1,8 +1,8 @@
 """One gateway: HTTP and gRPC on inherited sockets, no model inside, no state that matters.
 
 Inference and health are answered here; every other route is streamed to control. Knows the adapters, the data plane
-and who may call; ``front`` knows the HTTP server. ``python -m modelport.api.gateway INDEX FD`` is what the supervisor
-starts.
+and who may call; ``front`` knows the HTTP server. ``python -m modelport.api.gateway INDEX FD STAYING`` is what the
+supervisor starts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import socket
 import sys
 import traceback
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -304,11 +304,15 @@ class NotYetOpen(ModelportError):
 
 
 async def serve_http(
-    app: Gateway, sockets: Sequence[socket.socket], config: GatewayConfig, grpc_server: Any = None
+    app: Gateway,
+    sockets: Sequence[socket.socket],
+    config: GatewayConfig,
+    grpc_server: Any = None,
+    leave: Callable[[], object] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then answer what is under way, announcing ``Connection: close`` first.
 
-    The gRPC server ends with it, and the data plane after both.
+    The gRPC server ends with it, and the data plane after both. ``leave`` is called first.
     """
     server = Server(app, config)
     loop = asyncio.get_running_loop()
@@ -316,8 +320,12 @@ async def serve_http(
 
     async def stop() -> None:
         nonlocal grpc_ends
+        if app.draining:
+            return
         app.draining = True
-        if grpc_server is not None and grpc_ends is None:
+        if leave is not None:
+            leave()
+        if grpc_server is not None:
             grpc_ends = asyncio.ensure_future(grpc_server.stop(grace=_GRACE_S))
         await asyncio.sleep(_DRAIN_S if app.in_flight else 0.05)
         server.should_exit = True
@@ -335,8 +343,8 @@ async def serve_http(
         app.tracing.close()
 
 
-async def run(index: int, fd: int, boot: dict[str, Any]) -> None:
-    """One gateway of the tree."""
+async def run(index: int, fd: int, staying: int, boot: dict[str, Any]) -> None:
+    """One gateway of the tree, until a signal; then it writes to ``staying``, for the supervisor."""
     http = boot["settings"]["http"]
     endpoint = boot["endpoint"]
     config = GatewayConfig(
@@ -347,7 +355,7 @@ async def run(index: int, fd: int, boot: dict[str, Any]) -> None:
     following = asyncio.create_task(follow_control(app.act, lambda figures: app.report(index, figures)))
     await app.opened(_FIRST_TABLE_S)
     grpc_server = await start_grpc(app, config)
-    await serve_http(app, [socket.socket(fileno=fd)], config, grpc_server)
+    await serve_http(app, [socket.socket(fileno=fd)], config, grpc_server, lambda: os.write(staying, b"."))
     following.cancel()
 
 
@@ -388,7 +396,7 @@ def main() -> None:
     configure(boot["settings"]["log"]["level"])
     import uvloop  # noqa: PLC0415
 
-    uvloop.run(run(int(sys.argv[1]), int(sys.argv[2]), boot))
+    uvloop.run(run(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), boot))
 
 
 if __name__ == "__main__":
