@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import psutil
 
+from modelport import errors
 from tests.chaos.client import Plan
 from tests.services.conftest import Server
 
@@ -23,7 +25,7 @@ PAUSE_MS = 25
 
 
 def rows(count: int = 97) -> tuple[list[str], list[str]]:
-    """Bodies of V2 requests with a row each, and what is in the answer to each."""
+    """Bodies of V2 requests with a row each, and what the answer to each holds."""
     bodies = [
         json.dumps({"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 1], "data": [float(i)]}]})
         for i in range(count)
@@ -33,7 +35,8 @@ def rows(count: int = 97) -> tuple[list[str], list[str]]:
 
 def http(server: Server, model: str, rate: float, name: str = "HTTP", **more: Any) -> Plan:
     bodies, expected = rows()
-    return Plan(name, "http", server.url, f"/v2/models/{model}/infer", bodies, expected, rate=rate, **more)
+    path = f"/v2/models/{model}/infer"
+    return Plan(name, "http", server.url, path, bodies, expected, rate=rate, model=model, **more)
 
 
 def grpc(server: Server, model: str, rate: float, name: str = "gRPC", **more: Any) -> Plan:
@@ -50,11 +53,14 @@ def streams(server: Server, model: str, count: int, name: str = "streams") -> Pl
 class Callers:
     """Calls while the block runs; afterwards ``found`` has what became of every request."""
 
+    server: Server
     plans: list[Plan]
     found: dict[str, Any] = field(default_factory=dict)
+    retried: float = 0.0
     process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Callers:
+        self.retried = -metric(self.server, "modelport_retries_total")
         argv = [sys.executable, "-m", "tests.chaos.client", json.dumps([asdict(plan) for plan in self.plans])]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
@@ -68,9 +74,15 @@ class Callers:
             self.process.communicate()
             return
         self.found = json.loads(self.process.communicate(timeout=120)[0])
+        self.retried += metric(self.server, "modelport_retries_total")
 
     def total(self, what: str) -> int:
         return sum(found[what] for found in self.found.values())
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        """What became of the requests of one group."""
+        found: dict[str, Any] = self.found[name]
+        return found
 
     @property
     def failed(self) -> int:
@@ -116,6 +128,12 @@ def of(server: Server, module: str) -> list[psutil.Process]:
     return found
 
 
+def kill(process: psutil.Process) -> None:
+    """kill -9, also of what has just ended."""
+    with suppress(psutil.NoSuchProcess):
+        process.kill()
+
+
 def metric(server: Server, name: str, **labels: str) -> float:
     """The sum of a metric over all series with these labels."""
     request = urllib.request.Request(server.url + "/metrics", headers={"authorization": f"Bearer {server.token}"})
@@ -139,5 +157,19 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) ->
 
 
 def all_ready(server: Server, model: str, count: int) -> bool:
-    with server.client() as client:
-        return client.deployments.get(model).replicas_ready == count
+    try:
+        with server.client() as client:
+            return client.deployments.get(model).replicas_ready == count
+    except errors.ModelportError:  # control is away
+        return False
+
+
+@contextmanager
+def deployed(server: Server, name: str, content: bytes, **spec: Any) -> Iterator[None]:
+    """A deployment for the block."""
+    server.deploy(name, content, **spec)
+    try:
+        yield
+    finally:
+        with server.client() as client:
+            client.undeploy(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
 import time
 from array import array
@@ -18,6 +19,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import grpc
+import numpy as np
 import uvloop
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -42,7 +44,9 @@ class Plan:
     """What the answer to each holds; empty: anything."""
     headers: dict[str, str] = field(default_factory=dict)
     rate: float = 100.0
-    """Requests per second; for streams how many are open at a time."""
+    """Requests per second; 0 for a closed loop; for streams how many are open at a time."""
+    poisson: bool = False
+    """Whether requests come at random moments, not at even ones."""
     connections: int = 16
     most_connections: int = 400
     model: str = ""
@@ -169,21 +173,25 @@ class HttpCallers:
         self._all: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._due: deque[float] = deque()
+        self._ended = False
 
     async def run(self, ended: asyncio.Event) -> None:
         for _ in range(self.plan.connections):
             self._open()
         if self._opening:
             await asyncio.wait(self._opening)
-        start, offered = time.monotonic(), 0
-        self.account.began = self.account.last_answer = start
+        following = self.account.began = self.account.last_answer = time.monotonic()
+        chance = random.Random(1)
         while not ended.is_set():
             now = time.monotonic()
-            while start + offered / self.plan.rate <= now:
-                self._due.append(start + offered / self.plan.rate)
-                offered += 1
+            if not self.plan.rate:
+                self._due.extend(now for _ in self._idle)
+            while self.plan.rate and following <= now:
+                self._due.append(following)
+                following += chance.expovariate(self.plan.rate) if self.plan.poisson else 1 / self.plan.rate
             self._dispatch()
             await asyncio.sleep(_TICK_S)
+        self._ended = True
         deadline = time.monotonic() + _END_S
         while (self._due or any(c.number >= 0 for c in self._all)) and time.monotonic() < deadline:
             self._dispatch()
@@ -229,7 +237,11 @@ class HttpCallers:
             self.account.fail("another answer", f"{expected!r} is not in {body!r}")
 
     def free(self, connection: Connection) -> None:
-        self._idle.append(connection)
+        if self.plan.rate or self._ended:
+            self._idle.append(connection)
+        else:  # the next at once
+            connection.send(self.account.sent, time.monotonic())
+            self.account.sent += 1
 
     def gone(self, connection: Connection) -> None:
         if connection in self._all:
@@ -280,8 +292,6 @@ class GrpcCallers:
                 self.account.fail(f"gRPC {code.name}", str(error.details()))  # type: ignore[attr-defined]
             return
         self.account.answer(200, time.monotonic() - due)
-        import numpy as np
-
         found = answer.raw_output_contents
         value = np.frombuffer(found[0], np.float32)[0] if found else answer.outputs[0].contents.fp32_contents[0]
         if value != number % 1000:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.chaos import naps
+from tests.chaos.callers import Callers
 from tests.services.conftest import Server
 
-_COLUMNS = ("scenario", "sent", "answered", "retried", "failed", "longest gap", "notes")
-_HEAD = f"{_COLUMNS[0]:<44}{_COLUMNS[1]:>9}{_COLUMNS[2]:>10}{_COLUMNS[3]:>9}{_COLUMNS[4]:>8}{_COLUMNS[5]:>13}  {_COLUMNS[6]}"
+_HEAD = f"{'scenario':<46}{'sent':>9}{'answered':>10}{'retried':>9}{'failed':>8}{'longest gap':>13}  notes"
 
 Line = Callable[..., None]
 
@@ -34,14 +34,14 @@ def tree(tmp_path_factory: pytest.TempPathFactory, plugged: dict[str, str]) -> I
 def line(record_property: Callable[[str, Any], None]) -> Line:
     """Prints one line of the table, and keeps it for the end."""
 
-    def write(
-        scenario: str, sent: int, answered: int, failed: int, retried: float | None = None,
-        gap_s: float | None = None, notes: str = "",
-    ) -> None:  # fmt: skip
-        shown = "-" if retried is None else f"{retried:.0f}"
-        gap = "-" if gap_s is None else f"{gap_s:.2f} s"
-        text = f"{scenario:<44}{sent:>9}{answered:>10}{shown:>9}{failed:>8}{gap:>13}  {notes}"
+    def write(scenario: str, callers: Callers, notes: str = "") -> None:
+        text = (
+            f"{scenario:<46}{callers.total('sent'):>9}{callers.total('answered'):>10}{callers.retried:>9.0f}"
+            f"{callers.failed:>8}{callers.longest_gap_s:>11.2f} s  {notes}"
+        )
         print(text)
+        for group, why in callers.failures.items():
+            print("   ", group, why)
         record_property("chaos", text)
 
     return write

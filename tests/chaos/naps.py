@@ -21,7 +21,7 @@ from tests import onnx_models, streaming
 
 MILLISECONDS = "NAP_MS"
 DEADLY = -1.0
-"""A value that kills the process that runs it."""
+"""This and lower values kill the process that runs them."""
 _SHAPES: dict[str, tuple[int, int]] = {"row": (-1, 1), "alone": (1, 1), "wide": (1, -1)}
 
 
@@ -40,7 +40,7 @@ class NapRuntime(Runtime):
 
     def infer(self, inputs: dict[str, Array]) -> dict[str, Array]:
         time.sleep(self._seconds)
-        if np.any(inputs["input"] == DEADLY):
+        if np.any(inputs["input"] <= DEADLY):
             os._exit(1)
         return {"output": inputs["input"]}
 
@@ -57,10 +57,10 @@ def spec(ms: float, **more: Any) -> dict[str, Any]:
     return {"runtime": "nap", "env": {MILLISECONDS: f"{ms:g}"}, **more}
 
 
-def words() -> bytes:
+def words(seed: int = 0) -> bytes:
     """What the runtime ``words`` takes and gives."""
     pairs = (("prompt", "word", "BYTES"), ("pause_ms", "index", "INT64"))
-    nodes = [helper.make_node("Identity", [given], [made]) for given, made, _ in pairs]
+    nodes = [helper.make_node("Identity", [given], [made], doc_string=f"version {seed}") for given, made, _ in pairs]
     inputs = [onnx_models.value(given, datatype, (1,)) for given, _, datatype in pairs]
     outputs = [onnx_models.value(made, datatype, (1,)) for _, made, datatype in pairs]
     return onnx_models.model(nodes, inputs, outputs).SerializeToString()
