@@ -200,7 +200,15 @@ def test_an_endless_head_is_refused(served: Served) -> None:
         assert answered.startswith(b"HTTP/1.1 431 ")
 
 
-@pytest.mark.parametrize("sent", [b"POST /predict/m HTTP/1.1\r\nhost: x", request()[:-5]])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /predict/m HTTP/1.1\r\nhost: x",
+        request()[:-5],
+        request(content_encoding="gzip")[:-5],
+        b"POST /predict/m HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{",
+    ],
+)
 def test_a_head_or_body_that_does_not_arrive_ends_its_connection(
     served: Served, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:

@@ -285,9 +285,9 @@ def _with_defaults(spec: DeploymentSpec, manifest: Manifest) -> DeploymentSpec:
 
 def _check(wish: DeploymentApply) -> None:
     if wish.version is not None and wish.alias is not None:
-        raise InvalidInput("give a version or an alias, not both")
+        raise InvalidInput("give a version or an alias, not both: leave one out")
     if wish.follow and wish.alias is None:
-        raise InvalidInput("follow needs an alias to follow")
+        raise InvalidInput("follow needs an alias to follow: NAME@alias")
     if wish.spec.runtime is not None and wish.spec.runtime not in plugins.names("runtimes"):
         known = ", ".join(plugins.names("runtimes"))
         raise InvalidInput(f"spec.runtime: no runtime {wish.spec.runtime!r} is installed; there are {known}")

@@ -81,6 +81,10 @@ class DataPlane:
             raise errors.NotFound(f"endpoint {name!r} was not deployed by the alias {_shown(alias)}")
         return endpoint
 
+    def has(self, name: str) -> bool:
+        """Whether any project has an endpoint of that name."""
+        return any(name == known for _, known in self._endpoints)
+
     def endpoints(self, project: str) -> list[Endpoint]:
         """All endpoints of a project, by name."""
         return [self._endpoints[key] for key in sorted(self._endpoints) if key[0] == project]

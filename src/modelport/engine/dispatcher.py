@@ -1,6 +1,6 @@
 """The queue of one endpoint in one gateway: batch, balance, deadline, retry, quarantine.
 
-A batch forms while every replica is busy: a free slot takes what waits, at once. A request is kept until its answer
+A batch forms while every replica is busy: a free slot takes what waits, at once, as far as sharing a run is worth it. A request is kept until its answer
 has arrived; when its replica dies it is sent again, alone, so that one poisonous request cannot take its neighbours
 along twice. Knows pending requests and links; knows no protocol and no model.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from modelport import errors
 from modelport.engine import frames
+from modelport.engine.batching import BatchSize
 from modelport.engine.cache import fingerprint, size_of
 from modelport.engine.frames import Frame
 from modelport.engine.link import Link, Pending
@@ -40,6 +41,8 @@ _TARGET_S = 0.8
 """A queue may hold what its replicas answer in this time."""
 _SMOOTH_S = 0.5
 """Time over which a replica's pace is averaged."""
+_FASTER_WEIGHT = 0.1
+"""Of a run that was faster than the average: it has shown what can be done."""
 
 LATENCY_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BOUNDS_NS = [int(bound * 1e9) for bound in LATENCY_BOUNDS_S]
@@ -82,6 +85,7 @@ class Dispatcher:
         self.stats = stats
         self._loop = asyncio.get_running_loop()
         self._waiting = Waiting()
+        self._batch_size = BatchSize(route.max_batch)
         self._links: dict[str, Link] = {}
         self._idle: deque[Link] = deque()
         self._quarantine: OrderedDict[bytes, None] = OrderedDict()
@@ -136,6 +140,8 @@ class Dispatcher:
 
     async def update(self, route: Route) -> None:
         """Act on a new route of the same version: reach the new replicas first, then let go of the old ones."""
+        if route.max_batch != self.route.max_batch:
+            self._batch_size = BatchSize(route.max_batch)
         self.route = route
         wanted = {address.id: address for address in route.replicas}
         for name, task in list(self._connecting.items()):
@@ -211,7 +217,7 @@ class Dispatcher:
         while self._waiting.count and self._idle:
             if self.route.max_delay_ms and self._should_wait():
                 return
-            batch, overdue = self._waiting.take(self.route.max_batch, time.monotonic())
+            batch, overdue = self._waiting.take(self._batch_size.limit, time.monotonic())
             for pending in overdue:
                 pending.fail(_expired(self.route.name, "queued"))
             if batch:
@@ -219,7 +225,7 @@ class Dispatcher:
 
     def _should_wait(self) -> bool:
         head = self._waiting.head()
-        if head is None or head.attempts or self._waiting.rows_with(head.key) >= self.route.max_batch:
+        if head is None or head.attempts or self._waiting.rows_with(head.key) >= self._batch_size.limit:
             return False
         left = self.route.max_delay_ms / 1e3 - (time.perf_counter_ns() - head.queued_ns) / 1e9
         if left <= 0:
@@ -325,6 +331,7 @@ class Dispatcher:
                 queued = pending.sent_ns - pending.queued_ns
                 pending.future.set_result(InferResult(tensors, queued, frame.ns, total, link.address.id))
         self._count_run(total, frame.ns)
+        self._batch_size.learn(total, frame.ns, now)
         if seconds:
             self._measure(len(frame.items), total, seconds)
 
@@ -382,10 +389,12 @@ class Dispatcher:
 
     def _measure(self, requests: int, rows: int, seconds: float) -> None:
         """Learn from one run. A replica that was given fewer rows than it takes could have done more."""
-        room = max(1.0, self.route.max_batch / rows) if self.route.batching and rows else 1.0
+        room = max(1.0, self._batch_size.limit / rows) if self.route.batching and rows else 1.0
         pace = requests * room / seconds
-        # one long pause says little: it halves what was known
-        self._pace += (pace - self._pace) * (min(0.5, seconds / _SMOOTH_S) if self._pace else 1.0)
+        weight = min(0.5, seconds / _SMOOTH_S)  # one long pause says little: it halves what was known
+        if pace > self._pace:
+            weight = max(weight, _FASTER_WEIGHT) if self._pace else 1.0
+        self._pace += weight * (pace - self._pace)
 
     def _lost(self, link: Link) -> None:
         """The replica died, or has been let go: what it had is sent again, each alone."""

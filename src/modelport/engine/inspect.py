@@ -87,7 +87,9 @@ def artifact_files(folder: Path) -> tuple[str, ...]:
 
 def _check_name(name: str) -> None:
     if len(name) > _LONGEST_NAME or "\\" in name or not name.isprintable():
-        raise ArtifactRefused(f"the file name {name[:120]!r} is too long or has characters that are not allowed")
+        raise ArtifactRefused(
+            f"the file name {name[:120]!r} is too long or has characters that are not allowed: rename it"
+        )
 
 
 def _kind(mode: int) -> str:
@@ -121,7 +123,9 @@ def inspect_apart(artifact: Path, trust: Trust, timeout_s: float = 60, memory_mb
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ArtifactRefused(f"the artifact could not be read within {timeout_s:g} s") from None
+        raise ArtifactRefused(
+            f"the artifact could not be read within {timeout_s:g} s: it is damaged, or too intricate; save it again"
+        ) from None
     return _result(done.returncode, done.stdout, timeout_s, memory_mb)
 
 
@@ -130,12 +134,14 @@ def _result(status: int, raw: bytes, timeout_s: float, memory_mb: int) -> Inspec
         answer = msgspec.json.decode(raw, type=_Answer)
     except msgspec.DecodeError:
         if status == -signal.SIGXCPU:
-            raise ArtifactRefused(f"the artifact could not be read within {timeout_s:g} s") from None
+            raise ArtifactRefused(
+                f"the artifact could not be read within {timeout_s:g} s: it is damaged, or too intricate; save it again"
+            ) from None
         if not raw:
             raise Unavailable("the inspection process did not start: check the installation of Modelport") from None
         raise ArtifactRefused(
             f"the process that read the artifact died ({signal.Signals(-status).name}): "
-            f"the artifact is damaged, or needs more than {memory_mb} MB beyond its size"
+            f"the artifact is damaged, or needs more than {memory_mb} MB beyond its size; save it again"
         ) from None
     if answer.inspected is not None:
         return answer.inspected

@@ -8,6 +8,8 @@ gateway has at most one frame here at a time. Imports only the standard library,
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import json
 import os
 import resource
@@ -36,6 +38,7 @@ from modelport.tensors import Array, Signature
 
 _PROOF_EVERY_S = 4.0
 _HEARTBEAT_S = 0.5
+_POLL_S = 0.002
 _PEER_TIMEOUT_S = 30.0
 _SCRATCH = 1 << 18
 
@@ -419,10 +422,16 @@ def start(spec: Spec) -> Replica:
 def main() -> None:
     """Entry of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    told = Path(sys.argv[1])
+    told, likely = Path(sys.argv[1]), sys.argv[2:]
+    for module in likely:
+        importlib.import_module(module)
+    while likely and not told.exists():  # started early: what to run is still being found out
+        time.sleep(_POLL_S)
     spec = Spec(**json.loads(told.read_bytes()))
     told.unlink()
-    start(spec).serve()
+    replica = start(spec)
+    gc.freeze()
+    replica.serve()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from dataclasses import dataclass, field
 
@@ -14,9 +15,20 @@ NORMAL = 5
 _random = random.Random()  # noqa: S311
 
 
+_SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+"""What a caller may give as a request id: no spaces, and nothing that could end a line."""
+
+
 def new_request_id() -> str:
     """A fresh id for a request that brought none. Unique, not secret: the system's randomness costs too much here."""
     return f"{_random.getrandbits(64):016x}"
+
+
+def request_id_of(given: str | None) -> tuple[str, bool]:
+    """The caller's own id where it may be one, else a new one; and whether it is the caller's."""
+    if given is not None and _SAFE_ID.fullmatch(given):
+        return given, True
+    return new_request_id(), False
 
 
 @dataclass(slots=True)

@@ -37,7 +37,7 @@ class DeploymentSpec(BaseModel):
     runtime: Name | None = None
     """Entry-point name of the runtime; by default the one of the version's format."""
     max_batch: Annotated[int, Field(ge=1, le=65_536)] = 32
-    """Rows that one run takes at most."""
+    """Rows that one run takes at most; how many are worth it below that is learnt from what runs cost."""
     max_delay_ms: Annotated[float, Field(ge=0, le=10_000)] = 0
     """How long a request may wait for company although a replica is free; 0 never waits."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
