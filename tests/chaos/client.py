@@ -8,6 +8,7 @@ connection is not flattered. Knows sockets and bytes; knows nothing of Modelport
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import sys
@@ -365,9 +366,9 @@ async def _main(plans: list[Plan]) -> None:
 
 def main() -> None:
     plans = [Plan(**plan) for plan in json.loads(sys.argv[1])]
+    gc.disable()  # its pauses would be taken for the server's
     uvloop.run(_main(plans))
 
 
 if __name__ == "__main__":
     main()
-

@@ -115,7 +115,11 @@ def test_poison_ends_as_one_error_and_takes_no_neighbour_along(tree: Server, lin
                 wait_until(lambda: all_ready(tree, "poisoned", 3), "the replicas are replaced")
             again = [ask(tree, "poisoned", naps.DEADLY) for _ in range(8)]
         restarts += metric(tree, "modelport_replica_restarts_total", endpoint="poisoned")
-    line(f"{POISONS} poisonous requests among others", callers, f"each one 500, within {took:.1f} s; {restarts:.0f} deaths")
+    line(
+        f"{POISONS} poisonous requests among others",
+        callers,
+        f"each one 500, within {took:.1f} s; {restarts:.0f} deaths",
+    )
     assert callers.failures == {}
     for status, text in [*answers, *again]:
         assert status == 500

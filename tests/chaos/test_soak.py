@@ -17,10 +17,10 @@ from tests.chaos.conftest import Line
 from tests.services.conftest import Server
 
 pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(7200)]
-SECONDS = 3600 if LONG else 10
+SECONDS = 3600 if LONG else 6
 EVERY_S = 5.0 if LONG else 0.5
-MODELS = 500 if LONG else 6
-AT_ONCE = 5 if LONG else 3
+MODELS = 500 if LONG else 4
+AT_ONCE = 5 if LONG else 2
 MOST_MB_PER_HOUR = 5.0
 MOST_MB = 60.0 if LONG else 16.0
 """What one process may have grown by afterwards: what Python keeps, not what models took."""
@@ -59,7 +59,9 @@ def held(server: Server) -> Held:
     for name, process in named(server).items():
         seen.handles[name] = process.num_fds()
         seen.memory_mb[name] = process.memory_info().rss / 1e6
-        seen.shared += sum("memfd:modelport" in m.path or ".running" in m.path for m in process.memory_maps(grouped=False))
+        seen.shared += sum(
+            "memfd:modelport" in m.path or ".running" in m.path for m in process.memory_maps(grouped=False)
+        )
     return seen
 
 

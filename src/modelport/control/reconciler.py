@@ -12,6 +12,7 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -162,7 +163,9 @@ class Reconciler:
         """After a restart replicas say within a heartbeat how they are; a table before that would name none of them."""
         deadline = time.monotonic() + _HEAR_S
         while any(r.memory is None for r in self.fleet.replicas.values()) and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
+            self._wake.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), 0.05)
 
     # -- one turn -------------------------------------------------------------------------------------------------
 
@@ -314,9 +317,7 @@ class Reconciler:
         ready = self._answering(wishes, wish)
         shown = group.shown if group is not None else Shown()
         if ready:
-            shown = Shown(
-                ready[0].platform, all(r.not_batched is None for r in ready), all(r.streams for r in ready)
-            )
+            shown = Shown(ready[0].platform, all(r.not_batched is None for r in ready), all(r.streams for r in ready))
             if group is not None:
                 group.shown = shown
         manifest, spec = wish.manifest, wish.spec

@@ -1,8 +1,8 @@
 """The queue of one endpoint in one gateway: batch, balance, deadline, retry, quarantine.
 
-A batch forms while every replica is busy: a free slot takes what waits, at once, as far as sharing a run is worth it. A request is kept until its answer
-has arrived; when its replica dies it is sent again, alone, so that one poisonous request cannot take its neighbours
-along twice. Knows pending requests and links; knows no protocol and no model.
+A batch forms while every replica is busy: a free slot takes what waits, as far as sharing a run is worth it. A request
+is kept until its answer has arrived; when its replica dies it is sent again, alone, so that one poisonous request
+cannot take its neighbours along twice. Knows pending requests and links; knows no protocol and no model.
 """
 
 from __future__ import annotations
@@ -37,12 +37,10 @@ _LEAST_QUEUE = 32
 _UNMEASURED_QUEUE = 1024
 _MAX_UNREAD = 16 << 20
 """Bytes of a stream that may wait for its reader."""
-_TARGET_S = 0.8
+_TARGET_S = 0.75
 """A queue may hold what its replicas answer in this time."""
 _SMOOTH_S = 0.5
 """Time over which a replica's pace is averaged."""
-_FASTER_WEIGHT = 0.1
-"""Of a run that was faster than the average: it has shown what can be done."""
 
 LATENCY_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BOUNDS_NS = [int(bound * 1e9) for bound in LATENCY_BOUNDS_S]
@@ -93,6 +91,7 @@ class Dispatcher:
         self._sweeper: asyncio.TimerHandle | None = None
         self._connecting: dict[str, asyncio.Task[None]] = {}
         self._retired = False
+        self._runs = 0
         self._pace = 0.0
         """Requests per second that one replica can answer; 0 until it has answered one."""
 
@@ -391,9 +390,8 @@ class Dispatcher:
         """Learn from one run. A replica that was given fewer rows than it takes could have done more."""
         room = max(1.0, self._batch_size.limit / rows) if self.route.batching and rows else 1.0
         pace = requests * room / seconds
-        weight = min(0.5, seconds / _SMOOTH_S)  # one long pause says little: it halves what was known
-        if pace > self._pace:
-            weight = max(weight, _FASTER_WEIGHT) if self._pace else 1.0
+        self._runs += 1
+        weight = max(min(0.5, seconds / _SMOOTH_S), 1 / self._runs)  # one long pause halves what was known, no more
         self._pace += weight * (pace - self._pace)
 
     def _lost(self, link: Link) -> None:

@@ -13,6 +13,10 @@ from collections.abc import Iterator
 from modelport.engine.link import Pending
 
 
+_AHEAD = 0.5
+"""Rows by which a newcomer comes before whoever has had as many: who asks now and then does not wait for a flood."""
+
+
 class _Flow:
     """What one caller has waiting at one priority, by batch key."""
 
@@ -55,7 +59,7 @@ class Waiting:
             flows = self._levels[pending.priority] = {}
         flow = flows.get(pending.caller)
         if flow is None:
-            flow = flows[pending.caller] = _Flow(pending.caller, self._served)
+            flow = flows[pending.caller] = _Flow(pending.caller, self._served - _AHEAD)
         queue = flow.queues.get(pending.key)
         if queue is None:
             queue = flow.queues[pending.key] = deque()
