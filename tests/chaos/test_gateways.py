@@ -44,9 +44,9 @@ def gateways(server: Server) -> dict[int, psutil.Process]:
     return {int(process.cmdline()[3]): process for process in found}
 
 
-def each_gateway(server: Server, signum: int) -> None:
+def each_gateway(server: Server, signum: int, most: int | None = None) -> None:
     """One at a time; the next when the successor answers."""
-    for index, old in gateways(server).items():
+    for index, old in list(gateways(server).items())[:most]:
         old.send_signal(signum)
         wait_until(lambda old=old: not old.is_running(), "the gateway ends")
         wait_until(lambda index=index, old=old: gateways(server).get(index, old) != old, "its successor starts")
@@ -89,7 +89,7 @@ def test_a_gateway_restarts_while_the_only_replica_is_busy(tree: Server) -> None
         plan = streams(tree, "busy", 1)
         with Callers(tree, [plan]) as callers:
             time.sleep(0.3)
-            each_gateway(tree, signal.SIGKILL)
+            each_gateway(tree, signal.SIGKILL, most=1)
         with Callers(tree, [streams(tree, "busy", 2)]) as callers:
             time.sleep(1)
         assert callers.failures == {}

@@ -88,9 +88,11 @@ def batched_names(names: Iterable[str]) -> Iterable[list[str]]:
 def test_models_come_and_go_and_leave_nothing(tree: Server, line: Line) -> None:
     come_and_go(tree, (f"warm-{number}" for number in range(2 * AT_ONCE)))
     before, replicas = settled(tree)
-    with deployed(tree, "steady-beside", naps.model(), **naps.spec(1)):
-        with Callers(tree, [http(tree, "steady-beside", 50)]) as callers:
-            come_and_go(tree, (f"passing-{number}" for number in range(MODELS)))
+    with (
+        deployed(tree, "steady-beside", naps.model(), **naps.spec(1)),
+        Callers(tree, [http(tree, "steady-beside", 50)]) as callers,
+    ):
+        come_and_go(tree, (f"passing-{number}" for number in range(MODELS)))
     after, left = settled(tree, before)
     grown = {name: after.memory_mb[name] - before.memory_mb[name] for name in before.memory_mb}
     shown = ", ".join(f"{name} {more:+.1f}" for name, more in grown.items())

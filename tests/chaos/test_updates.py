@@ -39,11 +39,9 @@ def test_changes_under_load_lose_nothing(tree: Server, line: Line) -> None:
     with (
         deployed(tree, "changed", naps.model(), **naps.spec(1, replicas=2)),
         deployed(tree, "recited", naps.words(), runtime="words", replicas=2),
+        Callers(tree, [http(tree, "changed", 500), grpc(tree, "changed", 50), streams(tree, "recited", 2)]) as callers,
     ):
-        with Callers(
-            tree, [http(tree, "changed", 500), grpc(tree, "changed", 50), streams(tree, "recited", 2)]
-        ) as callers:
-            for number in range(CHANGES):
-                change(tree, number)
+        for number in range(CHANGES):
+            change(tree, number)
     line(f"{CHANGES} updates, roll-backs, scalings", callers, f"{callers['streams']['answered']} whole streams")
     assert callers.failures == {}
