@@ -19,7 +19,7 @@ from modelport.engine.dataplane import Endpoint
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import RoutingTable
 from tests.api.plane import LocalPlane
-from tests.onnx_models import mlp
+from tests.onnx_models import identity, mlp
 
 ROW = json.dumps({"data": [[1.0, 2.0, 3.0]]}).encode()
 
@@ -67,6 +67,10 @@ class Served:
         self._server.should_exit = True
         self._thread.join(10)
         self.listener.close()
+
+    @property
+    def connections(self) -> int:
+        return len(self._server.server_state.connections)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(self.listener.getsockname(), timeout=10)
@@ -259,6 +263,24 @@ def test_an_idle_connection_is_closed_and_a_busy_one_is_not(served: Served, monk
         served.plane.delay_s = 1
         assert exchange(connection, request())[0] == 200
         assert connection.recv(1) == b""
+
+
+def test_an_answer_that_nobody_reads_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "_STALL_S", 0.3)
+    monkeypatch.setattr(front, "_LOOK_EVERY_S", 0.1)
+    served = Served(max_body=50_000_000)
+    served.plane.deploy("wide", identity(shape=(1, -1)))
+    tensor = {"name": "input", "datatype": "FP32", "shape": [1, 4_000_000], "data": [0] * 4_000_000}
+    raw = request(json.dumps({"inputs": [tensor]}).encode(), "/v2/models/wide/infer")
+    try:
+        with socket.socket() as reader:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect(served.listener.getsockname())
+            reader.sendall(raw)
+            _until(lambda: served.connections == 1)
+            _until(lambda: served.connections == 0)
+    finally:
+        served.stop()
 
 
 def test_draining_says_so_and_hangs_up(served: Served) -> None:

@@ -5,7 +5,7 @@ done. A request at a path that has been answered before, with a plain body of kn
 go from the parser to the gateway, and its answer leaves in one write (13 µs). Programs say the same head again and
 again: one that has been parsed before is not parsed again (5 µs). All else (streams, chunked and packed bodies,
 management, pipelined requests) goes uvicorn's own way, on the same connection. A caller that goes away cancels its
-request; a head or a body that does not arrive ends its connection.
+request; a head or a body that does not arrive, or an answer that is not read, ends its connection.
 
 The one file that knows the HTTP server.
 """
@@ -99,6 +99,9 @@ class FrontProtocol(HttpToolsProtocol):
     """When the head that is being read began; 0 between heads."""
     _head_bytes = 0
     _body_awaited = False
+    _unsent = 0
+    """Bytes of answers that the caller had not read at the last look, and since when they are so many."""
+    _unsent_since = 0.0
     _missing = 0
     """Bytes of a body that the parser does not see."""
     _raw_head: bytes | None = None
@@ -122,14 +125,20 @@ class FrontProtocol(HttpToolsProtocol):
     def _look_at_clock(self) -> None:
         """One timer for the life of a connection costs less than one for every request."""
         now = self.loop.time()
-        if self._head_since and now - self._head_since > _STALL_S:
+        if self.transport.is_closing():
+            pass  # only the reader is waited for
+        elif self._head_since and now - self._head_since > _STALL_S:
             self._refuse(408, "the request's head did not arrive in time")
         elif self._body_awaited and not self.flow.read_paused and now - self._heard > _STALL_S:
             self._refuse(408, f"the request's body stalled for {_STALL_S:.0f} s")
         elif not self._head_since and self._is_idle() and now - self._heard > _KEEP_ALIVE_S:
             self.transport.close()
-        if not self.transport.is_closing():
-            self._look = self.loop.call_later(_LOOK_EVERY_S, self._look_at_clock)
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent or unsent != self._unsent:
+            self._unsent, self._unsent_since = unsent, now
+        elif now - self._unsent_since > _STALL_S:
+            self.transport.abort()  # closing would wait for the reader, for ever
+        self._look = self.loop.call_later(_LOOK_EVERY_S, self._look_at_clock)
 
     def _is_idle(self) -> bool:
         return not self._body_awaited and (self.cycle is None or self.cycle.response_complete)
