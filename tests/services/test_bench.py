@@ -72,7 +72,7 @@ def test_a_log_is_replayed(server: Server, model: str, tmp_path: Path) -> None:
 def test_the_text_has_a_table_and_bars(server: Server, model: str) -> None:
     done = command(server.home, "bench", model, "--rate", "150", "--slo-p99", "10s", *SHORT)
     assert done.returncode == 0, done.stderr
-    for part in ("OFFERED/S", "P99.9", "QUEUE", "150/s", "█", "kept up to 150/s", "open loop, Poisson arrivals"):
+    for part in ("OFFERED", "P99.9", "QUEUE", "150/s", "█", "kept up to 150/s", "open loop, Poisson arrivals"):
         assert part in done.stdout
 
 

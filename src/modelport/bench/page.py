@@ -108,6 +108,10 @@ def _chart(title: str, across: str, series: Sequence[Series], *, is_log: bool, l
         )
         parts.append(f'<text x="{right + 6}" y="{y + 4:.1f}" fill="#b00">limit of p99</text>')
     parts += [_line(one, [place(point) for point in one.points]) for one in series if one.points]
+    for index, one in enumerate(reversed(series)):  # the names above, where no line runs through them
+        parts.append(
+            f'<text x="{right - 80 * index}" y="22" text-anchor="end" fill="{one.colour}">━ {escape(one.name)}</text>'
+        )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
         f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="12" role="img" aria-label="{title}">'
@@ -119,11 +123,7 @@ def _line(series: Series, places: Sequence[Point]) -> str:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     dash = ' stroke-dasharray="5 4"' if series.dashed else ""
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{series.colour}"/>' for x, y in places)
-    x, y = places[-1]
-    return (
-        f'<polyline points="{path}" fill="none" stroke="{series.colour}" stroke-width="2"{dash}/>{dots}'
-        f'<text x="{x + 8:.1f}" y="{y + 4:.1f}" fill="{series.colour}">{series.name}</text>'
-    )
+    return f'<polyline points="{path}" fill="none" stroke="{series.colour}" stroke-width="2"{dash}/>{dots}'
 
 
 def linear_ticks(most: float) -> list[float]:

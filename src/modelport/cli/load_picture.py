@@ -38,12 +38,12 @@ class Progress:
 
 def table(steps: Sequence[Figures]) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows; what no step has (the server's own figures) is no column."""
-    columns = ["LOAD", "OFFERED/S", "ACHIEVED/S", "OK", "429", "ERRORS"]
+    columns = ["LOAD", "OFFERED", "ACHIEVED", "OK", "429", "ERRORS"]
     columns += [name.upper() for name, _ in _BLOCKS] + ["MAX"]
     has_server = any(step.batch_rows is not None for step in steps)
     rows: list[list[Any]] = []
     for step in steps:
-        row = [step.load, f"{step.offered:,.1f}", f"{step.achieved:,.1f}", step.ok, step.refused, step.failed]
+        row = [step.load, _rate(step.offered), _rate(step.achieved), step.ok, step.refused, step.failed]
         row += [number(step.latency_ms[name]) for name in (*(name for name, _ in _BLOCKS), "max")]
         rows.append(row + ([number(step.batch_rows), number(step.queue_ms)] if has_server else []))
     return columns + (["BATCH", "QUEUE"] if has_server else []), rows
@@ -54,6 +54,10 @@ def number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def bars(steps: Sequence[Figures], width: int) -> list[str]:
