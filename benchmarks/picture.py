@@ -61,9 +61,10 @@ def _panel(panel: Panel) -> str:
         y += _GAP
     if panel.limit and panel.limit <= most:
         x = _LEFT + panel.limit * scale
+        anchor = "start" if x < _WIDTH / 2 else "end"
         parts.append(
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 6}" y2="{y}" stroke="#b00" stroke-dasharray="4 3"/>'
-            f'<text x="{x - 4:.1f}" y="{_TOP - 8}" text-anchor="end" font-size="10" fill="#b00">'
+            f'<text x="{x:.1f}" y="{y + 10}" text-anchor="{anchor}" font-size="10" fill="#b00">'
             f"raw ONNX Runtime {panel.limit:,.0f}</text>"
         )
     return "".join(parts)

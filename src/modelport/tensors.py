@@ -129,7 +129,9 @@ def check_input(spec: TensorSpec, array: Array) -> None:
         raise InvalidInput(
             f"input {spec.name!r}: datatype {datatype_of(array.dtype)} given, the model takes {spec.datatype}"
         )
-    shape = array.shape
+    shape, wanted = array.shape, spec.shape
+    if shape and wanted and shape[1:] == wanted[1:] and wanted[0] in (-1, shape[0]):
+        return
     if len(shape) != len(spec.shape) or any(want not in (-1, got) for want, got in zip(spec.shape, shape, strict=True)):
         raise InvalidInput(f"input {spec.name!r}: shape {_brief(shape)} given, the model takes {list(spec.shape)}")
 

@@ -75,10 +75,10 @@ def test_v2_json_there_and_back(tensor: Array, nested: bool) -> None:
     body = to_json({"inputs": [{**described(tensor), "data": data}]})
     if nested and 0 in tensor.shape[:-1]:
         return  # nested lists cannot show what comes after an empty dimension
-    inputs, _, _ = inference_v2.read_infer(body, None)
+    inputs, _ = inference_v2.read_infer(body, None)
     assert same(inputs["x"], tensor)
     answer = json.loads(written(tensor, binary=False).body)  # type: ignore[arg-type]
-    back, _, _ = inference_v2.read_infer(to_json({"inputs": answer["outputs"]}), None)
+    back, _ = inference_v2.read_infer(to_json({"inputs": answer["outputs"]}), None)
     assert same(back["x"], tensor)
 
 
@@ -93,7 +93,7 @@ def test_v2_binary_there_and_back(found: list[Array]) -> None:
             ]
         }
     )
-    inputs, _, _ = inference_v2.read_infer(head, memoryview(b"".join(raws)))
+    inputs, _ = inference_v2.read_infer(head, memoryview(b"".join(raws)))
     assert all(same(inputs[f"x{index}"], tensor) for index, tensor in enumerate(found))
     response = written(found[0], binary=True)
     json_part, raw = response.body
@@ -165,7 +165,7 @@ def edited(body: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
 @given(_EDITS, st.binary(max_size=5) | st.just(_TAIL))
 def test_mutations_of_a_v2_body(edits: list[tuple[int, int, bytes]], tail: bytes) -> None:
     try:
-        inputs, _, _ = inference_v2.read_infer(edited(_GOOD, edits), memoryview(tail))
+        inputs, _ = inference_v2.read_infer(edited(_GOOD, edits), memoryview(tail))
     except ModelportError as error:
         assert error.status == 400
         assert error.message.isprintable()

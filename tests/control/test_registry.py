@@ -10,11 +10,16 @@ from sqlalchemy import select
 
 from modelport.control import audit, resolved
 from modelport.control.actors import Actor
+from modelport.control.blobs import Limits
 from modelport.control.registry import Registry
+from modelport.engine.runtime import Inspected
 from modelport.errors import ArtifactRefused, Conflict, InvalidInput, NotFound, TooLarge
 from modelport.schemas.models import FileEntry, VersionPush
+from modelport.schemas.preprocessing import TextStep
 from modelport.storage import tables
+from modelport.storage.artifacts import Artifacts
 from modelport.storage.database import Database
+from modelport.tensors import Signature, TensorSpec
 from tests import onnx_models
 from tests.control.conftest import Push, upload
 
@@ -371,3 +376,20 @@ def test_the_packages_of_a_version_are_recorded_when_they_change(
     assert registry.lineage(actor, "digits").packages == ["numpy==2.2", "x==1"]
     rows = [row.detail["packages"] for row in audit.rows(database, actor, 100) if row.action == "version.resolve"]
     assert rows == [["numpy==2.2", "x==1"], ["numpy==2.1"]]
+
+
+def test_a_sample_of_the_models_own_inputs_is_not_one_of_what_callers_send(
+    database: Database, artifacts: Artifacts, actor: Actor
+) -> None:
+    """An artifact's own sample has the model's tensors; behind preprocessing callers send texts."""
+    sample = {"inputs": [{"name": "input_ids", "datatype": "INT64", "shape": [1, 1], "data": [1]}]}
+    tensors = [TensorSpec(name, "INT64", (-1, -1)) for name in ("input_ids", "attention_mask")]
+    signature = Signature(tuple(tensors), (TensorSpec("scores", "FP32", (-1, 2)),))
+    found = Inspected("onnx", "onnx", signature, sample=sample)
+    registry = Registry(database, artifacts, lambda folder, files: found, Limits())
+    files = [upload(registry, actor, b"model"), upload(registry, actor, b"{}", "tokenizer.json")]
+    plain = registry.push(actor, "plain", VersionPush(files=files))
+    assert plain.manifest.sample == sample
+    wrapped = registry.push(actor, "wrapped", VersionPush(files=files, preprocessing=[TextStep(kind="text")]))
+    assert wrapped.manifest.sample is None
+    assert [spec.name for spec in wrapped.manifest.signature.inputs] == ["text"]

@@ -34,7 +34,14 @@ def tensors(draw: st.DrawFn) -> Array:
 
 
 items = st.lists(
-    st.builds(Item, st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1), st.text(max_size=20), st.booleans()),
+    st.builds(
+        Item,
+        st.integers(0, 2**64 - 1),
+        st.integers(0, 2**32 - 1),
+        st.text(max_size=20),
+        st.booleans(),
+        st.integers(0, 2**64 - 1),
+    ),
     max_size=5,
 )
 

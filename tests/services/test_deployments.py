@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -164,3 +165,34 @@ def test_a_port_in_use_is_refused(server: Server, tmp_path: Path) -> None:
     )
     assert second.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
+
+
+def test_a_cache_answers_equal_inputs_without_a_run_and_changes_no_replica(server: Server) -> None:
+    server.deploy("cached", onnx_models.mlp((3, 8, 2), seed=0), replicas=1)
+    with server.client() as client:
+        before = client.deployments.get("cached").replicas[0].id
+        client.deploy("cached", cache="1Mi", max_batch=16)
+        answers = {post(server, "/predict/cached", ROW)[0] for _ in range(20)}
+        assert len(answers) == 1
+        assert client.deployments.get("cached").replicas[0].id == before
+        deadline = time.monotonic() + 10
+        while _metric(server, "modelport_cache_hits_total", "cached") < 20 - 4:  # each gateway has one of its own
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        client.deploy("cached")
+        assert client.deployments.get("cached").spec.cache is None
+
+
+def test_a_priority_that_does_not_exist_is_refused_by_name(server: Server) -> None:
+    server.deploy("urgent", onnx_models.mlp((3, 8, 2), seed=0), replicas=1)
+    assert post(server, "/predict/urgent", ROW, {"x-request-priority": "1"})[0]
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        post(server, "/predict/urgent", ROW, {"x-request-priority": "high"})
+    assert refused.value.code == 400
+    assert b"x-request-priority must be 1 (first) to 9" in refused.value.read()
+
+
+def _metric(server: Server, name: str, model: str) -> float:
+    with urllib.request.urlopen(server.url + "/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + "{") and f'"{model}"' in line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from fastapi import APIRouter, FastAPI
@@ -13,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import modelport
 from modelport.api.native import audit, blobs, errors, imports, keys, models
 from modelport.api.native.context import Context, uploads_limiter
-from modelport.engine.requests import new_request_id
+from modelport.engine.requests import request_id_of
 from modelport.errors import TooLarge
 from modelport.schemas.models import VersionPush
 
@@ -24,7 +23,6 @@ Errors are `{"error": {"code", "message", "request_id"}}`. Lists are `{"items": 
 the last item."""
 #: Bodies that are read whole; contents of files are streamed and have their own limit.
 _MAX_BODY = 32 << 20
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 def create_app(context: Context, routers: Sequence[APIRouter] = ()) -> FastAPI:
@@ -63,7 +61,7 @@ class RequestFrame:
             return
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
+        request_id, _ = request_id_of(given)
         scope.setdefault("state", {})["request_id"] = request_id
         streamed = _is_streamed(scope["method"], scope["path"], headers.get(b"content-type", b""))
         seen = 0
@@ -89,7 +87,7 @@ def _is_streamed(method: str, path: str, media: bytes) -> bool:
     """Whether a route takes the body in pieces, so that it needs no bound here."""
     if method == "PUT":
         return path.startswith(f"{PREFIX}/blobs/")
-    return method == "POST" and path.endswith("/versions") and media.startswith(b"application/octet-stream")
+    return method == "POST" and path.endswith("/versions") and media.lower().startswith(b"application/octet-stream")
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -1,12 +1,14 @@
 """Who calls: the gateway's own check, against the keys that control has pushed.
 
 A key that is given is always checked. Without one, a server on loopback answers callers of this machine, but not a
-web page of somewhere else that their browser has open (by its Host and Origin). Knows hashes of keys, never keys.
+web page of somewhere else that their browser has open (by its Host and Origin). Control tells it hashes, never keys;
+what a key was found to be is remembered until control says something new.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping
 
@@ -16,6 +18,7 @@ from modelport.errors import NotAllowed, NotAuthenticated
 
 HOW = "send a key: `Authorization: Bearer KEY` or `X-Api-Key: KEY`; `modelport keys create` makes one"
 _OR_KEY = f"call it as http://localhost, or {HOW}"
+_MAX_SEEN = 4096
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -27,27 +30,41 @@ class Authenticator:
         self._owner = _digest(owner_token) if owner_token else None
         self._keys: dict[str, KeyEntry] = {}
         self._required = True
+        self._seen: dict[str, tuple[Caller, float]] = {}
+        """By the Authorization header: who it was, and until when."""
 
     def update(self, table: RoutingTable) -> None:
         """Take the keys of a new table."""
         self._keys = {key.sha256: key for key in table.keys}
         self._required = table.keys_required
+        self._seen.clear()
 
     def __call__(self, headers: Mapping[str, str]) -> Caller:
         """The caller, by headers with lower-case names; raises NotAuthenticated or NotAllowed."""
+        bearer = headers.get("authorization", "")
+        seen = self._seen.get(bearer)
+        if seen is not None and seen[1] > time.time():
+            return seen[0]
+        caller, until = self._look_up(headers)
+        if bearer and len(self._seen) < _MAX_SEEN:
+            self._seen[bearer] = (caller, until)
+        return caller
+
+    def _look_up(self, headers: Mapping[str, str]) -> tuple[Caller, float]:
+        """Who it is, and until when that holds, in seconds since the epoch."""
         secret = secret_of(headers)
         if secret is None:
             if self._required:
                 raise NotAuthenticated(f"this server wants a key; {HOW}")
             self._check_same_machine(headers)
-            return Caller()
+            return Caller(), 0
         digest = _digest(secret)
         if digest == self._owner:
-            return Caller(secret=secret)
+            return Caller(secret=secret), math.inf
         key = self._keys.get(digest)  # looked up by hash: nothing about a key shows in the time this takes
         if key is None or (key.expires_at is not None and key.expires_at < time.time()):
             raise NotAuthenticated(f"this key is unknown, expired or revoked; {HOW}")
-        return Caller(key.project, key.role, key.id, secret)
+        return Caller(key.project, key.role, key.id, secret), math.inf if key.expires_at is None else key.expires_at
 
     def _check_same_machine(self, headers: Mapping[str, str]) -> None:
         host = headers.get("host", "localhost")

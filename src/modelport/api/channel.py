@@ -41,7 +41,7 @@ class Report(msgspec.Struct):
     number: int
     endpoints: list[EndpointFigures] = []
     http: dict[str, int] = {}
-    """Requests by ``protocol|project|endpoint|status``."""
+    """Answers by ``protocol|endpoint|status``."""
     memory: int = 0
     asked: int = 0
     """The question that this answers; 0 when it confirms a table."""

@@ -1,7 +1,8 @@
 """One gateway: HTTP and gRPC on inherited sockets, no model inside, no state that matters.
 
-The one file that knows the HTTP server. Inference and health are answered here; every other route is streamed to
-control. ``python -m modelport.api.gateway INDEX FD`` is what the supervisor starts.
+Inference and health are answered here; every other route is streamed to control. Knows the adapters, the data plane
+and who may call; ``front`` knows the HTTP server. ``python -m modelport.api.gateway INDEX FD`` is what the supervisor
+starts.
 """
 
 from __future__ import annotations
@@ -18,24 +19,22 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
-
-import uvicorn
 
 from modelport.api import generate, health, inference_mlflow, inference_predict, inference_v1, inference_v2
 from modelport.api.answers import error_answer, native_error_answer
 from modelport.api.auth import Authenticator
 from modelport.api.bodies import read_body
 from modelport.api.channel import EndpointFigures, Report, follow_control
+from modelport.api.front import Server
 from modelport.api.messages import Caller, HttpRequest, HttpResponse, HttpRoute
 from modelport.api.proxy import ControlProxy, Receive, Send
 from modelport.api.streaming import until_gone
 from modelport.engine.dataplane import DataPlane
-from modelport.engine.requests import new_request_id
+from modelport.engine.requests import request_id_of
 from modelport.engine.routing import RoutingTable
 from modelport.errors import Cancelled, MethodNotAllowed, MissingExtra, ModelportError, NotFound
 from modelport.telemetry import configure, log
@@ -58,8 +57,9 @@ ROOMS: dict[str, Any] = {
 _COLLECTOR = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _KNOWN_PATHS = 2048
 _NOBODY = Caller(project="", role="nobody")
-_SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_ANY = re.compile("")
 _DRAIN_S = 0.5
+_GC_THRESHOLD = 20_000
 
 
 @dataclass(slots=True)
@@ -75,24 +75,39 @@ class GatewayConfig:
     grpc_address: str | None = None
 
 
+@dataclass(slots=True)
+class Known:
+    """Who answers at a target."""
+
+    protocol: str
+    route: HttpRoute
+    method: str
+    path: str
+    params: dict[str, str]
+    query: dict[str, str]
+
+
 class Gateway:
     """The ASGI application, over one data plane."""
 
-    def __init__(self, config: GatewayConfig, proxy: ControlProxy | None) -> None:
+    def __init__(self, config: GatewayConfig, proxy: ControlProxy | None, plane: DataPlane | None = None) -> None:
         self.tracing = _tracing()
-        plane = DataPlane(config.timeout_s) if self.tracing is None else self.tracing.plane(config.timeout_s)
+        if plane is None:
+            plane = DataPlane(config.timeout_s) if self.tracing is None else self.tracing.plane(config.timeout_s)
         self.plane = plane
         self.authenticate = Authenticator(config.host, config.owner_token)
         self.draining = False
         self.open = False
         """Set with the first routing table: before it, nobody's key could be checked."""
         self.in_flight = 0
-        self.http: Counter[str] = Counter()
+        self.http: Counter[tuple[str, str, int]] = Counter()
+        """Answers by protocol, model and status."""
         self._limit = config.max_body
         self._proxy = proxy
         self.repository = proxy.repository if proxy is not None else None
         self._routes = [(name, route) for name, room in ROOMS.items() for route in room.routes(plane)]
-        self._matches: dict[tuple[str, str], tuple[str, HttpRoute, dict[str, str]]] = {}
+        self.known: dict[tuple[bytes, bytes], Known] = {}
+        """Who answers, by method and target as they stand on the wire, where that has gone well before."""
 
     async def act(self, table: RoutingTable) -> None:
         """Go by a new routing table."""
@@ -112,59 +127,76 @@ class Gateway:
 
     async def _handle(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
-        given = headers.get("x-request-id")
-        traced = given is not None and _SAFE_ID.fullmatch(given) is not None
-        request_id = given if traced and given is not None else new_request_id()
         method, path = scope["method"], scope["path"]
         if self._proxy is not None and path.startswith(_CONTROL_PREFIXES):
-            await self._forward(scope, headers, receive, send, request_id)
+            await self._forward(scope, headers, receive, send)
             return
-        match = self._matches.get((method, path))
-        route, params, protocol = (match[1], match[2], match[0]) if match else (None, {}, "none")
+        query = scope["query_string"]
+        target = (method.encode(), scope["raw_path"] + (b"?" + query if query else b""))
+        known = self.known.get(target) or self._match(method, path, query)
+        response, request_id = await self.answer(known, headers, None, receive)
+        if response.status < 300 and target not in self.known:  # strangers cannot fill it
+            if len(self.known) >= _KNOWN_PATHS:
+                self.known.clear()
+            self.known[target] = known
+        await self.send(response, request_id, method, send)
+
+    def is_plain(self, headers: dict[str, str]) -> bool:
+        """Whether a body is of a known, allowed length and needs no unpacking."""
+        length = headers.get("content-length", "")
+        return (
+            length.isascii()
+            and length.isdigit()
+            and int(length) <= self._limit
+            and not ("transfer-encoding" in headers or "content-encoding" in headers or "expect" in headers)
+        )
+
+    async def answer(
+        self, known: Known, headers: dict[str, str], body: bytes | None, receive: Receive
+    ) -> tuple[HttpResponse, str]:
+        """The answer to one request and its id. ``body`` is None where it is still to be received."""
+        request_id, traced = request_id_of(headers.get("x-request-id"))
+        route = known.route
         try:
-            if route is None:
-                protocol, route, params = self._match(method, path, headers)
             if not self.open and not route.public:
                 raise NotYetOpen("the server is starting; try again in a moment")
             caller = _NOBODY if route.public else self.authenticate(headers)
-            body = await read_body(receive, headers, self._limit) if method != "GET" else b""
-            query = scope["query_string"]
-            parameters = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
-            request = HttpRequest(method, path, parameters, headers, body, caller, request_id, traced)
-            response = await route.handler(request, params)
+            if body is None:
+                body = await read_body(receive, headers, self._limit) if route.method == "POST" else b""
+            request = HttpRequest(known.method, known.path, known.query, headers, body, caller, request_id, traced)
+            response = await route.handler(request, known.params)
             if response.stream is not None:
                 response.stream = until_gone(response.stream, receive)
                 response.body = await anext(response.stream, b"")
         except ModelportError as error:
-            response = (route.error if route is not None else error_answer)(error)
+            response = route.error(error)
         except Exception:
-            log("internal_error", request_id=request_id, path=path, error=traceback.format_exc())
+            log("internal_error", request_id=request_id, path=known.path, error=traceback.format_exc())
             response = error_answer(ModelportError(f"internal error; the log has it under request id {request_id}"))
-        self._count(protocol, params, response.status)
-        await self._respond(response, request_id, method, send)
+        name = known.params.get("model", "")
+        if response.status >= 400 and not self.plane.has(name):  # strangers' inventions are not kept
+            name = ""
+        self.http[known.protocol, name, response.status] += 1
+        return response, request_id
 
-    def _match(self, method: str, path: str, headers: dict[str, str]) -> tuple[str, HttpRoute, dict[str, str]]:
+    def _match(self, method: str, path: str, query: bytes) -> Known:
+        """Who answers at a path; for a path that is nobody's, somebody who says so."""
+        parameters = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
         allowed = []
         for name, route in self._routes:
             found = route.pattern.fullmatch(path)
             if found is None:
                 continue
             if route.method == method or (method == "HEAD" and route.method == "GET"):
-                result = (name, route, {k: v for k, v in found.groupdict().items() if v is not None})
-                if len(self._matches) < _KNOWN_PATHS:
-                    self._matches[method, path] = result
-                return result
+                params = {k: v for k, v in found.groupdict().items() if v is not None}
+                return Known(name, route, method, path, params, parameters)
             allowed.append(route.method)
-        self.authenticate(headers)  # what exists is not told to strangers
-        if allowed:
-            raise MethodNotAllowed(f"this path takes {', '.join(sorted(set(allowed)))}, not {method[:20]}")
-        raise NotFound("there is nothing at this path; see /docs and the protocol's own paths")
+        return Known("none", _refusal(method, sorted(set(allowed))), method, path, {}, parameters)
 
-    async def _forward(
-        self, scope: dict[str, Any], headers: dict[str, str], receive: Receive, send: Send, request_id: str
-    ) -> None:
+    async def _forward(self, scope: dict[str, Any], headers: dict[str, str], receive: Receive, send: Send) -> None:
         assert self._proxy is not None
         path = scope["path"]
+        request_id, _ = request_id_of(headers.get("x-request-id"))
         try:
             if not self.open:
                 raise NotYetOpen("the server is starting; try again in a moment")
@@ -175,16 +207,11 @@ class Gateway:
             is_native = path.startswith("/api/")
             response = native_error_answer(error, request_id) if is_native else error_answer(error)
             status = response.status
-            await self._respond(response, request_id, scope["method"], send)
-        self._count("api", {}, status)
+            await self.send(response, request_id, scope["method"], send)
+        self.http["api", "", status] += 1
 
-    def _count(self, protocol: str, params: dict[str, str], status: int) -> None:
-        name = params.get("model", "")
-        if status == 404:
-            name = ""
-        self.http[f"{protocol}|{name}|{status}"] += 1
-
-    async def _respond(self, response: HttpResponse, request_id: str, method: str, send: Send) -> None:
+    async def send(self, response: HttpResponse, request_id: str, method: str, send: Send) -> None:
+        """Write an answer by ASGI."""
         body = response.body if isinstance(response.body, bytes) else b"".join(response.body)
         headers = [(b"content-type", response.content_type.encode()), (b"x-request-id", request_id.encode())]
         if response.stream is None:
@@ -210,7 +237,7 @@ class Gateway:
                         dispatcher.waiting, dispatcher.in_flight,
                     )
                 )  # fmt: skip
-            report.http = dict(self.http)
+            report.http = {"|".join(map(str, key)): count for key, count in self.http.items()}
             report.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return report
 
@@ -225,6 +252,17 @@ async def _send_as_it_comes(first: bytes, rest: AsyncGenerator[bytes], send: Sen
         return
     finally:
         await rest.aclose()
+
+
+def _refusal(method: str, allowed: list[str]) -> HttpRoute:
+    """What answers where nothing does. It wants a key: what exists is not told to strangers."""
+
+    async def refuse(request: HttpRequest, params: dict[str, str]) -> HttpResponse:
+        if allowed:
+            raise MethodNotAllowed(f"this path takes {', '.join(allowed)}, not {method[:20]}")
+        raise NotFound("there is nothing at this path; see /docs and the protocol's own paths")
+
+    return HttpRoute("", _ANY, refuse, error_answer)
 
 
 def _tracing() -> Tracing | None:
@@ -249,14 +287,7 @@ class NotYetOpen(ModelportError):
 
 async def serve_http(app: Gateway, sockets: Sequence[socket.socket], config: GatewayConfig) -> None:
     """Serve until SIGTERM or SIGINT; then answer what is under way, announcing ``Connection: close`` first."""
-    server = _Server(
-        uvicorn.Config(
-            app if app.tracing is None else app.tracing.around(app),
-            loop="none", http="httptools", ws="none", lifespan="off", access_log=False, log_config=None,
-            server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=75, backlog=2048,
-            timeout_graceful_shutdown=30, ssl_certfile=config.tls_certificate, ssl_keyfile=config.tls_key,
-        )
-    )  # fmt: skip
+    server = Server(app, config)
     loop = asyncio.get_running_loop()
 
     async def stop() -> None:
@@ -269,17 +300,11 @@ async def serve_http(app: Gateway, sockets: Sequence[socket.socket], config: Gat
         loop.add_signal_handler(signum, lambda: stopping.add(asyncio.ensure_future(stop())))
     gc.collect()
     gc.freeze()
-    await server.serve(sockets=list(sockets))
+    gc.set_threshold(_GC_THRESHOLD)  # a request leaves no cycles behind; looking for them costs 3 %
+    await server.serve_on(sockets)
     app.plane.close()
     if app.tracing is not None:
         app.tracing.close()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: draining comes before stopping."""
-
-    def capture_signals(self) -> Any:
-        return nullcontext()
 
 
 async def run(index: int, fd: int, boot: dict[str, Any]) -> None:

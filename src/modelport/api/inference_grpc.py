@@ -22,13 +22,13 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from modelport.api import inference_v2, model_facts
-from modelport.api.deadline import deadline
 from modelport.api.inference_v2 import Wanted, WantedOutput
 from modelport.api.messages import Caller
 from modelport.api.proto import SERVICE, message, service
 from modelport.api.tensor_json import shown
+from modelport.api.urgency import deadline, priority
 from modelport.engine.dataplane import DataPlane, Endpoint
-from modelport.engine.requests import InferRequest, InferResult, new_request_id
+from modelport.engine.requests import InferRequest, InferResult, request_id_of
 from modelport.errors import CODE_HEADER, InvalidInput, ModelportError, NotFound, Overloaded, Unavailable
 from modelport.tensors import DATATYPES, Array, datatype_of, dtype_of, element_count, from_buffer, to_buffer
 
@@ -209,13 +209,12 @@ class _Service:
 
     def _receive(self, context: grpc.aio.ServicerContext, public: bool) -> _Call:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        given = metadata.get("x-request-id", "")[:200]
-        request_id = given or new_request_id()
+        request_id, is_callers = request_id_of(metadata.get("x-request-id"))
         context.set_trailing_metadata((*(context.trailing_metadata() or ()), ("x-request-id", request_id)))
         caller = Caller() if public else self._authenticate(metadata)
         remaining_s = context.time_remaining()
         ends = None if remaining_s is None else time.monotonic() + remaining_s
-        return _Call(caller, metadata, request_id, bool(given), ends)
+        return _Call(caller, metadata, request_id, is_callers, ends)
 
     def _find(self, name: str, version: str, call: _Call) -> Endpoint:
         return self._plane.find(call.caller.project, name, version or None)
@@ -277,14 +276,16 @@ class _Service:
 
     def _read(self, request: Any, call: _Call) -> tuple[Endpoint, Wanted, InferRequest]:
         endpoint = self._find(request.model_name, request.model_version, call)
-        wanted, timeout_us = read_wanted(request)
+        wanted = read_wanted(request)
         return (
             endpoint,
             wanted,
             InferRequest(
                 inputs=read_inputs(request),
                 request_id=call.request_id,
-                deadline=self._deadline(call, timeout_us),
+                deadline=self._deadline(call, wanted.timeout),
+                caller=call.caller.key_id or "",
+                priority=priority(call.metadata, wanted.priority),
                 outputs=None if wanted.outputs is None else tuple(wanted.outputs),
                 traced=call.traced,
             ),
@@ -383,13 +384,13 @@ def _parameters(items: Any) -> dict[str, Any]:
     return found
 
 
-def read_wanted(request: Any) -> tuple[Wanted, Any]:
-    """What is wanted of the answer, and the ``timeout`` parameter as given; raises InvalidInput."""
+def read_wanted(request: Any) -> Wanted:
+    """What is wanted of the answer; raises InvalidInput."""
     parameters = _parameters(request.parameters)
     inference_v2.check_request_parameters(parameters)
-    timeout_us = parameters.get("timeout")
+    urgency = {"timeout": parameters.get("timeout"), "priority": parameters.get("priority")}
     if not request.outputs:
-        return Wanted(request.id, None, WantedOutput()), timeout_us
+        return Wanted(request.id, None, WantedOutput(), **urgency)
     outputs: dict[str, WantedOutput] = {}
     for item in request.outputs:
         if item.name in outputs:
@@ -398,7 +399,7 @@ def read_wanted(request: Any) -> tuple[Wanted, Any]:
         found = _parameters(item.parameters)
         inference_v2.check_tensor_parameters(found, what)
         outputs[item.name] = WantedOutput(classes=inference_v2.class_count(found.get("classification"), what))
-    return Wanted(request.id, outputs, WantedOutput()), timeout_us
+    return Wanted(request.id, outputs, WantedOutput(), **urgency)
 
 
 def read_inputs(request: Any) -> dict[str, Array]:

@@ -45,6 +45,9 @@ class Wanted:
     outputs: dict[str, WantedOutput] | None
     """None for all outputs, each as ``default`` says."""
     default: WantedOutput
+    timeout: Any = None
+    """The parameters ``timeout`` and ``priority`` as they were given."""
+    priority: Any = None
 
     def of(self, name: str) -> WantedOutput:
         return self.default if self.outputs is None else self.outputs[name]
@@ -113,9 +116,9 @@ class V2:
     async def infer(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         endpoint = self._endpoint(request, path)
         head, tail = _split(request)
-        inputs, wanted, timeout_us = read_infer(head, tail, may_be_empty=not endpoint.route.signature.inputs)
+        inputs, wanted = read_infer(head, tail, may_be_empty=not endpoint.route.signature.inputs)
         outputs = None if wanted.outputs is None else tuple(wanted.outputs)
-        asked = request.infer_request(inputs, self._plane.default_timeout_s, outputs, timeout_us)
+        asked = request.infer_request(inputs, self._plane.default_timeout_s, outputs, wanted.timeout, wanted.priority)
         return write_infer(endpoint, wanted, await self._plane.infer(endpoint, asked))
 
 
@@ -134,10 +137,8 @@ def _split(request: HttpRequest) -> tuple[bytes, memoryview | None]:
     return request.body[:length], memoryview(request.body)[length:]
 
 
-def read_infer(
-    head: bytes, tail: memoryview | None, *, may_be_empty: bool = False
-) -> tuple[dict[str, Array], Wanted, Any]:
-    """Inputs, what is wanted of the answer, and the ``timeout`` parameter as given; raises InvalidInput."""
+def read_infer(head: bytes, tail: memoryview | None, *, may_be_empty: bool = False) -> tuple[dict[str, Array], Wanted]:
+    """Inputs, and what is wanted of the answer; raises InvalidInput."""
     body = parse_object(head)
     items = body.get("inputs")
     if type(items) is not list or not (items or may_be_empty):
@@ -153,8 +154,7 @@ def read_infer(
     if tail is not None and position != len(tail):
         left = len(tail) - position
         raise InvalidInput(f"{left} bytes are left after the last binary input; check each 'binary_data_size'")
-    wanted, timeout_us = _read_wanted(body)
-    return inputs, wanted, timeout_us
+    return inputs, _read_wanted(body)
 
 
 def _read_input(item: Any, index: int, tail: memoryview | None, position: int) -> tuple[str, Array, int]:
@@ -248,16 +248,17 @@ def check_load_parameters(names: Iterable[str]) -> None:
             )
 
 
-def _read_wanted(body: dict[str, Any]) -> tuple[Wanted, Any]:
+def _read_wanted(body: dict[str, Any]) -> Wanted:
     request_id = body.get("id")
     if request_id is not None and (type(request_id) is not str or len(request_id) > 1000):
         raise InvalidInput("'id' must be a string of at most 1000 characters")
     parameters = read_parameters(body.get("parameters"))
     check_request_parameters(parameters)
+    urgency = {"timeout": parameters.get("timeout"), "priority": parameters.get("priority")}
     default = WantedOutput(binary=_flag(parameters, "binary_data_output", "the request", False))
     outputs = body.get("outputs")
     if outputs is None or outputs == []:
-        return Wanted(request_id, None, default), parameters.get("timeout")
+        return Wanted(request_id, None, default, **urgency)
     if type(outputs) is not list:
         raise InvalidInput(f"'outputs' must be a list, not {json_name(outputs)}")
     found: dict[str, WantedOutput] = {}
@@ -266,7 +267,7 @@ def _read_wanted(body: dict[str, Any]) -> tuple[Wanted, Any]:
         if name in found:
             raise InvalidInput(f"output {shown(name)} is asked for twice; ask for it once")
         found[name] = output
-    return Wanted(request_id, found, default), parameters.get("timeout")
+    return Wanted(request_id, found, default, **urgency)
 
 
 def _read_output(item: Any, index: int, binary: bool) -> tuple[str, WantedOutput]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from modelport.api.deadline import deadline
+from modelport.api.urgency import deadline, priority
 from modelport.engine.requests import InferRequest
 from modelport.errors import ModelportError
 from modelport.tensors import Array
@@ -45,10 +45,19 @@ class HttpRequest:
         default_s: float,
         outputs: tuple[str, ...] | None = None,
         timeout_us: object = None,
+        priority_asked: object = None,
     ) -> InferRequest:
-        """What the data plane is asked; for the times see ``deadline``. Raises InvalidInput."""
+        """What the data plane is asked; for the last two see ``urgency``. Raises InvalidInput."""
         moment = deadline(self.headers, default_s, timeout_us)
-        return InferRequest(inputs, self.request_id, moment, outputs, self.traced)
+        return InferRequest(
+            inputs,
+            self.request_id,
+            moment,
+            outputs,
+            self.caller.key_id or "",
+            priority(self.headers, priority_asked),
+            self.traced,
+        )
 
 
 @dataclass(slots=True)
@@ -62,6 +71,13 @@ class HttpResponse:
     stream: AsyncGenerator[bytes] | None = None
     """In place of ``body``: what is sent as it comes. Closed when the caller goes away; what it raises before its first
     chunk is answered as an error."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is JSON in one piece with nothing to say beside it."""
+        return (
+            self.status == 200 and not self.headers and self.stream is None and self.content_type == "application/json"
+        )
 
 
 Handler = Callable[[HttpRequest, dict[str, str]], Awaitable[HttpResponse]]

@@ -34,6 +34,9 @@ class _Figures(Collector):
             "modelport_inferences", "Inference requests that reached a model, by outcome.", labels=(*_LABELS, "outcome")
         )
         retried = CounterMetricFamily("modelport_retries", "Requests sent again after a replica died.", labels=_LABELS)
+        recalled = CounterMetricFamily(
+            "modelport_cache_hits", "Requests answered by an equal one's answer, without a run.", labels=_LABELS
+        )
         runs = CounterMetricFamily("modelport_runs", "Runs of a model; one may serve several requests.", labels=_LABELS)
         queue = CounterMetricFamily("modelport_queue_seconds", "Time that requests waited, summed.", labels=_LABELS)
         compute = CounterMetricFamily("modelport_compute_seconds", "Time that models ran, summed.", labels=_LABELS)
@@ -48,6 +51,7 @@ class _Figures(Collector):
             inferences.add_metric((*labels, "success"), sum(s.success for s in stats))
             inferences.add_metric((*labels, "failure"), sum(s.failed for s in stats))
             retried.add_metric(labels, sum(s.retried for s in stats))
+            recalled.add_metric(labels, sum(s.recalled for s in stats))
             runs.add_metric(labels, sum(s.executions for s in stats))
             queue.add_metric(labels, sum(s.queue_ns for s in stats) / 1e9)
             compute.add_metric(labels, sum(s.compute_ns for s in stats) / 1e9)
@@ -59,7 +63,7 @@ class _Figures(Collector):
             for s in stats:
                 sizes.update(s.batch_sizes)
             batch.add_metric(labels, *_batches(sizes))
-        yield from (inferences, retried, runs, queue, compute, waiting, in_flight, latency, batch)
+        yield from (inferences, retried, recalled, runs, queue, compute, waiting, in_flight, latency, batch)
 
     def _http(self) -> Iterable[Metric]:
         requests = CounterMetricFamily(

@@ -106,7 +106,7 @@ def _listed(names: list[str]) -> str:
 def write(name: str, tensor: Array) -> Any:
     """One output as TensorFlow Serving writes it: strings as text, or ``{"b64"}`` when they cannot be text."""
     if tensor.dtype.kind != "O":
-        if tensor.dtype.name == "bfloat16":
+        if tensor.dtype.kind == "V":
             tensor = tensor.astype(np.float32)
         return from_array(tensor, name)
     elements = tensor.reshape(-1).tolist()

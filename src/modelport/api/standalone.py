@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -15,20 +16,23 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from modelport import errors, plugins
 from modelport.api.gateway import Gateway, GatewayConfig, serve_http, start_grpc
-from modelport.control.environments import BuildFailed, Environment, Environments
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.inspect import inspect
 from modelport.engine.manifests import read_manifest, verify_files
+from modelport.engine.placement.early import Early
 from modelport.engine.placement.ports import CannotStart, bind, is_loopback
 from modelport.engine.placement.process import replica_environment, spawn
 from modelport.engine.replica import Spec
 from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
 from modelport.engine.runtime import Inspected, Trust
 from modelport.tensors import Signature
+
+if TYPE_CHECKING:
+    from modelport.control.environments import Environment
 
 _GROUP = "serve"
 _BACKOFF_S = 1.0
@@ -64,6 +68,8 @@ class ServeOptions:
     """Of a version from a registry: then nothing is guessed, and the files are verified."""
     env: dict[str, str] = field(default_factory=dict)
     """Environment variables of the replicas."""
+    early: Early | None = None
+    """A first replica that was started before this module was imported."""
 
 
 @dataclass(slots=True)
@@ -81,13 +87,21 @@ class _Model:
 class _Children:
     """The launcher of a tree whose root is this process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, early: Early | None) -> None:
         self._folder = folder
+        self._early = early
         self._running: dict[str, Any] = {}
         self.fleet: Fleet | None = None
 
     def start(self, process_id: str, argv: list[str], env: Mapping[str, str], log: str, about: Any) -> None:
         out: IO[bytes] = sys.stderr.buffer
+        early, self._early = self._early, None
+        if early is not None and early.fits(argv, env):
+            self._running[process_id] = early.process
+            return
+        if early is not None:
+            early.process.kill()
+            early.process.wait()
         self._running[process_id] = spawn(argv, cwd=self._folder, log=out, env={**replica_environment(), **env})
 
     def stop(self, process_id: str, signum: int) -> None:
@@ -106,6 +120,9 @@ class _Children:
             await asyncio.sleep(_REAP_S)
 
     def end(self) -> None:
+        if self._early is not None:
+            self._early.process.kill()
+            self._early.process.wait()
         for process in self._running.values():
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + 10
@@ -121,7 +138,7 @@ class Standalone:
 
     def __init__(self, options: ServeOptions, folder: Path) -> None:
         self._options = options
-        self._children = _Children(folder)
+        self._children = _Children(folder, options.early)
         self.fleet = self._children.fleet = Fleet(self._children, self._changed)
         self._folder = folder
         self._number = 0
@@ -185,7 +202,8 @@ class Standalone:
         requirements = self._found.details.get("requirements")
         if requirements is None:
             return None
-        from modelport.settings import load_settings  # noqa: PLC0415  (only predictors need the home)
+        from modelport.control.environments import BuildFailed, Environments  # noqa: PLC0415  (predictors only)
+        from modelport.settings import load_settings  # noqa: PLC0415
 
         sys.stderr.write(f"the environment for {', '.join(requirements)} is built once, and kept …\n")
         log = self._folder / "environment.log"
@@ -298,13 +316,18 @@ def main(options: ServeOptions) -> None:
     options.manifest = options.manifest and options.manifest.absolute()
     options.tls_certificate = options.tls_certificate and options.tls_certificate.absolute()
     options.tls_key = options.tls_key and options.tls_key.absolute()
-    with tempfile.TemporaryDirectory(prefix="modelport-") as name:
-        os.chdir(name)  # sockets have relative names
+    folder = options.early.folder if options.early is not None else Path(tempfile.mkdtemp(prefix="modelport-"))
+    try:
+        os.chdir(folder)  # sockets have relative names
         try:
             _check_address(options)
-            uvloop.run(run(Path(name)))
+            uvloop.run(run(folder))
         except (CannotStart, errors.ModelportError) as error:
             sys.stderr.write(f"modelport: {error}\n")
             raise SystemExit(1) from None
         finally:
             os.chdir("/")
+    finally:
+        if options.early is not None:
+            options.early.process.kill()
+        shutil.rmtree(folder, ignore_errors=True)

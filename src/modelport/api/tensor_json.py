@@ -147,6 +147,8 @@ def to_array(data: Any, datatype: str, name: str, *, base64_objects: bool = Fals
 def flatten(data: list[Any], name: str) -> tuple[list[Any], tuple[int, ...]]:
     """The elements of nested lists in row-major order, and their shape; raises InvalidInput when they are ragged."""
     shape = [len(data)]
+    if len(data) == 1 and type(data[0]) is list and data[0] and type(data[0][0]) is not list:
+        return data[0], (1, len(data[0]))  # one row, as most requests have
     while data and type(data[0]) is list:
         width = len(data[0])
         if set(map(type, data)) != {list} or set(map(len, data)) != {width}:
@@ -235,7 +237,7 @@ def from_array(tensor: Array, name: str) -> Any:
             raise InvalidInput(
                 f"output {shown(name)} holds bytes that are not UTF-8; ask for it with binary_data"
             ) from None
-    if tensor.dtype.name == "bfloat16":
+    if tensor.dtype.kind == "V":
         raise InvalidInput(f"output {shown(name)} is BF16, which has no JSON form; ask for it with binary_data")
     if not tensor.dtype.isnative:
         tensor = tensor.astype(tensor.dtype.newbyteorder("="))

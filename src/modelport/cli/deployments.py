@@ -20,6 +20,9 @@ MaxDelay = Annotated[float | None, typer.Option("--max-delay", min=0, help="Mill
 RunTimeout = Annotated[
     float | None, typer.Option("--timeout", min=0, help="Seconds after which a run counts as hung. [60]")
 ]
+Cache = Annotated[
+    str | None, typer.Option("--cache", help="Answers each gateway keeps for equal inputs, such as 64Mi. [none]")
+]
 StartTimeout = Annotated[
     float | None, typer.Option("--start-timeout", min=0, help="Seconds that a replica has to load. [120]")
 ]
@@ -35,6 +38,7 @@ def deploy(
     max_batch: Annotated[int | None, typer.Option("--max-batch", min=1, help="Rows in one run at most. [32]")] = None,
     max_delay: MaxDelay = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of one replica. [1]")] = None,
+    cache: Cache = None,
     run_timeout: RunTimeout = None,
     start_timeout: StartTimeout = None,
     runtime: Annotated[str | None, typer.Option("--runtime", help="Runtime; by default the one of the format.")] = None,
@@ -62,6 +66,7 @@ def deploy(
         "max_batch": max_batch,
         "max_delay_ms": max_delay,
         "threads": threads,
+        "cache": cache,
         "timeout_s": run_timeout,
         "start_timeout_s": start_timeout,
         "runtime": runtime,

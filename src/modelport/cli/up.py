@@ -105,7 +105,7 @@ def supervisor_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
         host=settings.http.host,
         port=settings.http.port,
         grpc_port=settings.grpc.port if settings.grpc.enabled else None,
-        gateways=settings.http.gateways or min(os.cpu_count() or 1, 4),
+        gateways=settings.http.gateways or min(_cores(), 4),
         settings=settings.model_dump(mode="json"),
         tls_certificate=str(settings.tls.certificate.absolute()) if settings.tls.certificate else None,
         tls_key=str(settings.tls.key.absolute()) if settings.tls.key else None,
@@ -197,3 +197,10 @@ def down(
             )
         time.sleep(_POLL_S)
     say("stopped")
+
+
+def _cores() -> int:
+    """Those that this process may use: fewer than the machine has when it was given some of them only."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

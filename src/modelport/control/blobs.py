@@ -82,7 +82,9 @@ class Blobs:
                 )
         for entry in files:
             if stored[entry.sha256] != entry.size:
-                raise InvalidInput(f"file {entry.path!r}: has {stored[entry.sha256]} bytes, {entry.size} are declared")
+                raise InvalidInput(
+                    f"file {entry.path!r}: has {stored[entry.sha256]} bytes, {entry.size} are declared; push again"
+                )
 
     def collect(self, actor: Actor, dry_run: bool) -> GcReport:
         """Remove the project's contents that no version needs, what crashes left behind, and folders nobody uses."""

@@ -25,6 +25,8 @@ from modelport.schemas.models import Manifest
 from modelport.storage import tables
 from modelport.storage.database import Database
 
+_NOT_OF_A_REPLICA = {"replicas", "max_batch", "max_delay_ms", "cache"}
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -38,8 +40,8 @@ class Wish:
 
     @property
     def group(self) -> str:
-        """Equal for revisions that differ only in the number of replicas: their replicas are the same."""
-        content = json.dumps([self.version_id, self.spec.model_dump(exclude={"replicas"})], sort_keys=True)
+        """Equal for revisions that differ only in what gateways do and in how many replicas there are."""
+        content = json.dumps([self.version_id, self.spec.model_dump(exclude=_NOT_OF_A_REPLICA)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
@@ -283,9 +285,9 @@ def _with_defaults(spec: DeploymentSpec, manifest: Manifest) -> DeploymentSpec:
 
 def _check(wish: DeploymentApply) -> None:
     if wish.version is not None and wish.alias is not None:
-        raise InvalidInput("give a version or an alias, not both")
+        raise InvalidInput("give a version or an alias, not both: leave one out")
     if wish.follow and wish.alias is None:
-        raise InvalidInput("follow needs an alias to follow")
+        raise InvalidInput("follow needs an alias to follow: NAME@alias")
     if wish.spec.runtime is not None and wish.spec.runtime not in plugins.names("runtimes"):
         known = ", ".join(plugins.names("runtimes"))
         raise InvalidInput(f"spec.runtime: no runtime {wish.spec.runtime!r} is installed; there are {known}")

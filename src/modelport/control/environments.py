@@ -96,7 +96,9 @@ class Environments:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             if isinstance(error, TimeoutError):
-                raise BuildFailed(f"its environment was not built within {_LONGEST_S:g} s") from None
+                raise BuildFailed(
+                    f"its environment was not built within {_LONGEST_S:g} s; pin what takes so long; the log says what"
+                ) from None
             raise
         if code:
             raise BuildFailed(f"its environment could not be built: {_cause(log)}")

@@ -153,7 +153,7 @@ class Identity:
     def _find(self, session: Session, actor: Actor, id: str) -> tables.Key:
         key = session.get(tables.Key, id) if id.isalnum() else None
         if key is None or not (actor.is_operator or key.project_id == actor.project_id):
-            raise NotFound(f"there is no key {id[:40]!r}")
+            raise NotFound(f"there is no key {id[:40]!r}; `modelport keys list` shows those there are")
         return key
 
     def _changed(self) -> None:

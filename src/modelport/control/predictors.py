@@ -20,7 +20,7 @@ def check_predictor(allowed: bool, manifest: Manifest, spec: DeploymentSpec) -> 
         return
     if manifest.runtime != _RUNTIME:
         raise InvalidInput(
-            f"spec.runtime: {_RUNTIME} runs Python predictors only, and this version is {manifest.format}"
+            f"spec.runtime: {_RUNTIME} runs Python predictors only, and this version is {manifest.format}: leave it out"
         )
     if not allowed:
         raise NotAllowed(NOT_ALLOWED)

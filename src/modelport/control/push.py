@@ -33,7 +33,10 @@ def check_push(push: VersionPush, max_file_bytes: int) -> None:
     check_paths(entry.path for entry in push.files)
     for entry in push.files:
         if entry.size > max_file_bytes:
-            raise InvalidInput(f"file {entry.path!r}: {entry.size} bytes are over the limit of {max_file_bytes}")
+            raise InvalidInput(
+                f"file {entry.path!r}: {entry.size} bytes are over the limit of {max_file_bytes} "
+                "(MODELPORT_ARTIFACTS_MAX_FILE_GB)"
+            )
     for name, value in push.metrics.items():
         if not math.isfinite(value):
             raise InvalidInput(f"metrics.{name}: must be a finite number")
@@ -43,7 +46,7 @@ def check_push(push: VersionPush, max_file_bytes: int) -> None:
     texts |= {f"class_labels.{index}": text for index, text in enumerate(push.class_labels or ())}
     for field, text in texts.items():
         if "\x00" in text:
-            raise InvalidInput(f"{field}: holds a NUL character")
+            raise InvalidInput(f"{field}: holds a NUL character; leave it out")
 
 
 def check_alias_name(alias: str | None) -> None:
@@ -60,7 +63,9 @@ def served_signature(found: Inspection, push: VersionPush) -> Signature:
     paths = {entry.path for entry in push.files}
     for step in steps:
         if step.file is not None and step.file not in paths:
-            raise InvalidInput(f"preprocessing: {step.file[:120]!r} is not among the version's files")
+            raise InvalidInput(
+                f"preprocessing: {step.file[:120]!r} is not among the version's files; push it with them"
+            )
     return outer_signature(steps, found.signature)
 
 
@@ -159,7 +164,9 @@ def check_sample(signature: Signature, sample: dict[str, Any] | None) -> None:
     try:
         arrays = sample_inputs(signature, sample)
     except (ValueError, TypeError, OverflowError):
-        raise InvalidInput("sample: an input's data is not of its datatype") from None
+        raise InvalidInput(
+            "sample: an input's data is not of its datatype; give what `modelport predict` would take"
+        ) from None
     check_inputs(signature, arrays)
 
 

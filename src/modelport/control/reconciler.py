@@ -8,6 +8,7 @@ replaces one that does. Knows no HTTP; gateways are reached through ``publish``.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,9 @@ _TICK_S = 1.0
 _ATTEMPTS = 2
 """Replicas of a new revision that may fail before the revision does."""
 _BACKOFF_S = 30.0
+_BACKOFF_PROVEN_S = 0.5
+_PROVEN_S = 30.0
+"""A version that was ready so lately is known to work: whatever ends its replicas now, requests wait for the next."""
 _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "K": 10**3, "M": 10**6, "G": 10**9}
 _TAIL_LINES = 20
 
@@ -42,6 +46,8 @@ class Group:
     restarts: int = 0
     not_before: float = 0
     """Next start, on the monotonic clock."""
+    ready_at: float = -math.inf
+    """When a replica was last seen ready, on the same clock."""
     reason: str | None = None
     log_tail: list[str] = field(default_factory=list)
     folder: Path | None = None
@@ -50,6 +56,11 @@ class Group:
     environment: Environment | None = None
     """Where its replicas run, if not in the server's own."""
     preparing: asyncio.Task[None] | None = None
+
+    @property
+    def proven(self) -> bool:
+        """Whether it worked a moment ago."""
+        return time.monotonic() - self.ready_at < _PROVEN_S
 
 
 class Reconciler:
@@ -100,7 +111,7 @@ class Reconciler:
         if replica.state == "failed" and replica.id not in self.fleet.replicas:
             self._note_failure(replica)
         elif replica.ready and (group := self._groups.get(replica.group)) is not None:
-            group.failures = 0
+            group.failures, group.ready_at = 0, time.monotonic()
         self._wake.set()
 
     def observe(self, deployment_id: int) -> Observation:
@@ -258,7 +269,10 @@ class Reconciler:
             group.failures += 1
         group.reason = replica.reason
         group.log_tail = tail(self._logs / f"{replica.log}.log", _TAIL_LINES)
-        group.not_before = time.monotonic() + _backoff(group.failures)
+        now = time.monotonic()
+        if replica.was_ready:
+            group.ready_at = now
+        group.not_before = now + min(_backoff(group.failures), _BACKOFF_PROVEN_S if group.proven else _BACKOFF_S)
 
     # -- gateways -------------------------------------------------------------------------------------------------
 
@@ -282,13 +296,13 @@ class Reconciler:
         group = self._groups.get(_name(wishes, wish))
         ready = self._answering(wishes, wish)
         manifest, spec = wish.manifest, wish.spec
-        crashing = group is not None and group.failures > _ATTEMPTS
+        crashing = group is not None and group.failures > _ATTEMPTS and not group.proven
         return Route(
             project=wishes.project, name=wishes.name, model=manifest.model, version=manifest.version,
             platform=ready[0].platform if ready else "", signature=manifest.signature,
             replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), labels=manifest.labels, alias=wishes.alias,
             batching=bool(ready) and all(r.not_batched is None for r in ready), max_batch=spec.max_batch,
-            max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s,
+            max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s, cache_bytes=_bytes(spec.cache) or 0,
             recovering=not ready and wishes.serving is not None and not crashing and spec.replicas > 0,
             asleep=spec.replicas == 0, streams=bool(ready) and all(r.streams for r in ready),
         )  # fmt: skip

@@ -151,7 +151,7 @@ class Registry:
     def resolve(self, actor: Actor, name: str, version: int | None = None, alias: str | None = None) -> ModelVersion:
         """The version that a deployment means; the newest when it names neither. Raises NotFound, InvalidInput."""
         if version is not None and alias is not None:
-            raise InvalidInput("give a version or an alias, not both")
+            raise InvalidInput("give a version or an alias, not both: leave one out")
         return self.version(actor, name, version if alias is None else alias)
 
     def lineage(self, actor: Actor, name: str, ref: Ref = None) -> LineageNode:
@@ -192,7 +192,7 @@ class Registry:
             model = find_model(session, actor.project_id, name, lock=True)
             found = session.get(tables.Alias, (model.id, alias)) if is_name(alias) else None
             if found is None:
-                raise NotFound(f"model {name!r} has no alias {alias[:100]!r}")
+                raise NotFound(f"model {name!r} has no alias {alias[:100]!r}; `modelport models show` lists them")
             session.delete(found)
             audit.record(session, actor, "alias.delete", f"{name}@{alias}")
 
@@ -209,7 +209,9 @@ class Registry:
             version = find_version(session, actor.project_id, name, ref)
             found = session.get(tables.Label, (version.id, key)) if is_name(key) else None
             if found is None:
-                raise NotFound(f"version {name}:{version.number} has no label {key[:100]!r}")
+                raise NotFound(
+                    f"version {name}:{version.number} has no label {key[:100]!r}; `modelport models show` lists them"
+                )
             session.delete(found)
             audit.record(session, actor, "label.delete", f"{name}:{version.number}", {"key": key})
 
@@ -247,7 +249,7 @@ class Registry:
         for entry in shown.manifest.files:
             if entry.path == path:
                 return entry, self._artifacts.iterate(actor.project_id, entry.sha256)
-        raise NotFound(f"version {name}:{shown.version} has no file {path[:200]!r}")
+        raise NotFound(f"version {name}:{shown.version} has no file {path[:200]!r}; its manifest lists them")
 
     def materialize(self, project_id: int, version_id: int) -> Path:
         """A local read-only folder with a version's files; raises NotFound."""

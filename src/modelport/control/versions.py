@@ -37,7 +37,7 @@ def find_model(session: Session, project_id: int, name: str, *, lock: bool = Fal
     query = select(model).where(model.project_id == project_id, model.name == name, model.deleted_at.is_(None))
     found = session.scalars(query.with_for_update() if lock else query).one_or_none() if is_name(name) else None
     if found is None:
-        raise NotFound(f"there is no model {name[:100]!r}")
+        raise NotFound(f"there is no model {name[:100]!r}; `modelport models list` shows those there are")
     return found
 
 
@@ -57,7 +57,7 @@ def find_version(session: Session, project_id: int, name: str, ref: Ref = None) 
         found = session.scalars(named).one_or_none()
     if found is None:
         what = "no version" if ref == LATEST else f"no version or alias {ref[:100]!r}"
-        raise NotFound(f"model {name!r} has {what}")
+        raise NotFound(f"model {name!r} has {what}; `modelport models list` shows what there is")
     return found
 
 

@@ -6,12 +6,13 @@ Knows tensors, routes and deadlines; knows no protocol and no server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 
 import numpy as np
 
 from modelport import errors
+from modelport.engine.cache import Cache, size_of
 from modelport.engine.dispatcher import LATENCY_BOUNDS_S, Dispatcher, Moved, Stats
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import Route, RoutingTable
@@ -28,6 +29,7 @@ class Endpoint:
         self.route = route
         self.stats = EndpointStats()
         self.dispatcher = Dispatcher(route, self.stats)
+        self.cache = Cache(route.cache_bytes) if route.cache_bytes else None
 
     @property
     def ready(self) -> bool:
@@ -39,11 +41,14 @@ class Endpoint:
         old = self.dispatcher
         if (route.model, route.version, route.signature) == (old.route.model, old.route.version, old.route.signature):
             await old.update(route)
+            if route.cache_bytes != self.route.cache_bytes:
+                self.cache = Cache(route.cache_bytes) if route.cache_bytes else None
             self.route = route
             return
         fresh = Dispatcher(route, self.stats)
         await fresh.update(route)
         self.dispatcher, self.route = fresh, route
+        self.cache = Cache(route.cache_bytes) if route.cache_bytes else None
         old.retire()
 
 
@@ -76,6 +81,10 @@ class DataPlane:
             raise errors.NotFound(f"endpoint {name!r} was not deployed by the alias {_shown(alias)}")
         return endpoint
 
+    def has(self, name: str) -> bool:
+        """Whether any project has an endpoint of that name."""
+        return any(name == known for _, known in self._endpoints)
+
     def endpoints(self, project: str) -> list[Endpoint]:
         """All endpoints of a project, by name."""
         return [self._endpoints[key] for key in sorted(self._endpoints) if key[0] == project]
@@ -89,26 +98,15 @@ class DataPlane:
 
         Raises InvalidInput, ModelRejectedInput, Overloaded, DeadlineExceeded, RunFailed, Unavailable.
         """
+        check_inputs(endpoint.route.signature, request.inputs)
+        _check_outputs(endpoint.route, request.outputs)
         try:
-            return await self._infer(endpoint, request)
-        except Moved:
-            return await self._infer(self.find(endpoint.route.project, endpoint.route.name), request)
-
-    async def _infer(self, endpoint: Endpoint, request: InferRequest) -> InferResult:
-        route = endpoint.route
-        inputs = request.inputs
-        check_inputs(route.signature, inputs)
-        _check_outputs(route, request.outputs)
-        dispatcher = endpoint.dispatcher
-        if not route.batching:
-            result = await dispatcher.submit(request, inputs, 1, None).future
-        else:
-            first = next(iter(inputs.values()))
-            rows = first.shape[0]
-            if rows <= route.max_batch:
-                result = await dispatcher.submit(request, inputs, rows, batch_key(inputs) if rows else None).future
+            if endpoint.cache is None:
+                result = await _run(endpoint, request)
             else:
-                result = await _infer_in_parts(dispatcher, request, rows, route.max_batch)
+                result = await _run_or_recall(endpoint, endpoint.cache, request)
+        except Moved:
+            return await self.infer(self.find(endpoint.route.project, endpoint.route.name), request)
         if request.outputs is not None:
             result.outputs = {name: result.outputs[name] for name in request.outputs}
         return result
@@ -137,6 +135,7 @@ class DataPlane:
             while (part := await pending.parts.get()) is not None:
                 if isinstance(part, errors.ModelportError):
                     raise part
+                pending.unread -= size_of(part.outputs)
                 if request.outputs is not None:
                     part.outputs = {name: a for name, a in part.outputs.items() if name in request.outputs}
                 yield part
@@ -171,6 +170,29 @@ class DataPlane:
 async def _introduce(endpoints: dict[tuple[str, str], Endpoint], key: tuple[str, str], endpoint: Endpoint) -> None:
     await endpoint.dispatcher.update(endpoint.route)
     endpoints[key] = endpoint
+
+
+def _run(endpoint: Endpoint, request: InferRequest) -> Awaitable[InferResult]:
+    route, dispatcher, inputs = endpoint.route, endpoint.dispatcher, request.inputs
+    if not route.batching:
+        return dispatcher.submit(request, inputs, 1, None).future
+    rows = next(iter(inputs.values())).shape[0]
+    if rows <= route.max_batch:
+        return dispatcher.submit(request, inputs, rows, batch_key(inputs) if rows else None).future
+    return _infer_in_parts(dispatcher, request, rows, route.max_batch)
+
+
+async def _run_or_recall(endpoint: Endpoint, cache: Cache, request: InferRequest) -> InferResult:
+    hits, ran = cache.hits, InferResult({})
+
+    async def run() -> dict[str, Array]:
+        nonlocal ran
+        ran = await _run(endpoint, request)
+        return ran.outputs
+
+    outputs = await cache.through(request.inputs, request.deadline, run)
+    endpoint.stats.recalled += cache.hits - hits
+    return InferResult(dict(outputs), ran.queue_ns, ran.compute_ns, ran.run_rows, ran.replica)
 
 
 async def _infer_in_parts(dispatcher: Dispatcher, request: InferRequest, rows: int, size: int) -> InferResult:

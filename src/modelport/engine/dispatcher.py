@@ -1,14 +1,13 @@
 """The queue of one endpoint in one gateway: batch, balance, deadline, retry, quarantine.
 
-A batch forms while every replica is busy: a free slot takes what waits, at once. A request is kept until its answer
-has arrived; when its replica dies it is sent again, alone, so that one poisonous request cannot take its neighbours
-along twice. Knows pending requests and links; knows no protocol and no model.
+A batch forms while every replica is busy: a free slot takes what waits, at once, as far as sharing a run is worth it.
+A request is kept until its answer has arrived; when its replica dies it is sent again, alone, so that one poisonous
+request cannot take its neighbours along twice. Knows pending requests and links; knows no protocol and no model.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import time
 from bisect import bisect_left
@@ -17,11 +16,14 @@ from dataclasses import dataclass, field
 
 from modelport import errors
 from modelport.engine import frames
+from modelport.engine.batching import BatchSize
+from modelport.engine.cache import fingerprint, size_of
 from modelport.engine.frames import Frame
 from modelport.engine.link import Link, Pending
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import ReplicaAddress, Route
-from modelport.tensors import Array, to_buffer
+from modelport.engine.waiting import Waiting
+from modelport.tensors import Array
 
 _SWEEP_S = 0.05
 _RECONNECT_S = 0.2
@@ -31,6 +33,8 @@ _DEADLY = 2
 _QUARANTINE = 1024
 _LEAST_QUEUE = 64
 _UNMEASURED_QUEUE = 1024
+_MAX_UNREAD = 16 << 20
+"""Bytes of a stream that may wait for its reader."""
 _TARGET_S = 1.0
 """A queue may hold what its replicas answer in this time."""
 
@@ -58,6 +62,8 @@ class Stats:
     """Runs of the model; a run may serve several requests."""
     rows: int = 0
     retried: int = 0
+    recalled: int = 0
+    """Requests answered from the cache, or by the run of an equal one."""
     last_success_ms: int = 0
     """Milliseconds since the epoch."""
     batch_sizes: dict[int, int] = field(default_factory=dict)
@@ -72,8 +78,8 @@ class Dispatcher:
         self.route = route
         self.stats = stats
         self._loop = asyncio.get_running_loop()
-        self._queues: dict[object, deque[Pending]] = {}
-        self._waiting = 0
+        self._waiting = Waiting()
+        self._batch_size = BatchSize(route.max_batch)
         self._links: dict[str, Link] = {}
         self._idle: deque[Link] = deque()
         self._quarantine: OrderedDict[bytes, None] = OrderedDict()
@@ -95,29 +101,29 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """Requests queued or under way."""
-        return self._waiting + sum(len(link.inflight) for link in self._links.values())
+        return self._waiting.count + sum(len(link.inflight) for link in self._links.values())
 
     @property
     def waiting(self) -> int:
         """Requests queued."""
-        return self._waiting
+        return self._waiting.count
 
     def submit(
         self, request: InferRequest, inputs: dict[str, Array], rows: int, key: object, *, stream: bool = False
     ) -> Pending:
         """Queue one request whose inputs fit the signature; its future, or its parts, give the answer."""
-        if not self._waiting and len(self._idle) == len(self._links):
+        if not self._waiting.count and len(self._idle) == len(self._links):
             self._window_start, self._window_rows = time.monotonic(), 0  # idle time says nothing about capacity
-        self._check_room()
-        if self._quarantine and _fingerprint(inputs) in self._quarantine:
+        self._check_room(request)
+        if self._quarantine and fingerprint(inputs) in self._quarantine:
             raise errors.RunFailed("this very input has killed its replica twice and is not run again")
         pending = Pending(
             next(_ids), inputs, rows, key, request.deadline, self._loop.create_future(),
-            request.request_id, request.traced, time.perf_counter_ns(),
+            request.request_id, request.traced, time.perf_counter_ns(), request.caller, request.priority,
         )  # fmt: skip
         if stream:
             pending.parts = asyncio.Queue()
-            pending.key = ("stream", pending.id)
+            pending.key = None
         self._enqueue(pending)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
@@ -131,6 +137,8 @@ class Dispatcher:
 
     async def update(self, route: Route) -> None:
         """Act on a new route of the same version: reach the new replicas first, then let go of the old ones."""
+        if route.max_batch != self.route.max_batch:
+            self._batch_size = BatchSize(route.max_batch)
         self.route = route
         wanted = {address.id: address for address in route.replicas}
         fresh = [address for name, address in wanted.items() if name not in self._links]
@@ -140,7 +148,9 @@ class Dispatcher:
             if name not in wanted and not link.draining:
                 self._let_go(link)
         if not wanted and not route.recovering:
-            self._refuse_waiting(errors.Unavailable(f"endpoint {route.name!r} has no replica any more"))
+            self._refuse_waiting(
+                errors.Unavailable(f"endpoint {route.name!r} has no replica any more; see `modelport status`")
+            )
         self._plan_flush()
 
     def retire(self) -> None:
@@ -163,24 +173,22 @@ class Dispatcher:
 
     # -- queue ----------------------------------------------------------------------------------------------------
 
-    def _check_room(self) -> None:
+    def _check_room(self, request: InferRequest) -> None:
         if not self._links and not self.route.recovering and not self.route.replicas:  # else control will say more
             raise errors.Unavailable(f"endpoint {self.route.name!r} has no ready replica; see `modelport status`")
         bound = max(_LEAST_QUEUE, self._rate * _TARGET_S) if self._rate else _UNMEASURED_QUEUE
-        if self._waiting >= bound:
-            raise errors.Overloaded(
-                f"endpoint {self.route.name!r} is at its capacity: {self._waiting} requests wait; try again later"
-            )
+        if self._waiting.count < bound:
+            return
+        full = errors.Overloaded(
+            f"endpoint {self.route.name!r} is at its capacity: {self._waiting.count} requests wait; try again later"
+        )
+        victim = self._waiting.make_room(request.priority, request.caller)
+        if victim is None:
+            raise full
+        self._give_up(victim, full)
 
-    def _enqueue(self, pending: Pending, *, first: bool = False) -> None:
-        queue = self._queues.get(pending.key)
-        if queue is None:
-            queue = self._queues[pending.key] = deque()
-        if first:
-            queue.appendleft(pending)
-        else:
-            queue.append(pending)
-        self._waiting += 1
+    def _enqueue(self, pending: Pending) -> None:
+        self._waiting.push(pending)
         if self._idle:
             self._plan_flush()
 
@@ -191,40 +199,20 @@ class Dispatcher:
 
     def _flush(self) -> None:
         self._flush_planned = False
-        while self._waiting and self._idle:
-            batch = self._next_batch()
-            if not batch:
+        while self._waiting.count and self._idle:
+            if self.route.max_delay_ms and self._should_wait():
                 return
-            link = self._idle.popleft()
-            link.send(batch)
-
-    def _next_batch(self) -> list[Pending]:
-        queues = self._queues
-        key = next(iter(queues)) if len(queues) == 1 else min(queues, key=lambda k: queues[k][0].queued_ns)
-        queue = queues[key]
-        if self._should_wait(queue):
-            return []
-        batch: list[Pending] = []
-        rows, limit, now = 0, self.route.max_batch, time.monotonic()
-        while queue and (not batch or (key is not None and rows + queue[0].rows <= limit)):
-            pending = queue.popleft()
-            self._waiting -= 1
-            if pending.deadline < now:
+            batch, overdue = self._waiting.take(self._batch_size.limit, time.monotonic())
+            for pending in overdue:
                 pending.fail(_expired(self.route.name, "queued"))
-            elif not pending.future.done():
-                batch.append(pending)
-                rows += pending.rows
-        if not queue:
-            del queues[key]
-        if not batch and self._waiting:
-            return self._next_batch()
-        return batch
+            if batch:
+                self._idle.popleft().send(batch)
 
-    def _should_wait(self, queue: deque[Pending]) -> bool:
-        delay = self.route.max_delay_ms / 1e3
-        if not delay or queue[0].attempts or sum(p.rows for p in queue) >= self.route.max_batch:
+    def _should_wait(self) -> bool:
+        head = self._waiting.head()
+        if head is None or head.attempts or self._waiting.rows_with(head.key) >= self._batch_size.limit:
             return False
-        left = delay - (time.perf_counter_ns() - queue[0].queued_ns) / 1e9
+        left = self.route.max_delay_ms / 1e3 - (time.perf_counter_ns() - head.queued_ns) / 1e9
         if left <= 0:
             return False
         self._loop.call_later(left, self._plan_flush)
@@ -234,33 +222,24 @@ class Dispatcher:
         """Expired requests are answered, and never run if they have not been sent."""
         self._sweeper = None
         now = time.monotonic()
-        for queue in list(self._queues.values()):
-            for pending in queue:
-                if pending.deadline < now:
-                    pending.fail(_expired(self.route.name, "queued"))
+        for pending in self._waiting:
+            if pending.deadline < now:
+                pending.fail(_expired(self.route.name, "queued"))
+        self._waiting.drop_done()
         for link in self._links.values():
             for pending in link.inflight.values():
                 if pending.deadline < now and not pending.future.done():
                     pending.fail(_expired(self.route.name, "running"))
                     if pending.parts is not None:
                         link.cancel(pending)
-        for key, queue in list(self._queues.items()):
-            while queue and queue[0].future.done():
-                queue.popleft()
-                self._waiting -= 1
-            if not queue:
-                del self._queues[key]
         if self.in_flight:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
         elif self._retired:
             self.retire()
 
     def _refuse_waiting(self, error: errors.ModelportError) -> None:
-        for queue in self._queues.values():
-            for pending in queue:
-                pending.fail(error)
-        self._queues.clear()
-        self._waiting = 0
+        for pending in self._waiting.clear():
+            pending.fail(error)
 
     # -- replicas -------------------------------------------------------------------------------------------------
 
@@ -268,8 +247,7 @@ class Dispatcher:
         for attempt in range(attempts):
             link = Link(address, self._answered, self._lost)
             try:
-                await self._loop.create_unix_connection(lambda link=link: link, address.socket)  # type: ignore[misc]
-                await asyncio.wait_for(link.greeted, timeout=2)
+                await link.connect()
             except (OSError, TimeoutError, asyncio.CancelledError):
                 link.close()
                 if attempt + 1 < attempts:
@@ -301,7 +279,7 @@ class Dispatcher:
                 link.close()
             else:
                 self._idle.append(link)
-                if self._waiting:
+                if self._waiting.count:
                     self._flush()
                 elif self._retired and not self.in_flight:
                     self.retire()
@@ -323,6 +301,7 @@ class Dispatcher:
                 queued = pending.sent_ns - pending.queued_ns
                 pending.future.set_result(InferResult(tensors, queued, frame.ns, total, link.address.id))
         self._count_run(total, frame.ns)
+        self._batch_size.learn(total, frame.ns, now)
         self._measure(len(frame.items))
 
     def _part(self, link: Link, frame: Frame) -> None:
@@ -332,6 +311,13 @@ class Dispatcher:
             pending.begun = True
             queued = pending.sent_ns - pending.queued_ns
             pending.parts.put_nowait(InferResult(frame.tensors, queued, replica=link.address.id))
+            pending.unread += size_of(frame.tensors)
+            if pending.unread > _MAX_UNREAD and pending.parts.qsize() > 1:  # a slow reader must not stop a replica
+                link.cancel(pending)
+                self._give_up(
+                    pending,
+                    errors.Cancelled(f"the reader of this stream is {_MAX_UNREAD >> 20} MiB behind; read faster"),
+                )
 
     def _ended(self, link: Link, frame: Frame) -> None:
         pending = link.inflight.pop(frame.items[0].id, None)
@@ -378,7 +364,7 @@ class Dispatcher:
         if elapsed < 0.5:
             return
         rate = self._window_rows / elapsed
-        if self._waiting or rate > self._rate:
+        if self._waiting.count or rate > self._rate:
             self._rate = rate if not self._rate else 0.5 * self._rate + 0.5 * rate
         self._window_start, self._window_rows = now, 0
 
@@ -401,7 +387,7 @@ class Dispatcher:
                 self._give_up(pending, errors.RunFailed("the model's process died in the middle of this stream"))
                 continue
             if pending.deaths_alone >= _DEADLY or pending.attempts >= _MAX_ATTEMPTS:
-                self._quarantine[_fingerprint(pending.inputs)] = None
+                self._quarantine[fingerprint(pending.inputs)] = None
                 if len(self._quarantine) > _QUARANTINE:
                     self._quarantine.popitem(last=False)
                 self._give_up(
@@ -410,7 +396,7 @@ class Dispatcher:
                 continue
             pending.key = ("alone", pending.id)
             self.stats.retried += 1
-            self._enqueue(pending, first=True)
+            self._enqueue(pending)
         if self._retired and not self._links:
             self._refuse_waiting(Moved(f"endpoint {self.route.name!r} has moved on"))
             return
@@ -423,11 +409,3 @@ class Dispatcher:
 
 def _expired(name: str, where: str) -> errors.DeadlineExceeded:
     return errors.DeadlineExceeded(f"endpoint {name!r}: the deadline passed while the request was {where}")
-
-
-def _fingerprint(inputs: dict[str, Array]) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for name, array in sorted(inputs.items()):
-        digest.update(f"{name}\0{array.dtype}{array.shape}".encode())
-        digest.update(to_buffer(array))
-    return digest.digest()

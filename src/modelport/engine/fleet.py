@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from modelport.engine.placement.process import replica_argv
+from modelport.engine.placement.process import replica_argv, thread_variables
 from modelport.engine.replica import Spec
 from modelport.engine.running import mark_of
 
@@ -101,11 +101,12 @@ class Fleet:
         """Ask for one more replica, in this interpreter or in another one."""
         replica = Replica(spec.id, group, spec.socket, f"replica-{spec.id}", limits)
         self.replicas[spec.id] = replica
-        threads = str(spec.threads)
-        env = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **env}
+        env = {**thread_variables(spec.threads), **env}
         about = {"group": group, "socket": spec.socket, "limits": asdict(limits)}
         told = _spec_file(spec.socket)  # labels and samples outgrow a command line
-        told.write_text(json.dumps(asdict(spec)))
+        being_written = told.with_suffix(".part")
+        being_written.write_text(json.dumps(asdict(spec)))
+        being_written.rename(told)
         self._launcher.start(spec.id, replica_argv(str(told), python), env, replica.log, about)
         return replica
 

@@ -5,9 +5,10 @@ starting at a multiple of 8. Everything is little-endian. One frame carries a wh
 its requests, and one stacked tensor per input, so that the cost of a hop is shared.
 
     head      magic "MP", version u8, kind u8, requests u32, tensors u32, table bytes u32, data bytes u64, ns u64
-    request   id u64, rows u32, traced u8, length u8, request id
+    request   id u64, deadline u64, rows u32, traced u8, length u8, request id
     tensor    datatype u8, dims u8, name length u16, bytes u64, dims x i64, name
 
+Where both sides share memory, the bytes of large tensors lie there, and only head and tables take the socket.
 Knows tensors; knows neither queues nor models. Imports only the standard library and numpy.
 """
 
@@ -24,10 +25,10 @@ import numpy as np
 from modelport.errors import ModelportError
 from modelport.tensors import DATATYPES, Array, datatype_of, dtype_of, to_buffer, unpack_bytes
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 HELLO: Final = 1
-"""Replica to gateway, once, when connected: no requests, no tensors."""
+"""Replica to gateway, in answer to CONNECT: the connection's number (u64), and whether it shares the memory (u8)."""
 RUN: Final = 2
 """Gateway to replica: a batch to run."""
 RESULT: Final = 3
@@ -44,9 +45,16 @@ END: Final = 8
 """Replica to gateway: the answer is complete; ``ns`` is the time of all parts."""
 CANCEL: Final = 9
 """Gateway to replica: nobody waits for the rest of a stream."""
+CONNECT: Final = 10
+"""Gateway to replica, once, when connected; the descriptor of shared memory may come with it."""
+
+_IN_SLAB: Final = 0x80
+"""Added to a kind: the tensors' bytes lie in shared memory."""
+_LARGE: Final = 64 << 10
+"""From so many bytes on shared memory is the shorter way."""
 
 HEAD: Final = struct.Struct("<2sBBIIIQQ")
-_REQUEST: Final = struct.Struct("<QIBB")
+_REQUEST: Final = struct.Struct("<QQIBB")
 _TENSOR: Final = struct.Struct("<BBHQ")
 _MAGIC: Final = b"MP"
 _MAX_TABLE: Final = 1 << 26
@@ -70,6 +78,8 @@ class Item:
     rows: int
     request_id: str = ""
     traced: bool = False
+    deadline_ns: int = 0
+    """On this machine's monotonic clock; past it nobody wants the answer. 0 for none."""
 
 
 @dataclass(slots=True)
@@ -84,13 +94,19 @@ class Frame:
 
 
 def encode(
-    kind: int, items: Sequence[Item] = (), tensors: dict[str, Array] | None = None, *, ns: int = 0, data: bytes = b""
+    kind: int,
+    items: Sequence[Item] = (),
+    tensors: dict[str, Array] | None = None,
+    *,
+    ns: int = 0,
+    data: bytes = b"",
+    slab: memoryview | None = None,
 ) -> list[Buffer]:
-    """The buffers of one frame, to be written one after the other; large tensors are not copied."""
+    """The buffers of one frame, to be written one after the other; large tensors are copied into ``slab`` or not."""
     table = bytearray()
     for item in items:
         raw = item.request_id.encode()[:255]
-        table += _REQUEST.pack(item.id, item.rows, item.traced, len(raw))
+        table += _REQUEST.pack(item.id, item.deadline_ns, item.rows, item.traced, len(raw))
         table += raw
     buffers: list[Buffer] = []
     size = len(data)
@@ -111,8 +127,17 @@ def encode(
         tensors = {}
         buffers.append(data)
     table += _PADDING[: -(HEAD.size + len(table)) % 8]
-    head = HEAD.pack(_MAGIC, VERSION, kind, len(items), len(tensors), len(table), size, ns)
+    in_slab = slab is not None and tensors and _LARGE <= size <= len(slab)
+    head = HEAD.pack(
+        _MAGIC, VERSION, kind | _IN_SLAB if in_slab else kind, len(items), len(tensors), len(table), size, ns
+    )
     small = head + table
+    if slab is not None and in_slab:
+        position = 0
+        for buffer in buffers:
+            slab[position : position + len(buffer)] = buffer
+            position += len(buffer)
+        return [small]
     if size <= 1 << 16:  # one write of one buffer costs less than several
         return [b"".join((small, *buffers))]
     return [small, *buffers]
@@ -120,34 +145,45 @@ def encode(
 
 def body_size(head: Buffer) -> int:
     """How many bytes follow a head; raises BrokenFrame when it is none."""
-    magic, version, _, _, _, table, data, _ = HEAD.unpack(head)
+    magic, version, kind, _, _, table, data, _ = HEAD.unpack(head)
     if magic != _MAGIC or version != VERSION:
         raise BrokenFrame(f"the other side speaks frame version {version}, this one {VERSION}")
     if table > _MAX_TABLE or data > _MAX_DATA:
         raise BrokenFrame("a frame is larger than any can be")
-    return int(table + data)
+    return int(table) if kind & _IN_SLAB else int(table + data)
 
 
-def decode(head: Buffer, body: Buffer) -> Frame:
-    """The inverse of encode. Raises BrokenFrame; tensors are views of ``body``."""
-    _, _, kind, n_items, n_tensors, table_size, _, ns = HEAD.unpack(head)
+def lies_in_slab(head: Buffer) -> bool:
+    """Whether a frame's tensors lie in shared memory."""
+    return bool(HEAD.unpack(head)[2] & _IN_SLAB)
+
+
+def decode(head: Buffer, body: Buffer, slab: memoryview | None = None) -> Frame:
+    """The inverse of encode. Raises BrokenFrame; tensors are views of ``body``, or of ``slab`` where they lie there."""
+    _, _, kind, n_items, n_tensors, table_size, size, ns = HEAD.unpack(head)
     view = memoryview(body)
+    payload = view[table_size:]
+    if kind & _IN_SLAB:
+        if slab is None or size > len(slab):
+            raise BrokenFrame("a frame's tensors lie in memory that is not shared")
+        payload = slab[:size]
     try:
-        return _decode(view, kind, n_items, n_tensors, table_size, ns)
+        return _decode(view, payload, kind & ~_IN_SLAB, n_items, n_tensors, ns)
     except (struct.error, ValueError, IndexError, ModelportError) as error:
         raise BrokenFrame(f"a frame does not hold what its head says: {error}") from None
 
 
-def _decode(view: memoryview, kind: int, n_items: int, n_tensors: int, table_size: int, ns: int) -> Frame:
+def _decode(view: memoryview, payloads: memoryview, kind: int, n_items: int, n_tensors: int, ns: int) -> Frame:
     position = 0
     items: list[Item] = []
     for _ in range(n_items):
-        number, rows, traced, length = _REQUEST.unpack_from(view, position)
+        number, deadline_ns, rows, traced, length = _REQUEST.unpack_from(view, position)
         position += _REQUEST.size
-        items.append(Item(number, rows, str(view[position : position + length], "utf-8"), bool(traced)))
+        request_id = str(view[position : position + length], "utf-8") if length else ""
+        items.append(Item(number, rows, request_id, bool(traced), deadline_ns))
         position += length
     tensors: dict[str, Array] = {}
-    offset = table_size
+    offset = 0
     for _ in range(n_tensors):
         code, ndim, name_length, size = _TENSOR.unpack_from(view, position)
         position += _TENSOR.size
@@ -155,7 +191,7 @@ def _decode(view: memoryview, kind: int, n_items: int, n_tensors: int, table_siz
         position += 8 * ndim
         name = str(view[position : position + name_length], "utf-8")
         position += name_length
-        payload = view[offset : offset + size]
+        payload = payloads[offset : offset + size]
         if len(payload) != size:
             raise BrokenFrame(f"tensor {name!r} is cut short")
         offset += size + (-size % 8)
@@ -167,5 +203,5 @@ def _decode(view: memoryview, kind: int, n_items: int, n_tensors: int, table_siz
             tensors[name] = unpack_bytes(payload, count, name).reshape(shape)
         else:
             tensors[name] = np.frombuffer(payload, dtype_of(datatype)).reshape(shape)
-    data = view[table_size:] if not n_tensors else b""
+    data = payloads if not n_tensors else b""
     return Frame(kind, items, tensors, ns, data)

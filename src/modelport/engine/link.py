@@ -7,6 +7,8 @@ knows no queue and no balance.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from modelport.engine import frames
 from modelport.engine.frames import Frame, Item
 from modelport.engine.requests import InferResult
 from modelport.engine.running import Running
+from modelport.engine.slab import Slab
 from modelport.tensors import Array
 
 if TYPE_CHECKING:
@@ -42,12 +45,16 @@ class Pending:
     request_id: str
     traced: bool
     queued_ns: int
+    caller: str = ""
+    priority: int = 5
     attempts: int = 0
     deaths_alone: int = 0
     """How often a replica died while it ran this request and no other."""
     sent_ns: int = 0
     parts: asyncio.Queue[InferResult | errors.ModelportError | None] | None = None
     """For a stream: its parts, then None or the error that ended it."""
+    unread: int = 0
+    """Bytes of the parts that nobody has taken yet."""
     begun: bool = False
     """Whether a part has been given: from then on a stream cannot be sent again."""
 
@@ -69,6 +76,7 @@ class Link(asyncio.BufferedProtocol):
         on_frame: Callable[[Link, Frame], None],
         on_lost: Callable[[Link], None],
     ) -> None:
+        """Nothing is connected yet; see ``connect``."""
         self.address = address
         self.inflight: dict[int, Pending] = {}
         self.draining = False
@@ -80,11 +88,35 @@ class Link(asyncio.BufferedProtocol):
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
+        self._slab: Slab | None = None
         self._scratch = memoryview(bytearray(_SCRATCH))
         self._buffer = self._scratch
         self._filled = 0
         self._total = 0
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def connect(self) -> None:
+        """Reach the replica, share memory with it, and hear its greeting; raises OSError and TimeoutError."""
+        loop = asyncio.get_running_loop()
+        connection = socket.socket(socket.AF_UNIX)
+        connection.setblocking(False)
+        try:
+            await loop.sock_connect(connection, self.address.socket)
+            hello = frames.encode(frames.CONNECT)[0]
+            made = Slab.create()
+            if made is None:
+                connection.send(hello)
+            else:
+                self._slab, fd = made
+                try:
+                    socket.send_fds(connection, [hello], [fd])
+                finally:
+                    os.close(fd)
+            await loop.create_unix_connection(lambda: self, sock=connection)
+        except BaseException:
+            connection.close()
+            raise
+        await asyncio.wait_for(self.greeted, timeout=2)
 
     @property
     def connected(self) -> bool:
@@ -112,9 +144,10 @@ class Link(asyncio.BufferedProtocol):
             pending.sent_ns = now
             self.inflight[pending.id] = pending
         tensors = first.inputs if self.alone else _stack([pending.inputs for pending in batch])
-        items = [Item(p.id, p.rows, p.request_id, p.traced) for p in batch]
+        items = [Item(p.id, p.rows, p.request_id, p.traced, int(p.deadline * 1e9)) for p in batch]
         kind = frames.RUN if first.parts is None else frames.STREAM
-        for buffer in frames.encode(kind, items, tensors):
+        mine = self._slab.mine if self._slab is not None and kind == frames.RUN else None
+        for buffer in frames.encode(kind, items, tensors, slab=mine):
             self._transport.write(buffer)
 
     def cancel(self, pending: Pending) -> None:
@@ -181,19 +214,23 @@ class Link(asyncio.BufferedProtocol):
             self._buffer = self._scratch
         self._filled, self._total = rest, 0
         try:
-            frame = frames.decode(frame_head, body)
+            frame = frames.decode(frame_head, body, self._slab.theirs if self._slab is not None else None)
         except frames.BrokenFrame:
             self.close()
             return
         if frame.kind == frames.HELLO:
             self.last_ok = time.monotonic()
-            self._number = int.from_bytes(frame.data, "little")
+            self._number = int.from_bytes(frame.data[:8], "little")
+            if frame.data[8:] != b"\1":
+                self._slab = None
             self._running = Running.open(self.address.socket)
             if not self.greeted.done():
                 self.greeted.set_result(None)
         elif frame.kind == frames.ALIVE:
             self.last_ok = time.monotonic()
         else:
+            if frames.lies_in_slab(frame_head):  # the replica writes there again when it is sent the next frame
+                frame.tensors = {name: np.array(array) for name, array in frame.tensors.items()}
             self._on_frame(self, frame)
 
 

@@ -29,7 +29,7 @@ def verify_files(folder: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
     for entry in manifest["files"]:
         path = folder / entry["path"]
         if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
-            raise ArtifactRefused(f"the manifest's file {entry['path'][:120]!r} is missing")
+            raise ArtifactRefused(f"the manifest's file {entry['path'][:120]!r} is missing: build or pull it again")
         with path.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         if digest != entry["sha256"] or path.stat().st_size != entry["size"]:

@@ -83,7 +83,9 @@ def prove(runtime: Runtime, signature: Signature, sample: dict[str, Any] | None)
             continue
         missing = [spec.name for spec in signature.outputs if spec.name not in outputs]
         if missing:
-            raise ProofFailed(f"the model did not give its output {missing[0]!r}")
+            raise ProofFailed(
+                f"the model did not give its output {missing[0]!r}; export it with the outputs that it declares"
+            )
         return inputs
     hint = "" if sample is not None else "; push it with --sample FILE to say what its inputs look like"
     raise ProofFailed(f"no proof inference succeeded: {cause}{hint}")

@@ -8,6 +8,8 @@ gateway has at most one frame here at a time. Imports only the standard library,
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import json
 import os
 import resource
@@ -29,12 +31,14 @@ from modelport.engine import frames, preprocessing, proof
 from modelport.engine.frames import Frame, Item
 from modelport.engine.running import Running, mark_of
 from modelport.engine.runtime import LoadOptions, Runtime, Streams, Trust
-from modelport.errors import ModelportError
+from modelport.engine.slab import Slab
+from modelport.errors import DeadlineExceeded, ModelportError
 from modelport.telemetry import log
 from modelport.tensors import Array, Signature
 
 _PROOF_EVERY_S = 4.0
 _HEARTBEAT_S = 0.5
+_POLL_S = 0.002
 _PEER_TIMEOUT_S = 30.0
 _SCRATCH = 1 << 18
 
@@ -123,7 +127,10 @@ class Replica:
         self._proven = proven
         self._heartbeat = heartbeat
         self._selector = selectors.DefaultSelector()
-        self._gateways: set[socket.socket] = set()
+        self._gateways: dict[socket.socket, Slab | None] = {}
+        """Those that are connected, with the memory that each shares."""
+        self._strangers: set[socket.socket] = set()
+        """Those that have said nothing yet."""
         self._scratch = bytearray(_SCRATCH)
         self._draining = False
         self._last_ok = time.monotonic()
@@ -167,13 +174,14 @@ class Replica:
     def _accept(self, listener: socket.socket) -> None:
         gateway, _ = listener.accept()
         gateway.settimeout(_PEER_TIMEOUT_S)
-        self._gateways.add(gateway)
+        self._gateways[gateway] = None
+        self._strangers.add(gateway)
         self._selector.register(gateway, selectors.EVENT_READ, gateway)
-        self._write(gateway, frames.encode(frames.HELLO, data=gateway.fileno().to_bytes(8, "little")))
 
     def _hang_up(self, gateway: socket.socket) -> None:
         if gateway in self._gateways:
-            self._gateways.discard(gateway)
+            del self._gateways[gateway]
+            self._strangers.discard(gateway)
             self._selector.unregister(gateway)
             gateway.close()
 
@@ -205,7 +213,7 @@ class Replica:
 
     def _answer(self, gateway: socket.socket) -> None:
         try:
-            frame = self._read(gateway)
+            frame = self._greet(gateway) if gateway in self._strangers else self._read(gateway)
         except (OSError, frames.BrokenFrame) as error:
             log("gateway_dropped", error=str(error))
             frame = None
@@ -216,9 +224,23 @@ class Replica:
         if frame.kind == frames.STREAM:
             self._stream(gateway, frame)
         elif frame.kind == frames.RUN:
-            for buffers in self._run(frame):
+            for buffers in self._run(frame, self._gateways[gateway]):
                 self._write(gateway, buffers)
         self._mark.connection = 0
+
+    def _greet(self, gateway: socket.socket) -> Frame | None:
+        """The first frame, with the memory that came beside it."""
+        head, descriptors, _, _ = socket.recv_fds(gateway, frames.HEAD.size, 1)
+        if len(head) < frames.HEAD.size:
+            return None
+        frame = frames.decode(head, b"")
+        if frame.kind != frames.CONNECT:
+            raise frames.BrokenFrame("a gateway did not say that it connects")
+        self._strangers.discard(gateway)
+        slab = self._gateways[gateway] = Slab.adopt(descriptors[0]) if descriptors else None
+        number = gateway.fileno().to_bytes(8, "little")
+        self._write(gateway, frames.encode(frames.HELLO, data=number + bytes([slab is not None])))
+        return frame
 
     def _read(self, gateway: socket.socket) -> Frame | None:
         """One frame, or None at the end of the stream. A gateway sends the next only after the answer."""
@@ -241,7 +263,8 @@ class Replica:
             if not more:
                 return None
             got += more
-        return frames.decode(head, view[frames.HEAD.size : total])
+        slab = self._gateways[gateway]
+        return frames.decode(head, view[frames.HEAD.size : total], slab.theirs if slab is not None else None)
 
     def _write(self, gateway: socket.socket, buffers: list[frames.Buffer]) -> None:
         try:
@@ -250,29 +273,46 @@ class Replica:
         except OSError:
             self._hang_up(gateway)
 
-    def _run(self, frame: Frame) -> list[list[frames.Buffer]]:
+    def _run(self, frame: Frame, slab: Slab | None) -> list[list[frames.Buffer]]:
         """The answer frames of a batch: one for all, or one for each when the batch as a whole did not work."""
         items = frame.items
+        now = time.monotonic_ns()
+        if any(0 < item.deadline_ns < now for item in items):  # it waited here while another gateway's frame was run
+            return self._run_each(frame, now)
         try:
-            answer = self._run_together(items, frame.tensors)
+            answer = self._run_together(items, frame.tensors, slab)
         except Exception as error:
             if len(items) == 1:
                 return [self._failure(items[0], error)]
         else:
             if answer is not None:
                 return [answer]
+        return self._run_each(frame, now)
+
+    def _run_each(self, frame: Frame, now: int) -> list[list[frames.Buffer]]:
         answers, start = [], 0
-        for item in items:
-            rows = {name: array[start : start + item.rows] for name, array in frame.tensors.items()}
+        whole = len(frame.items) == 1
+        for item in frame.items:
+            rows = frame.tensors if whole else {n: a[start : start + item.rows] for n, a in frame.tensors.items()}
             start += item.rows
+            if 0 < item.deadline_ns < now:
+                answers.append(
+                    self._failure(item, DeadlineExceeded("the deadline passed before its turn in the replica"))
+                )
+                continue
             try:
                 answers.append(self._run_together([item], rows) or [])
             except Exception as error:
                 answers.append(self._failure(item, error))
         return answers
 
-    def _run_together(self, items: list[Item], tensors: dict[str, Array]) -> list[frames.Buffer] | None:
-        """One run; None when its outputs cannot be divided among the requests."""
+    def _run_together(
+        self, items: list[Item], tensors: dict[str, Array], slab: Slab | None = None
+    ) -> list[frames.Buffer] | None:
+        """One run; None when its outputs cannot be divided among the requests.
+
+        ``slab`` is for the only answer to a frame: a second one would overwrite the first.
+        """
         started = time.perf_counter_ns()
         self._heartbeat.busy_since = time.monotonic()
         try:
@@ -288,7 +328,13 @@ class Replica:
         traced = [item.request_id for item in items if item.traced]
         if traced:
             log("infer", request_ids=traced, requests=len(items), ms=round(elapsed / 1e6, 3))
-        return frames.encode(frames.RESULT, items, outputs, ns=elapsed)
+        return frames.encode(
+            frames.RESULT,
+            [Item(item.id, item.rows) for item in items],
+            outputs,
+            ns=elapsed,
+            slab=slab.mine if slab is not None else None,
+        )
 
     def _stream(self, gateway: socket.socket, frame: Frame) -> None:
         """The parts of one answer, until it ends or nobody waits for it."""
@@ -376,10 +422,16 @@ def start(spec: Spec) -> Replica:
 def main() -> None:
     """Entry of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    told = Path(sys.argv[1])
+    told, likely = Path(sys.argv[1]), sys.argv[2:]
+    for module in likely:
+        importlib.import_module(module)
+    while likely and not told.exists():  # started early: what to run is still being found out
+        time.sleep(_POLL_S)
     spec = Spec(**json.loads(told.read_bytes()))
     told.unlink()
-    start(spec).serve()
+    replica = start(spec)
+    gc.freeze()
+    replica.serve()
 
 
 if __name__ == "__main__":

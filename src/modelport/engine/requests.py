@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from dataclasses import dataclass, field
 
 from modelport.tensors import Array
 
+NORMAL = 5
+"""The priority of a request that asks for none."""
+
 _random = random.Random()  # noqa: S311
+
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+"""What a caller may give as a request id: nothing that means something in a header, a log or a page."""
 
 
 def new_request_id() -> str:
     """A fresh id for a request that brought none. Unique, not secret: the system's randomness costs too much here."""
     return f"{_random.getrandbits(64):016x}"
+
+
+def request_id_of(given: str | None) -> tuple[str, bool]:
+    """The caller's own id where it may be one, else a new one; and whether it is the caller's."""
+    if given is not None and _SAFE_ID.fullmatch(given):
+        return given, True
+    return new_request_id(), False
 
 
 @dataclass(slots=True)
@@ -28,6 +43,10 @@ class InferRequest:
     """On the clock of time.monotonic()."""
     outputs: tuple[str, ...] | None = None
     """Which outputs are wanted; None for all."""
+    caller: str = ""
+    """Whose it is, for fair shares: the id of a key, or "" for whoever needs none."""
+    priority: int = NORMAL
+    """1 to 9; lower comes first."""
     traced: bool = False
     """Whether the caller gave the id itself: then the replica writes a log line."""
 

@@ -39,6 +39,8 @@ class Route(msgspec.Struct, frozen=True):
     max_batch: int = 32
     max_delay_ms: float = 0
     timeout_s: float = 60
+    cache_bytes: int = 0
+    """Answers that each gateway keeps for equal inputs, in bytes; 0 keeps none."""
     recovering: bool = False
     """Has no replica at the moment, but one is being started in place of a lost one: requests wait for it."""
     asleep: bool = False

@@ -37,7 +37,7 @@ class DeploymentSpec(BaseModel):
     runtime: Name | None = None
     """Entry-point name of the runtime; by default the one of the version's format."""
     max_batch: Annotated[int, Field(ge=1, le=65_536)] = 32
-    """Rows that one run takes at most."""
+    """Rows that one run takes at most; how many are worth it below that is learnt from what runs cost."""
     max_delay_ms: Annotated[float, Field(ge=0, le=10_000)] = 0
     """How long a request may wait for company although a replica is free; 0 never waits."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -48,6 +48,9 @@ class DeploymentSpec(BaseModel):
     """Most memory of one replica, such as ``512Mi``; beyond it the replica fails its allocations."""
     gpu: Annotated[int, Field(ge=0, le=64)] = 0
     """GPUs of one replica."""
+    cache: Annotated[str, Field(pattern=r"^[0-9]{1,9}(Ki|Mi|Gi|K|M|G)?$")] | None = None
+    """Answers that each gateway keeps for equal inputs, such as ``64Mi``; only for a model whose answer depends on
+    nothing else. By default none."""
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 60
     """A run that takes longer is hung: its replica is killed and replaced."""
     start_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 120

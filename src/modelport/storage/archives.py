@@ -43,7 +43,9 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int) -> No
     except _Damaged as error:
         raise ArtifactRefused(f"{archive.name[:100]!r} is damaged ({error}); pack it again") from None
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise ArtifactRefused(f"{archive.name[:100]!r}: a path in it comes twice, or is file and folder") from None
+        raise ArtifactRefused(
+            f"{archive.name[:100]!r}: a path in it comes twice, or is file and folder; pack it again"
+        ) from None
     except ArtifactRefused:
         raise
     except InvalidInput as error:
@@ -138,7 +140,7 @@ def _write(folder: Path, members: Iterator[_Member], max_bytes: int, max_files: 
     for name, opener in _met(members):
         names.append(name)
         if len(names) > max_files:
-            raise TooLarge(f"the archive holds more than {max_files} files")
+            raise TooLarge(f"the archive holds more than {max_files} files; pack the model alone")
         check_paths([name])
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -146,6 +148,8 @@ def _write(folder: Path, members: Iterator[_Member], max_bytes: int, max_files: 
             for chunk in opener.chunks():
                 left -= len(chunk)
                 if left < 0:
-                    raise TooLarge(f"the archive unpacks to more than the limit of {max_bytes} bytes")
+                    raise TooLarge(
+                        f"the archive unpacks to more than the limit of {max_bytes} bytes; pack the model alone"
+                    )
                 file.write(chunk)
     check_paths(names)

@@ -95,7 +95,7 @@ class Artifacts:
             for chunk in chunks:
                 size += len(chunk)
                 if limit is not None and size > limit:
-                    raise TooLarge(f"the file is larger than the limit of {limit} bytes")
+                    raise TooLarge(f"the file is over the limit of {limit} bytes (MODELPORT_ARTIFACTS_MAX_FILE_GB)")
                 digest.update(chunk)
                 file.write(chunk)
             file.flush()
@@ -270,7 +270,7 @@ class Artifacts:
 def check_staged(staged: Staged, sha256: str, size: int | None) -> None:
     """Raise InvalidInput unless the content is the one that was announced."""
     if size is not None and staged.size != size:
-        raise InvalidInput(f"the body has {staged.size} bytes, {size} were announced")
+        raise InvalidInput(f"the body has {staged.size} bytes, {size} were announced; send it again")
     if staged.sha256 != sha256:
         raise InvalidInput(f"the body's SHA-256 is {staged.sha256}, not {sha256}; was it cut or changed on the way?")
 

@@ -38,12 +38,14 @@ class Database:
                 "setting database.url: not a database URL, such as sqlite:////data/modelport.db"
             ) from None
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-            raise InvalidInput("setting database.url: only sqlite:/// and postgresql+psycopg:// are supported")
+            raise InvalidInput(
+                "setting database.url: give sqlite:///FILE or postgresql+psycopg://HOST/NAME; others are not supported"
+            )
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if self.is_sqlite and parsed.database in (None, "", ":memory:"):
-            raise InvalidInput("setting database.url: SQLite needs a file")
+            raise InvalidInput("setting database.url: SQLite needs a file, such as sqlite:////data/modelport.db")
         try:
             self.engine = create_engine(parsed, pool_size=10, max_overflow=50, pool_pre_ping=not self.is_sqlite)
         except (ModuleNotFoundError, NoSuchModuleError):

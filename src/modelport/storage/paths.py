@@ -22,16 +22,16 @@ def check_path(path: str) -> None:
     if not path or len(path) > MAX_PATH:
         raise _refused(path, f"has {len(path)} characters; 1 to {MAX_PATH} are allowed")
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in path):
-        raise _refused(path, "holds a control character")
+        raise _refused(path, "holds a control character; rename the file")
     if "\\" in path:
         raise _refused(path, "holds a backslash; parts are separated by '/'")
     if path.startswith("/") or _DRIVE.match(path):
         raise _refused(path, "is absolute; give it relative to the model's folder")
     for part in path.split("/"):
         if part in ("", ".", ".."):
-            raise _refused(path, f"has the part {part!r}")
+            raise _refused(path, f"has the part {part!r}; give it relative to the model's folder")
         if len(part.encode()) > MAX_PART:
-            raise _refused(path, f"has a part of more than {MAX_PART} bytes")
+            raise _refused(path, f"has a part of more than {MAX_PART} bytes; shorten it")
 
 
 def check_paths(paths: Iterable[str]) -> None:
@@ -42,14 +42,14 @@ def check_paths(paths: Iterable[str]) -> None:
         check_path(path)
         folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
         if folded in files:
-            raise _refused(path, f"is the same file as {files[folded]!r} on some systems")
+            raise _refused(path, f"is the same file as {files[folded]!r} on some systems; rename one")
         files[folded] = path
         parts = folded.split("/")
         for depth in range(1, len(parts)):
             folders["/".join(parts[:depth])] = path
     for folded, path in files.items():
         if folded in folders:
-            raise _refused(path, f"is a file and also a folder of {folders[folded]!r}")
+            raise _refused(path, f"is a file and also a folder of {folders[folded]!r}; rename one")
 
 
 def _refused(path: str, cause: str) -> InvalidInput:

@@ -82,15 +82,19 @@ def check_url(url: str) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise InvalidInput(f"source {url[:200]!r} is not a URL") from None
+        raise InvalidInput(f"source {url[:200]!r} is not a URL, such as https://host/model.onnx") from None
     if parts.scheme != "https":
-        raise InvalidInput(f"source {url[:200]!r}: only https is read, not {parts.scheme[:20] or 'nothing'}")
+        raise InvalidInput(
+            f"source {url[:200]!r}: only https is read, not {parts.scheme[:20] or 'nothing'}; give https://host/file"
+        )
     if not parts.hostname or len(url) > _LONGEST or not url.isascii() or not url.isprintable() or " " in url:
         raise InvalidInput(f"source {url[:200]!r} is not like https://host/model.onnx (percent-encode what is special)")
     if parts.username is not None or parts.password is not None:
-        raise InvalidInput("a source holds no user name or password; they would be written into records")
+        raise InvalidInput(
+            "a source holds no user name or password; they would be written into records: leave them out"
+        )
     if port == 0:
-        raise InvalidInput(f"source {url[:200]!r}: 0 is no port")
+        raise InvalidInput(f"source {url[:200]!r}: 0 is no port; leave it out")
     return url
 
 
@@ -136,10 +140,12 @@ def _body(url: str, answer: httpcore.Response, max_bytes: int, ends: float) -> I
     if answer.status != 200:
         raise Unavailable(f"source: {host} answered with HTTP status {answer.status}; a file has to be readable by all")
     if _header(answer, b"content-encoding") not in ("", "identity"):
-        raise Unavailable(f"source: {host} sends the file compressed although it was asked not to")
+        raise Unavailable(
+            f"source: {host} sends the file compressed although it was asked not to; push the file itself"
+        )
     size = _header(answer, b"content-length")
     if size.isdecimal() and len(size) < 19 and int(size) > max_bytes:
-        raise TooLarge(f"source: the file of {size} bytes is over the limit of {max_bytes}")
+        raise TooLarge(f"source: the file of {size} bytes is over the limit of {max_bytes} (MODELPORT_IMPORTS_MAX_GB)")
     return _pieces(url, answer, max_bytes, ends)
 
 
@@ -149,7 +155,7 @@ def _pieces(url: str, answer: httpcore.Response, max_bytes: int, ends: float) ->
         for chunk in answer.iter_stream():
             done += len(chunk)
             if done > max_bytes:
-                raise TooLarge(f"source: the file is over the limit of {max_bytes} bytes")
+                raise TooLarge(f"source: the file is over the limit of {max_bytes} bytes (MODELPORT_IMPORTS_MAX_GB)")
             if time.monotonic() > ends:
                 raise DeadlineExceeded("source: the file did not arrive in time; push it from a machine that has it")
             yield chunk

@@ -83,7 +83,7 @@ class _Budget:
             for chunk in chunks:
                 self._bytes += len(chunk)
                 if self.left < 0:
-                    raise TooLarge(f"source: more than the limit of {self._limits.max_bytes} bytes")
+                    raise TooLarge(f"source: more than the limit of {self._limits.max_bytes} bytes; name one model")
                 if time.monotonic() > self._ends:
                     raise DeadlineExceeded(f"source: not here after {self._limits.timeout_s:g} s; push it instead")
                 file.write(chunk)
@@ -111,7 +111,7 @@ def fetch(source: str, into: Path, limits: Limits) -> Path:
     """
     scheme, budget = scheme_of(source), _Budget(limits)
     if scheme is None or scheme == "file":
-        raise InvalidInput("source: a path of this machine is not fetched")
+        raise InvalidInput("source: a path of this machine is not fetched; push it instead")
     if scheme == "https":
         found = _from_web(source, into, limits, budget)
     elif scheme == "hf":
@@ -160,7 +160,7 @@ def _from_store(source: str, scheme: str, into: Path, budget: _Budget) -> Path:
             raise NotFound(f"source {source[:200]!r}: there is nothing; is it the bucket and prefix that you mean?")
         budget.check_files(len(files))
         if (total := sum(size for _, size in files.values())) > budget.left:
-            raise TooLarge(f"source: {total} bytes are over the limit of {budget.left}")
+            raise TooLarge(f"source: {total} bytes are over the limit of {budget.left}; name one model")
         check_paths(files)
         for inside, (remote, _) in files.items():
             budget.write(into / inside, _remote_chunks(filesystem, remote))
@@ -222,7 +222,7 @@ def _from_hub(source: str, into: Path, limits: Limits) -> Path:
     with _told(source):
         total = _hub_size(hub, utils, repo, revision, path, limits)
         if total > limits.max_bytes:
-            raise TooLarge(f"source: {total} bytes are over the limit of {limits.max_bytes}")
+            raise TooLarge(f"source: {total} bytes are over the limit of {limits.max_bytes}; name one model")
         wanted = [path, f"{path}/*"] if path else None
         hub.snapshot_download(
             repo, revision=revision, local_dir=into, allow_patterns=wanted, ignore_patterns=_NOT_WANTED, max_workers=4
@@ -230,7 +230,7 @@ def _from_hub(source: str, into: Path, limits: Limits) -> Path:
     shutil.rmtree(into / ".cache", ignore_errors=True)
     target = into / path if path else into
     if not target.exists():
-        raise NotFound(f"source {source[:200]!r}: the hub has nothing there")
+        raise NotFound(f"source {source[:200]!r}: the hub has nothing there; check name, revision and path")
     return target
 
 
@@ -241,7 +241,7 @@ def _hub_size(hub: Any, utils: Any, repo: str, revision: str | None, path: str |
     names = [name for name in listed if path is None or name == path or name.startswith(f"{path}/")]
     wanted = set(utils.filter_repo_objects(names, ignore_patterns=_NOT_WANTED))
     if len(wanted) > limits.max_files:
-        raise TooLarge(f"source: holds {len(wanted)} files, at most {limits.max_files} are read")
+        raise TooLarge(f"source: holds {len(wanted)} files, at most {limits.max_files} are read; name one model")
     check_paths(wanted)
     return sum(listed[name] for name in wanted)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,3 +102,14 @@ def test_a_classifier_against_transformers(tmp_path: Path) -> None:
         logits = model(torch.tensor([[2, 4, 5, 3]])).logits
     found = load(tmp_path).infer(texts("the cat", "a cat sat"))["probabilities"]
     np.testing.assert_allclose(found[:1], torch.softmax(logits, -1).numpy(), atol=1e-6)
+
+
+def test_importing_the_runtime_changes_nothing_for_others() -> None:
+    """Only a replica's process is kept off the hub: ``engine.replica`` sets what the class asks for."""
+    names = list(HuggingFaceRuntime.environment)
+    code = (
+        "import os, sys; import modelport.engine.runtimes.huggingface; sys.exit(any(n in os.environ for n in sys.argv))"
+    )
+    env = {name: value for name, value in os.environ.items() if name not in names}
+    assert subprocess.run([sys.executable, "-c", code, *names], env=env).returncode == 0
+    assert "HF_HUB_OFFLINE" in names

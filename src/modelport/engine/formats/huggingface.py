@@ -55,7 +55,10 @@ class HuggingFaceFormat(Format):
                 "the folder has no tokenizer.json: save the fast tokenizer with tokenizer.save_pretrained(folder)"
             )
         if not 0 < recipe.width < 1 << 20:
-            raise ArtifactRefused("config.json does not say how long an embedding is, or which classes there are")
+            raise ArtifactRefused(
+                "config.json does not say how long an embedding is, or which classes there are: "
+                "set hidden_size, or id2label"
+            )
         details |= {"max_tokens": recipe.max_length, "runs_on": "onnxruntime" if recipe.onnx else "transformers"}
         if recipe.onnx is not None:
             _check_onnx(folder, files, recipe.onnx, trust)

@@ -43,7 +43,7 @@ class LiteRtFormat(Format):
             tuple(_spec(name, about, "output") for name, about in outputs.items()),
         )
         if not signature.outputs:
-            raise ArtifactRefused("the LiteRT model has no output")
+            raise ArtifactRefused("the LiteRT model has no output: convert one that gives a tensor")
         return Inspected(self.name, "litert", signature, {}, details)
 
 
@@ -51,10 +51,14 @@ def _spec(name: str, about: dict[str, Any], kind: str) -> TensorSpec:
     from modelport.engine.runtimes.litert import datatype  # noqa: PLC0415  (optional)
 
     if not name or len(name) > 1000 or not name.isprintable():
-        raise ArtifactRefused(f"{kind} name {name[:80]!r} is empty, too long or has control characters")
+        raise ArtifactRefused(
+            f"{kind} name {name[:80]!r} is empty, too long or has control characters: convert it with other names"
+        )
     found = datatype(about["dtype"])
     if found is None:
-        raise ArtifactRefused(f"{kind} {name[:80]!r} has elements that the inference protocols cannot carry")
+        raise ArtifactRefused(
+            f"{kind} {name[:80]!r} has elements that the inference protocols cannot carry: convert it inside the model"
+        )
     shape = [int(dim) for dim in about["shape"]]
     declared = [int(dim) for dim in about["shape_signature"]]
     return TensorSpec(name, found, tuple(declared if len(declared) == len(shape) else shape))

@@ -112,7 +112,7 @@ def checked(program: dict[str, Any]) -> dict[str, Any]:
         for name, bounds in program["range_constraints"].items():
             _name(name)
             if set(bounds) - {"min_val", "max_val"} or any(type(v) not in (int, type(None)) for v in bounds.values()):
-                raise ArtifactRefused("a range of the program is not two numbers")
+                raise ArtifactRefused("a range of the program is not two numbers: save it again with torch.export.save")
         module["module_call_graph"] = [root]
     except (KeyError, TypeError, AttributeError, StopIteration):
         raise ArtifactRefused("the exported program is damaged: save it again with torch.export.save") from None
@@ -130,7 +130,7 @@ def _check_verifiers(program: dict[str, Any]) -> None:
 def _check(node: Any, depth: int) -> None:
     """Walk the JSON; every key that torch would act on is held to its own rule."""
     if depth > _DEEPEST:
-        raise ArtifactRefused("the exported program is nested too deeply")
+        raise ArtifactRefused("the exported program is nested too deeply: export a simpler module")
     if isinstance(node, list):
         for child in node:
             _check(child, depth + 1)

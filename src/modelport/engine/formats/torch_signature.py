@@ -35,7 +35,9 @@ def signature_of(program: dict[str, Any]) -> Signature:
         tuple(_spec(name, tensor, tensors, "output") for name, tensor in zip(names, outputs, strict=True) if tensor),
     )
     if not signature.inputs or not signature.outputs:
-        raise ArtifactRefused("the program takes or gives no tensor, so there is nothing to serve")
+        raise ArtifactRefused(
+            "the program takes or gives no tensor, so there is nothing to serve: export a forward with tensors"
+        )
     return signature
 
 
@@ -63,7 +65,9 @@ def _output(spec: dict[str, Any]) -> str | None:
 def _spec(name: str, tensor: str, tensors: dict[str, Any], kind: str) -> TensorSpec:
     meta = tensors.get(tensor)
     if meta is None:
-        raise ArtifactRefused(f"the program does not say what its {kind} {name[:80]!r} looks like")
+        raise ArtifactRefused(
+            f"the program does not say what its {kind} {name[:80]!r} looks like: save it again with torch.export.save"
+        )
     datatype = DATATYPES.get(meta["dtype"])
     if datatype is None:
         raise ArtifactRefused(

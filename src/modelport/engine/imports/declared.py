@@ -43,7 +43,7 @@ def read_text(folder: Path, name: str) -> str:
     except (FileNotFoundError, IsADirectoryError):
         raise ArtifactRefused(f"{name[:100]!r} is missing: push the whole folder") from None
     except UnicodeDecodeError:
-        raise ArtifactRefused(f"{name[:100]!r} is not UTF-8 text") from None
+        raise ArtifactRefused(f"{name[:100]!r} is not UTF-8 text: save it as such") from None
 
 
 def read_yaml(folder: Path, name: str) -> Any:

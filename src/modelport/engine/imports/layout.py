@@ -78,7 +78,9 @@ def _triton_versions(folder: Path) -> list[Part]:
         config = parse(read_text(folder, triton.FILE))
         wanted, name = triton.wanted_versions(config, present), config.name or name
     if not wanted:
-        raise ArtifactRefused(f"the Triton model {name[:80]!r} has none of the versions that its policy serves")
+        raise ArtifactRefused(
+            f"the Triton model {name[:80]!r} has none of the versions that its policy serves: change version_policy"
+        )
     beside = [entry.name for entry in sorted(folder.iterdir()) if entry.is_file() and not entry.name.startswith(".")]
     return [
         Part(

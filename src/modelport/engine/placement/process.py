@@ -70,6 +70,11 @@ def replica_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in _NEEDED or name.startswith(_NEEDED_PREFIXES)}
 
 
+def thread_variables(threads: int) -> dict[str, str]:
+    """What keeps numerical libraries to so many threads."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+
+
 def replica_argv(spec: str, python: str | None = None) -> list[str]:
     """The command line of one replica, in this interpreter or in that of another environment."""
     return [python or sys.executable, "-m", "modelport.engine.replica", spec]

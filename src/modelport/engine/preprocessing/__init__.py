@@ -28,7 +28,7 @@ def steps_of(declared: Declared, model: Signature) -> list[Step]:
     filled = [name for step in steps for name in step.fills]
     for name in filled:
         if filled.count(name) > 1:
-            raise InvalidInput(f"preprocessing: input {name!r} is filled twice")
+            raise InvalidInput(f"preprocessing: input {name!r} is filled twice; leave one step out")
     names = [spec.name for spec in _outer_inputs(steps, model)]
     for name in names:
         if names.count(name) > 1:

@@ -45,7 +45,9 @@ class ImageInput(Step):
         self._resize = self._plan()
         self._row_shape = _fit(spec, self._depth, self._final_size(), self._channels_first)
         if spec.datatype in ("BYTES", "BOOL"):
-            raise InvalidInput(f"preprocessing: input {spec.name!r} is {spec.datatype}, which holds no pixels")
+            raise InvalidInput(
+                f"preprocessing: input {spec.name!r} is {spec.datatype}, which holds no pixels: name another input"
+            )
         if dtype_of(spec.datatype).kind in "iu" and not self._as_pixels:
             raise InvalidInput(f"preprocessing: input {spec.name!r} is {spec.datatype}: leave out scale, mean and std")
         if not options["antialias"] and options["interpolation"] != "bilinear":
@@ -70,7 +72,9 @@ class ImageInput(Step):
         """Height and width of every image, where they are fixed."""
         if self._crop is not None:
             if self._size is not None and any(c > s for c, s in zip(self._crop, self._size, strict=True)):
-                raise InvalidInput(f"preprocessing: crop {list(self._crop)} is larger than size {list(self._size)}")
+                raise InvalidInput(
+                    f"preprocessing: crop {list(self._crop)} is larger than size {list(self._size)}: make size larger"
+                )
             return self._crop
         return self._size if self._resize in ("exact", "letterbox") else None
 
@@ -98,7 +102,9 @@ class ImageInput(Step):
                 )
             size += pixels.nbytes
             if size > _LARGEST_INPUT:
-                raise ModelRejectedInput(f"input {self.name!r}: {len(rows)} images are too many for one request")
+                raise ModelRejectedInput(
+                    f"input {self.name!r}: {len(rows)} images are too many for one request; send fewer"
+                )
             images.append(pixels)
         if not images:
             return {self._spec.name: np.empty((0, *(max(dim, 1) for dim in self._row_shape)), dtype)}
@@ -110,14 +116,16 @@ class ImageInput(Step):
         try:
             image = self._image.open(io.BytesIO(_file_of(row)), formats=_FORMATS)
             if image.width * image.height > self._options["max_pixels"]:
-                raise ModelRejectedInput(f"it has {image.width} × {image.height} pixels, which is over the limit")
+                raise ModelRejectedInput(
+                    f"it has {image.width} × {image.height} pixels, which is over the limit; send a smaller one"
+                )
             return self._arranged(self._turn(image))
         except MemoryError:
             raise
         except ModelRejectedInput as error:
             cause = error.message
         except Exception:  # Pillow's decoders raise many kinds for a damaged file
-            cause = "it is not a PNG, JPEG or WebP image, or base64 of one, or it is damaged"
+            cause = "it is not a PNG, JPEG or WebP image, or base64 of one, or it is damaged; send the file as it is"
         raise ModelRejectedInput(f"input {self.name!r}: row {index}: {cause}")
 
     def _arranged(self, image: Any) -> Array:
@@ -146,7 +154,9 @@ class ImageInput(Step):
 
     def _to(self, image: Any, width: int, height: int) -> Any:
         if width * height > self._options["max_pixels"]:
-            raise ModelRejectedInput("its sides are too different: resized it has more pixels than the limit")
+            raise ModelRejectedInput(
+                "its sides are too different: resized it has more pixels than the limit; crop it first"
+            )
         if self._options["antialias"]:
             return image.resize((width, height), self._filter)
         steps = (image.width / width, 0, 0, 0, image.height / height, 0)
@@ -220,6 +230,8 @@ def _fit(spec: TensorSpec, depth: int, size: tuple[int, int] | None, channels_fi
 
 def _middle(image: Any, height: int, width: int) -> Any:
     if image.height < height or image.width < width:
-        raise ModelRejectedInput(f"it has {image.width} × {image.height} pixels, fewer than the crop takes")
+        raise ModelRejectedInput(
+            f"it has {image.width} × {image.height} pixels, fewer than the crop takes; send a larger one"
+        )
     top, left = round((image.height - height) / 2), round((image.width - width) / 2)
     return image.crop((left, top, left + width, top + height))

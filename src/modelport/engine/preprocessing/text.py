@@ -59,7 +59,10 @@ class TextInput(Step):
             tokenizer.enable_truncation(self._max_length)
             tokenizer.enable_padding(length=self._fixed, **_padding(tokenizer))
         except Exception as error:  # the library raises bare exceptions
-            raise ArtifactRefused(f"the tokenizer {self.file!r} cannot be loaded: {str(error)[:200]}") from None
+            raise ArtifactRefused(
+                f"the tokenizer {self.file!r} cannot be loaded: {str(error)[:200]}; "
+                "save it with tokenizers' own Tokenizer.save"
+            ) from None
         self._tokenizer = tokenizer
 
     def apply(self, rows: list[bytes]) -> dict[str, Array]:
@@ -74,11 +77,15 @@ class TextInput(Step):
 
     def _text(self, row: bytes, index: int) -> str:
         if len(row) > _LONGEST:
-            raise ModelRejectedInput(f"input {self.name!r}: row {index} is a text of {len(row)} bytes, over {_LONGEST}")
+            raise ModelRejectedInput(
+                f"input {self.name!r}: row {index} is a text of {len(row)} bytes, over {_LONGEST}; send it in parts"
+            )
         try:
             return row.decode()
         except UnicodeDecodeError:
-            raise ModelRejectedInput(f"input {self.name!r}: row {index} is not UTF-8 text") from None
+            raise ModelRejectedInput(
+                f"input {self.name!r}: row {index} is not UTF-8 text; encode it as UTF-8"
+            ) from None
 
     def made_up(self, row: int, size: int) -> bytes:
         """A text; rows differ in length too."""

@@ -135,7 +135,9 @@ def _tokenizer(folder: Path, files: tuple[str, ...], recipe: Recipe) -> Tokenize
     try:
         tokenizer = Tokenizer.from_file(str(folder / f"{place}tokenizer.json"))
     except Exception as error:  # the library raises plain Exception
-        raise ArtifactRefused(f"tokenizer.json cannot be read: {first_line(error)}") from None
+        raise ArtifactRefused(
+            f"tokenizer.json cannot be read: {first_line(error)}; save it again with this release of tokenizers"
+        ) from None
     about = read_json(folder, f"{place}tokenizer_config.json") if f"{place}tokenizer_config.json" in files else {}
     pad = about.get("pad_token") or "[PAD]"
     pad = pad["content"] if isinstance(pad, dict) else str(pad)
@@ -193,7 +195,9 @@ class _TorchNetwork(Network):
                 trust_remote_code=False, use_safetensors=True, local_files_only=True,
             ).eval()  # fmt: skip
         except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-            raise ArtifactRefused(f"transformers cannot load the model: {first_line(error)}") from None
+            raise ArtifactRefused(
+                f"transformers cannot load the model: {first_line(error)}; save it again with save_pretrained"
+            ) from None
         self._torch = torch
 
     def __call__(self, ids: Array, mask: Array, types: Array) -> Array:

@@ -217,7 +217,9 @@ def _as_bytes(spec: TensorSpec, item: Any) -> bytes:
         return item
     if isinstance(item, str):
         return item.encode()
-    raise RunFailed(f"output {spec.name!r}: it holds {_article(type(item).__name__)}, BYTES are str or bytes")
+    raise RunFailed(
+        f"output {spec.name!r}: it holds {_article(type(item).__name__)}, BYTES are str or bytes: convert it"
+    )
 
 
 def _shown(array: Array) -> str:

@@ -1,4 +1,8 @@
-"""When an answer is no longer wanted: from the header ``x-request-timeout`` (s), a parameter (µs), or the default."""
+"""How urgent a request is: when its answer is no longer wanted, and before whose it comes.
+
+From the headers ``x-request-timeout`` (s) and ``x-request-priority`` (1 to 9, lower first), V2's parameters ``timeout``
+(µs) and ``priority``, or the defaults.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,14 @@ import time
 from collections.abc import Mapping
 
 from modelport.api.tensor_json import json_name, shown
+from modelport.engine.requests import NORMAL
 from modelport.errors import InvalidInput
 
 HEADER = "x-request-timeout"
+PRIORITY_HEADER = "x-request-priority"
 _DAY_S = 86_400.0
+_LEAST_URGENT = 9
+_LEVELS = frozenset(map(str, range(1, _LEAST_URGENT + 1)))
 
 
 def deadline(headers: Mapping[str, str], default_s: float, timeout_us: object = None) -> float:
@@ -18,6 +26,8 @@ def deadline(headers: Mapping[str, str], default_s: float, timeout_us: object = 
 
     ``timeout_us`` of None or 0 means that none was given; beyond a day counts as a day.
     """
+    if timeout_us is None and HEADER not in headers:
+        return time.monotonic() + default_s
     limits = []
     if HEADER in headers:
         limits.append(_header_seconds(headers[HEADER]))
@@ -39,3 +49,20 @@ def _header_seconds(text: str) -> float:
     if not (seconds > 0 and math.isfinite(seconds)):
         raise InvalidInput(f"header {HEADER} must be a number of seconds above 0, not {shown(text)}")
     return min(seconds, _DAY_S)
+
+
+def priority(headers: Mapping[str, str], parameter: object = None) -> int:
+    """1 to 9, lower first; the parameter goes before the header. Raises InvalidInput.
+
+    As in Triton a parameter of 0 asks for the default, and levels that do not exist count as the last.
+    """
+    if parameter is not None:
+        if type(parameter) is not int or parameter < 0:
+            raise InvalidInput(f"parameter 'priority' must be an integer from 1 (first) to {_LEAST_URGENT}, or 0")
+        return min(parameter, _LEAST_URGENT) or NORMAL
+    text = headers.get(PRIORITY_HEADER)
+    if text is None:
+        return NORMAL
+    if text not in _LEVELS:
+        raise InvalidInput(f"header {PRIORITY_HEADER} must be 1 (first) to {_LEAST_URGENT}, not {shown(text)}")
+    return int(text)

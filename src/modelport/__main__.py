@@ -1,0 +1,5 @@
+"""``python -m modelport``: the same as the command."""
+
+from modelport.cli.main import main
+
+main()
