@@ -85,4 +85,5 @@ def test_a_flood_by_one_key_is_not_the_others(plugged: dict[str, str], tmp_path:
         f"({after['p99'] / before['p99']:.1f} x); p50 {before['p50']:.1f}, {after['p50']:.1f}",
     )  # fmt: skip
     assert callers.failures == {}
-    assert after["p99"] <= FAIR * before["p99"]
+    share = "p99" if LONG else "p90"  # of so few requests the slowest is chance
+    assert after[share] <= FAIR * before[share]

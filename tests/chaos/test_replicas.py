@@ -31,6 +31,7 @@ from tests.services.conftest import Server
 pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(1200)]
 KILLS = 200 if LONG else 10
 BUSY_KILLS = 200 if LONG else 4
+SHARE = 0.75 if LONG else 0.6  # beside other tests a machine of two cores falls behind its own measure
 HANGS = 10 if LONG else 1
 POISONS = 50 if LONG else 2
 
@@ -61,19 +62,24 @@ def capacity(server: Server, model: str, seconds: float = 2) -> float:
     return float(callers["HTTP"]["answered"] / callers["HTTP"]["seconds"])
 
 
-def test_kills_at_three_quarters_of_capacity_lose_nothing(tree: Server, line: Line) -> None:
+def test_kills_of_busy_replicas_lose_nothing(tree: Server, line: Line) -> None:
     rng = random.Random(2)
     with deployed(tree, "loaded", naps.model("alone"), **naps.spec(5, replicas=4)):
         most = capacity(tree, "loaded")
         ran = -metric(tree, "modelport_compute_seconds_total", endpoint="loaded")
-        with Callers(tree, [http(tree, "loaded", 0.75 * most)]) as callers:
+        with Callers(tree, [http(tree, "loaded", SHARE * most)]) as callers:
             for _ in range(BUSY_KILLS):
                 time.sleep(rng.uniform(0.2, 1.0))
                 kill(rng.choice(replicas(tree, "loaded")))
                 wait_until(lambda: all_ready(tree, "loaded", 4), "the replica is replaced")
         ran += metric(tree, "modelport_compute_seconds_total", endpoint="loaded")
         busy = ran / 4 / callers["HTTP"]["seconds"]
-    line(f"{BUSY_KILLS} kill -9 of replicas at 75 % of {most:.0f}/s", callers, f"replicas busy {busy:.0%}")
+        shown = "p50 {p50:.0f} p99 {p99:.0f} max {max:.0f} ms".format(**callers["HTTP"]["latency_ms"])
+    line(
+        f"{BUSY_KILLS} kill -9 of replicas at {SHARE:.0%} of {most:.0f}/s",
+        callers,
+        f"replicas busy {busy:.0%}, {shown}",
+    )
     assert callers.failures == {}
 
 

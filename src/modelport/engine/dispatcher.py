@@ -41,6 +41,8 @@ _TARGET_S = 0.75
 """A queue may hold what its replicas answer in this time."""
 _SMOOTH_S = 0.5
 """Time over which a replica's pace is averaged."""
+_MOST_WEIGHT = 0.1
+"""Of a single run in that average."""
 
 LATENCY_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BOUNDS_NS = [int(bound * 1e9) for bound in LATENCY_BOUNDS_S]
@@ -391,7 +393,8 @@ class Dispatcher:
         room = max(1.0, self._batch_size.limit / rows) if self.route.batching and rows else 1.0
         pace = requests * room / seconds
         self._runs += 1
-        weight = max(min(0.5, seconds / _SMOOTH_S), 1 / self._runs)  # one long pause halves what was known, no more
+        # a machine that pauses makes every replica's run long once: that must not turn callers away
+        weight = max(min(_MOST_WEIGHT, seconds / _SMOOTH_S), 1 / self._runs)
         self._pace += weight * (pace - self._pace)
 
     def _lost(self, link: Link) -> None:
