@@ -133,8 +133,8 @@ def get_file(
     name: PathName,
     ref: PathRef,
     path: Annotated[str, Path(max_length=500)],
-    range_: Annotated[str, Header(alias="range", max_length=100, description="`bytes=N-`: what is left.")] = "",
-    if_range: Annotated[str, Header(max_length=100, description="The ETag of what is there already.")] = "",
+    range_: Annotated[str, Header(alias="range", description="`bytes=N-`: what is left.")] = "",
+    if_range: Annotated[str, Header(description="The ETag of what is there already.")] = "",
 ) -> StreamingResponse:
     """One file of a version, or the rest of one. It breaks off before its end when the stored content is damaged.
 
