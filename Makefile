@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev quickstart test test-formats test-clients test-clouds typescript prove lint types format bench bench-peers docs proto lock build clean
+.PHONY: help setup setup-dev quickstart test test-formats test-clients test-clouds typescript prove chaos lint types format bench bench-peers docs proto lock build clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ typescript: setup-dev clients/typescript/node_modules ## generate and compile th
 
 prove: setup-dev ## the long proofs with their full counts
 	@MODELPORT_PROVE=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup -m prove --timeout 3600
+
+chaos: setup-dev ## kills, restarts, updates, overload and a soak of an hour, with full counts; prints a table (2 hours)
+	@MODELPORT_CHAOS=1 $(PY) -m pytest -s tests/chaos $(ARGS)
 
 lint: setup-dev ## ruff, format, import layers
 	@$(VENV)/bin/ruff check .

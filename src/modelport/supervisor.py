@@ -36,6 +36,8 @@ _SLOWEST_RESTART_S = 30.0
 _STABLE_S = 10.0
 """A process that lived so long was well: its successor comes at once."""
 _ROTATE_EVERY_S = 10.0
+_LEAVING = "leaving-"
+"""What a gateway is called that answers its last requests."""
 
 
 @dataclass(slots=True)
@@ -179,10 +181,25 @@ class Supervisor:
         self._in_background(self._listen(reader))
 
     def _start_gateway(self, index: int) -> None:
-        fd = self._http[index].fileno()
-        argv = [sys.executable, "-m", "modelport.api.gateway", str(index), str(fd)]
-        self._spawn(f"gateway-{index}", argv, f"gateway-{index}", {**os.environ, "MODELPORT_BOOT": self._boot()}, (fd,))
-        self._tell("started", **self._describe(self._children[f"gateway-{index}"]))
+        name, fd = f"gateway-{index}", self._http[index].fileno()
+        leaves, staying = os.pipe()
+        argv = [sys.executable, "-m", "modelport.api.gateway", str(index), str(fd), str(staying)]
+        self._spawn(name, argv, name, {**os.environ, "MODELPORT_BOOT": self._boot()}, (fd, staying))
+        os.close(staying)
+        child = self._children[name]
+        asyncio.get_running_loop().add_reader(leaves, self._gateway_leaves, child, index, leaves)
+        self._tell("started", **self._describe(child))
+
+    def _gateway_leaves(self, child: Child, index: int, leaves: int) -> None:
+        """It ends, and what is under way there may take a while: its successor takes the new callers at once."""
+        asyncio.get_running_loop().remove_reader(leaves)
+        has_said_so = os.read(leaves, 1)
+        os.close(leaves)
+        if not has_said_so or self._stopping.is_set():  # it died: see _watch
+            return
+        self._children[f"{_LEAVING}{child.process.pid}"] = self._children.pop(child.id)
+        child.id = f"{_LEAVING}{child.process.pid}"
+        self._start_gateway(index)
 
     def _describe(self, child: Child) -> dict[str, Any]:
         return {"id": child.id, "pid": child.process.pid, "about": child.about}
@@ -247,7 +264,7 @@ class Supervisor:
     async def _end(self) -> None:
         """Gateways first, so that every accepted request is answered; then the rest."""
         deadline = time.monotonic() + self._config.grace_s
-        is_gateway = {name: name.startswith("gateway-") for name in self._children}
+        is_gateway = {name: name.startswith(("gateway-", _LEAVING)) for name in self._children}
         for wave in (True, False):
             self._signal([n for n, gateway in is_gateway.items() if gateway is wave], signal.SIGTERM)
             while any(is_gateway.get(n) is wave for n in self._children) and time.monotonic() < deadline:

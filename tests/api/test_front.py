@@ -19,7 +19,7 @@ from modelport.engine.dataplane import Endpoint
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import RoutingTable
 from tests.api.plane import LocalPlane
-from tests.onnx_models import mlp
+from tests.onnx_models import identity, mlp
 
 ROW = json.dumps({"data": [[1.0, 2.0, 3.0]]}).encode()
 
@@ -67,6 +67,10 @@ class Served:
         self._server.should_exit = True
         self._thread.join(10)
         self.listener.close()
+
+    @property
+    def connections(self) -> int:
+        return len(self._server.server_state.connections)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(self.listener.getsockname(), timeout=10)
@@ -178,6 +182,36 @@ def test_chunked_and_packed_bodies_and_old_http_go_the_other_way(served: Served)
         assert connection.recv(1) == b""
 
 
+def test_a_caller_that_would_rather_speak_http_2_is_answered_in_http_1(served: Served) -> None:
+    """What Java's client says to every server that it does not know yet."""
+    raw = request(connection="Upgrade, HTTP2-Settings", upgrade="h2c", http2_settings="AAEAAEAAAAIAAAABAAMAAABk")
+    with served.connect() as connection:
+        expected = exchange(connection, request())[2]
+        for _ in range(3):
+            assert exchange(connection, raw)[2] == expected
+        assert exchange(connection, request())[2] == expected
+    with served.connect() as connection:
+        chunked = raw.partition(b"\r\n\r\n")[0].replace(b"content-length: %d" % len(ROW), b"transfer-encoding: chunked")
+        pieces = chunked + b"\r\n\r\n", b"%x\r\n" % len(ROW) + ROW[:5], ROW[5:] + b"\r\n0\r\n\r\n"
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.01)
+        assert read(connection)[2] == expected
+        connection.sendall(
+            b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        )
+        assert read(connection)[0] == 200
+        connection.sendall(b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org\r\n\r\n")
+        assert read(connection)[0] == 405
+
+
+@pytest.mark.parametrize("junk", [b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"POST /predict/m HTTP/9.9\r\n\r\n"])
+def test_what_is_not_http_is_told_so(served: Served, junk: bytes) -> None:
+    with served.connect() as connection:
+        connection.sendall(junk)
+        assert read(connection)[0] == 400
+
+
 def test_a_caller_that_goes_away_cancels_its_request(served: Served) -> None:
     with served.connect() as connection:
         exchange(connection, request())
@@ -229,6 +263,24 @@ def test_an_idle_connection_is_closed_and_a_busy_one_is_not(served: Served, monk
         served.plane.delay_s = 1
         assert exchange(connection, request())[0] == 200
         assert connection.recv(1) == b""
+
+
+def test_an_answer_that_nobody_reads_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "_STALL_S", 0.3)
+    monkeypatch.setattr(front, "_LOOK_EVERY_S", 0.1)
+    served = Served(max_body=50_000_000)
+    served.plane.deploy("wide", identity(shape=(1, -1)))
+    tensor = {"name": "input", "datatype": "FP32", "shape": [1, 4_000_000], "data": [0] * 4_000_000}
+    raw = request(json.dumps({"inputs": [tensor]}).encode(), "/v2/models/wide/infer")
+    try:
+        with socket.socket() as reader:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect(served.listener.getsockname())
+            reader.sendall(raw)
+            _until(lambda: served.connections == 1)
+            _until(lambda: served.connections == 0)
+    finally:
+        served.stop()
 
 
 def test_draining_says_so_and_hangs_up(served: Served) -> None:

@@ -138,6 +138,12 @@ def test_usage(run: Any) -> None:
         (("models", "delete", "m@champion"), "`modelport models show m@champion` tells it"),
         (("explain-error", "499x"), "no error is called '499x'; give an HTTP or gRPC status, or one of"),
         (("status", "--url", "nonsense"), "is not like http"),
+        (("bench", "m", "--url", "http://127.0.0.1:1"), "no server answers at http://127.0.0.1:1"),
+        (("bench", "m", "--rate", "100,fast"), "--rate '100,fast' is not numbers; give some like 100,200,400, or auto"),
+        (("bench", "m", "--callers", "0"), "each number is above 0"),
+        (("bench", "m", "--callers", "1", "--rate", "1"), "--rate, --callers and --replay exclude each other"),
+        (("bench", "m", "--slo-p99", "soon"), "--slo-p99 'soon' is no time; give one like 50ms"),
+        (("bench", "m", "--replay", "nolog.jsonl"), "--replay 'nolog.jsonl' is no file"),
     ],
 )  # fmt: skip
 def test_an_error_is_one_clear_line(run: Any, arguments: tuple[str, ...], message: str) -> None:

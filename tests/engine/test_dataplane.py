@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import time
 
+import msgspec
 import numpy as np
 import pytest
 
 from modelport import errors
 from modelport.engine.requests import InferRequest
+from modelport.engine.routing import ReplicaAddress, RoutingTable
 from tests import onnx_models
 from tests.engine.replicas import engine
 
@@ -133,6 +136,32 @@ async def test_another_version_answers_new_requests_and_the_old_one_its_own() ->
         results = await asyncio.gather(*calls)
         assert [float(result.outputs["output"][0, 0]) for result in results] == list(range(50))
         assert (await made.plane.infer(endpoint, one(3))).outputs["output"][0, 0] == 3
+
+
+async def test_what_waits_for_a_version_without_replicas_moves_on_with_an_update() -> None:
+    async with engine(onnx_models.identity(), replicas=1) as (made, endpoint):
+        route = endpoint.route
+        lost = msgspec.structs.replace(route, replicas=(), recovering=True)
+        await made.plane.update(RoutingTable(10, (lost,)))
+        waiting = asyncio.ensure_future(made.plane.infer(endpoint, one(7)))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        await made.plane.update(RoutingTable(11, (msgspec.structs.replace(route, version=2),)))
+        result = await asyncio.wait_for(waiting, 5)
+        assert result.outputs["output"][0, 0] == 7
+
+
+async def test_a_table_is_not_held_up_by_a_replica_that_does_not_greet() -> None:
+    async with engine(onnx_models.identity(), replicas=1) as (made, endpoint):
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.bind("silent.sock")
+            silent.listen()
+            both = (*endpoint.route.replicas, ReplicaAddress("silent", "silent.sock"))
+            began = time.monotonic()
+            await made.plane.update(RoutingTable(10, (msgspec.structs.replace(endpoint.route, replicas=both),)))
+            assert time.monotonic() - began < 5
+            assert (await made.plane.infer(endpoint, one(7))).outputs["output"][0, 0] == 7
+            await made.plane.update(RoutingTable(11, (endpoint.route,)))
 
 
 async def test_a_stream_of_a_model_that_gives_one_part() -> None:

@@ -5,7 +5,7 @@ done. A request at a path that has been answered before, with a plain body of kn
 go from the parser to the gateway, and its answer leaves in one write (13 µs). Programs say the same head again and
 again: one that has been parsed before is not parsed again (5 µs). All else (streams, chunked and packed bodies,
 management, pipelined requests) goes uvicorn's own way, on the same connection. A caller that goes away cancels its
-request; a head or a body that does not arrive ends its connection.
+request; a head or a body that does not arrive, or an answer that is not read, ends its connection.
 
 The one file that knows the HTTP server.
 """
@@ -18,6 +18,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_VALUE_RE,
@@ -98,10 +99,15 @@ class FrontProtocol(HttpToolsProtocol):
     """When the head that is being read began; 0 between heads."""
     _head_bytes = 0
     _body_awaited = False
+    _unsent = 0
+    """Bytes of answers that the caller had not read at the last look, and since when they are so many."""
+    _unsent_since = 0.0
     _missing = 0
     """Bytes of a body that the parser does not see."""
     _raw_head: bytes | None = None
     """Of the request that is being parsed, where it came in one piece."""
+    _again: bytes | None = None
+    """A head that asked for another protocol, without that wish."""
     _look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -119,14 +125,20 @@ class FrontProtocol(HttpToolsProtocol):
     def _look_at_clock(self) -> None:
         """One timer for the life of a connection costs less than one for every request."""
         now = self.loop.time()
-        if self._head_since and now - self._head_since > _STALL_S:
+        if self.transport.is_closing():
+            pass  # only the reader is waited for
+        elif self._head_since and now - self._head_since > _STALL_S:
             self._refuse(408, "the request's head did not arrive in time")
         elif self._body_awaited and not self.flow.read_paused and now - self._heard > _STALL_S:
             self._refuse(408, f"the request's body stalled for {_STALL_S:.0f} s")
         elif not self._head_since and self._is_idle() and now - self._heard > _KEEP_ALIVE_S:
             self.transport.close()
-        if not self.transport.is_closing():
-            self._look = self.loop.call_later(_LOOK_EVERY_S, self._look_at_clock)
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent or unsent != self._unsent:
+            self._unsent, self._unsent_since = unsent, now
+        elif now - self._unsent_since > _STALL_S:
+            self.transport.abort()  # closing would wait for the reader, for ever
+        self._look = self.loop.call_later(_LOOK_EVERY_S, self._look_at_clock)
 
     def _is_idle(self) -> bool:
         return not self._body_awaited and (self.cycle is None or self.cycle.response_complete)
@@ -179,7 +191,17 @@ class FrontProtocol(HttpToolsProtocol):
         task.add_done_callback(self.tasks.discard)
 
     def _parse(self, data: bytes) -> None:
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            again, self._again = self._again, None
+            if again is not None:
+                self.parser = httptools.HttpRequestParser(self)
+                self._parse(again + data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self._refuse(400, "this is not HTTP, or not as this server takes it")
+            return
         if self._head_since:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD and not self.transport.is_closing():
@@ -198,6 +220,9 @@ class FrontProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Which way the request goes."""
         self._head_since = 0.0
+        if self.parser.should_upgrade():
+            self._stay_with_http_1()
+            return
         self._body_awaited = True
         if self.has_short_way and (self.cycle is None or self.cycle.response_complete):
             known = self.gateway.known.get((self.parser.get_method(), self.url))
@@ -218,9 +243,26 @@ class FrontProtocol(HttpToolsProtocol):
         )
         super().on_headers_complete()
 
+    def _stay_with_http_1(self) -> None:
+        """Java's client asks every new server for HTTP/2. The parser takes such a request for the end of HTTP and skips
+        its body; it is read again without the question, which a server may ignore."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(405, "CONNECT is not spoken here: this server is no proxy")
+            return
+        kept = [line for line in self.headers if line[0] not in (b"upgrade", b"http2-settings", b"connection")]
+        if not self.parser.should_keep_alive():
+            kept.append((b"connection", b"close"))
+        lines = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
+        lines += [b"%b: %b" % line for line in kept]
+        self._raw_head = None
+        self._again = b"\r\n".join((*lines, b"", b""))
+
     def _remember(self, head: Head) -> None:
         raw, self._raw_head = self._raw_head, None
         if raw is None or "x-request-id" in head.headers or not head.length:
+            return
+        if raw.count(b"\n") != raw.count(b"\r\n"):  # where such a head ends is the parser's business alone
             return
         if len(self.heads) >= _MAX_HEADS:
             self.heads.clear()
@@ -236,6 +278,8 @@ class FrontProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The last byte of a request."""
+        if self._again is not None or self.transport.is_closing():
+            return
         self._body_awaited = False
         cycle: object = self.cycle
         if isinstance(cycle, Exchange):
@@ -246,6 +290,7 @@ class FrontProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """uvicorn's, without its timer for every request."""
         self.server_state.total_requests += 1
+        self._heard = self.loop.time()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()

@@ -1,8 +1,8 @@
 """One gateway: HTTP and gRPC on inherited sockets, no model inside, no state that matters.
 
 Inference and health are answered here; every other route is streamed to control. Knows the adapters, the data plane
-and who may call; ``front`` knows the HTTP server. ``python -m modelport.api.gateway INDEX FD`` is what the supervisor
-starts.
+and who may call; ``front`` knows the HTTP server. ``python -m modelport.api.gateway INDEX FD STAYING`` is what the
+supervisor starts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import socket
 import sys
 import traceback
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,10 @@ _KNOWN_PATHS = 2048
 _NOBODY = Caller(project="", role="nobody")
 _ANY = re.compile("")
 _DRAIN_S = 0.5
+_GRACE_S = 25.0
+"""How long gRPC calls under way may take when the gateway ends."""
+_FIRST_TABLE_S = 5.0
+"""How long callers are left in the kernel's queue until there is a table; then they are told that there is none."""
 _GC_THRESHOLD = 20_000
 
 
@@ -99,6 +104,7 @@ class Gateway:
         self.draining = False
         self.open = False
         """Set with the first routing table: before it, nobody's key could be checked."""
+        self._opened = asyncio.Event()
         self.in_flight = 0
         self.http: Counter[tuple[str, str, int]] = Counter()
         """Answers by protocol, model and status."""
@@ -114,6 +120,12 @@ class Gateway:
         self.authenticate.update(table)
         await self.plane.update(table)
         self.open = True
+        self._opened.set()
+
+    async def opened(self, seconds: float) -> None:
+        """Returns with the first routing table, or after so long without one."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._opened.wait(), seconds)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """One request, by the server."""
@@ -285,13 +297,30 @@ class NotYetOpen(ModelportError):
     grpc_status = "UNAVAILABLE"
 
 
-async def serve_http(app: Gateway, sockets: Sequence[socket.socket], config: GatewayConfig) -> None:
-    """Serve until SIGTERM or SIGINT; then answer what is under way, announcing ``Connection: close`` first."""
+async def serve_http(
+    app: Gateway,
+    sockets: Sequence[socket.socket],
+    config: GatewayConfig,
+    grpc_server: Any = None,
+    leave: Callable[[], object] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; then answer what is under way, announcing ``Connection: close`` first.
+
+    The gRPC server ends with it, and the data plane after both. ``leave`` is called first.
+    """
     server = Server(app, config)
     loop = asyncio.get_running_loop()
+    grpc_ends: asyncio.Task[None] | None = None
 
     async def stop() -> None:
+        nonlocal grpc_ends
+        if app.draining:
+            return
         app.draining = True
+        if leave is not None:
+            leave()
+        if grpc_server is not None:
+            grpc_ends = asyncio.ensure_future(grpc_server.stop(grace=_GRACE_S))
         await asyncio.sleep(_DRAIN_S if app.in_flight else 0.05)
         server.should_exit = True
 
@@ -302,13 +331,15 @@ async def serve_http(app: Gateway, sockets: Sequence[socket.socket], config: Gat
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)  # a request leaves no cycles behind; looking for them costs 3 %
     await server.serve_on(sockets)
+    if grpc_ends is not None:
+        await grpc_ends
     app.plane.close()
     if app.tracing is not None:
         app.tracing.close()
 
 
-async def run(index: int, fd: int, boot: dict[str, Any]) -> None:
-    """One gateway of the tree."""
+async def run(index: int, fd: int, staying: int, boot: dict[str, Any]) -> None:
+    """One gateway of the tree, until a signal; then it writes to ``staying``, for the supervisor."""
     http = boot["settings"]["http"]
     endpoint = boot["endpoint"]
     config = GatewayConfig(
@@ -317,11 +348,10 @@ async def run(index: int, fd: int, boot: dict[str, Any]) -> None:
     )  # fmt: skip
     app = Gateway(config, ControlProxy())
     following = asyncio.create_task(follow_control(app.act, lambda figures: app.report(index, figures)))
+    await app.opened(_FIRST_TABLE_S)
     grpc_server = await start_grpc(app, config)
-    await serve_http(app, [socket.socket(fileno=fd)], config)
+    await serve_http(app, [socket.socket(fileno=fd)], config, grpc_server, lambda: os.write(staying, b"."))
     following.cancel()
-    if grpc_server is not None:
-        await grpc_server.stop(grace=5)
 
 
 def _grpc_address(boot: dict[str, Any]) -> str | None:
@@ -361,7 +391,7 @@ def main() -> None:
     configure(boot["settings"]["log"]["level"])
     import uvloop  # noqa: PLC0415
 
-    uvloop.run(run(int(sys.argv[1]), int(sys.argv[2]), boot))
+    uvloop.run(run(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), boot))
 
 
 if __name__ == "__main__":

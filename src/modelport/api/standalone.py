@@ -16,11 +16,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from modelport import errors, plugins
 from modelport.api.gateway import Gateway, GatewayConfig, serve_http, start_grpc
-from modelport.control.environments import BuildFailed, Environment, Environments
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.inspect import inspect
 from modelport.engine.manifests import read_manifest, verify_files
@@ -31,6 +30,9 @@ from modelport.engine.replica import Spec
 from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
 from modelport.engine.runtime import Inspected, Trust
 from modelport.tensors import Signature
+
+if TYPE_CHECKING:
+    from modelport.control.environments import Environment
 
 _GROUP = "serve"
 _BACKOFF_S = 1.0
@@ -142,6 +144,8 @@ class Standalone:
         self._number = 0
         self._started = 0
         self._failures = 0
+        self._shown = ("", False, False)
+        """Platform, whether rows may share a run, whether answers come in parts: as its replicas last were."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._table_lock = asyncio.Lock()
         self.first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -171,9 +175,7 @@ class Standalone:
             await self.first_ready
             grpc_server = await start_grpc(self._app, config)
             self._greet(port, grpc_address)
-            await serve_http(self._app, sockets, config)
-            if grpc_server is not None:
-                await grpc_server.stop(grace=2)
+            await serve_http(self._app, sockets, config, grpc_server)
         finally:
             reaping.cancel()
             self._children.end()
@@ -200,7 +202,8 @@ class Standalone:
         requirements = self._found.details.get("requirements")
         if requirements is None:
             return None
-        from modelport.settings import load_settings  # noqa: PLC0415  (only predictors need the home)
+        from modelport.control.environments import BuildFailed, Environments  # noqa: PLC0415  (predictors only)
+        from modelport.settings import load_settings  # noqa: PLC0415
 
         sys.stderr.write(f"the environment for {', '.join(requirements)} is built once, and kept …\n")
         log = self._folder / "environment.log"
@@ -228,13 +231,17 @@ class Standalone:
             ready = [r for r in self.fleet.of(_GROUP) if r.ready]
             self._number += 1
             found, options = self._found, self._options
+            if ready:
+                self._shown = (
+                    ready[0].platform, all(r.not_batched is None for r in ready), all(r.streams for r in ready)
+                )  # fmt: skip
+            platform, batching, streams = self._shown
             route = Route(
                 project="default", name=options.name, model=options.name, version=self._model.version,
-                platform=ready[0].platform if ready else "", signature=found.signature, labels=found.labels,
+                platform=platform, signature=found.signature, labels=found.labels,
                 replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), recovering=not ready,
-                batching=bool(ready) and all(r.not_batched is None for r in ready), max_batch=options.max_batch,
-                max_delay_ms=options.max_delay_ms, timeout_s=options.timeout_s,
-                streams=bool(ready) and all(r.streams for r in ready),
+                batching=batching, max_batch=options.max_batch, max_delay_ms=options.max_delay_ms,
+                timeout_s=options.timeout_s, streams=streams,
             )  # fmt: skip
             if ready or self.first_ready.done():
                 await self._app.act(RoutingTable(self._number, (route,), keys_required=options.key is not None))

@@ -15,6 +15,7 @@ import typer
 from modelport import __version__
 from modelport.cli import (
     apply,
+    bench,
     build,
     deployments,
     doctor,
@@ -73,6 +74,7 @@ app.command()(models.push)
 app.command()(deployments.deploy)
 app.command()(deployments.undeploy)
 app.command()(predict.predict)
+app.command()(bench.bench)
 app.command()(deployments.logs)
 app.command()(apply.apply)
 app.command()(build.build)

@@ -29,12 +29,6 @@ Env = Annotated[
         "--env", "-e", metavar="K=V", help="Variable of the replicas, K alone with its value from here; repeatable."
     ),
 ]
-NativeCode = Annotated[
-    bool,
-    typer.Option(
-        "--allow-native-code", envvar="MODELPORT_TRUST_NATIVE_CODE", help="Run an AOTInductor package: native code."
-    ),
-]
 TlsCert = Annotated[Path | None, typer.Option("--tls-cert", help="PEM file with the certificates.")]
 TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="PEM file with the private key.")]
 InsecureNoTls = Annotated[

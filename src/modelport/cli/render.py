@@ -155,6 +155,24 @@ def working(what: str) -> Iterator[None]:
 
 
 @contextmanager
+def changing_line() -> Iterator[Callable[[str], None]]:
+    """One line of standard error that is written anew; nothing when that is no terminal. Cheaper than a spinner."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    width = console(stderr=True).width - 1
+
+    def show(text: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{plain(text)[:width]}")
+        sys.stderr.flush()
+
+    try:
+        yield show
+    finally:
+        show("")
+
+
+@contextmanager
 def deployment_spinner() -> Iterator[Callable[[Deployment], None]]:
     """What a deployment is doing, on one line of standard error that changes; nothing when that is no terminal."""
     if not sys.stderr.isatty():

@@ -10,7 +10,14 @@ from typing import Annotated
 
 import typer
 
-from modelport.cli.options import Env, InsecureNoTls, NativeCode, TlsCert, TlsKey
+from modelport.cli.options import Env, InsecureNoTls, TlsCert, TlsKey
+
+AllowNativeCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-native-code", envvar="MODELPORT_TRUST_NATIVE_CODE", help="Run an AOTInductor package: native code."
+    ),
+]
 
 
 def serve(
@@ -36,7 +43,7 @@ def serve(
     allow_python: Annotated[
         bool, typer.Option("--allow-python", help="Run a Python predictor: code of its author.")
     ] = False,
-    allow_native_code: NativeCode = False,
+    allow_native_code: AllowNativeCode = False,
     manifest: Annotated[
         Path | None, typer.Option("--manifest", help="Manifest of the version in PATH, whose files are then verified.")
     ] = None,

@@ -61,7 +61,7 @@ def snippet_for(client: Client, model: str, lang: Language) -> str:
     """The program for an endpoint, or ``NAME:VERSION``; raises InvalidInput as ``tensors_of``, NotFound."""
     from modelport.sdk.inference import model_path
 
-    tensors = tensors_of(client.metadata(model).inputs, _sample(client, model))
+    tensors = tensors_of(client.metadata(model).inputs, sample_of(client, model))
     return program(lang, f"{client.url}{model_path(model)}/infer", tensors)
 
 
@@ -93,7 +93,7 @@ def tensors_of(inputs: Sequence[TensorSpec], sample: dict[str, Any] | None) -> l
     return tensors
 
 
-def _sample(client: Client, model: str) -> dict[str, Any] | None:
+def sample_of(client: Client, model: str) -> dict[str, Any] | None:
     """The example of the version that the endpoint serves; None where there is no registry, or no example."""
     from modelport.errors import ModelportError
     from modelport.sdk.references import parse_reference

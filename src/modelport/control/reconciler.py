@@ -12,9 +12,10 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelport import errors, plugins
 from modelport.control.deployments import Deployments, Observation, Wish, Wishes
@@ -33,8 +34,17 @@ _BACKOFF_S = 30.0
 _BACKOFF_PROVEN_S = 0.5
 _PROVEN_S = 30.0
 """A version that was ready so lately is known to work: whatever ends its replicas now, requests wait for the next."""
+_HEAR_S = 2.0
 _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "K": 10**3, "M": 10**6, "G": 10**9}
 _TAIL_LINES = 20
+
+
+class Shown(NamedTuple):
+    """What its replicas have shown when they were ready; holds while there is none, too."""
+
+    platform: str = ""
+    batching: bool = False
+    streams: bool = False
 
 
 @dataclass(slots=True)
@@ -56,6 +66,7 @@ class Group:
     environment: Environment | None = None
     """Where its replicas run, if not in the server's own."""
     preparing: asyncio.Task[None] | None = None
+    shown: Shown = field(default_factory=Shown)
 
     @property
     def proven(self) -> bool:
@@ -136,6 +147,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """For ever."""
+        await self._hear_adopted()
         while True:
             self._wake.clear()
             try:
@@ -146,6 +158,14 @@ class Reconciler:
                 await asyncio.wait_for(self._wake.wait(), _TICK_S)
             except TimeoutError:
                 continue
+
+    async def _hear_adopted(self) -> None:
+        """After a restart replicas say within a heartbeat how they are; a table before that would name none of them."""
+        deadline = time.monotonic() + _HEAR_S
+        while any(r.memory is None for r in self.fleet.replicas.values()) and time.monotonic() < deadline:
+            self._wake.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), 0.05)
 
     # -- one turn -------------------------------------------------------------------------------------------------
 
@@ -295,16 +315,21 @@ class Reconciler:
         wish = wishes.serving or wishes.desired
         group = self._groups.get(_name(wishes, wish))
         ready = self._answering(wishes, wish)
+        shown = group.shown if group is not None else Shown()
+        if ready:
+            shown = Shown(ready[0].platform, all(r.not_batched is None for r in ready), all(r.streams for r in ready))
+            if group is not None:
+                group.shown = shown
         manifest, spec = wish.manifest, wish.spec
         crashing = group is not None and group.failures > _ATTEMPTS and not group.proven
         return Route(
             project=wishes.project, name=wishes.name, model=manifest.model, version=manifest.version,
-            platform=ready[0].platform if ready else "", signature=manifest.signature,
+            platform=shown.platform, signature=manifest.signature,
             replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), labels=manifest.labels, alias=wishes.alias,
-            batching=bool(ready) and all(r.not_batched is None for r in ready), max_batch=spec.max_batch,
+            batching=shown.batching, max_batch=spec.max_batch,
             max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s, cache_bytes=_bytes(spec.cache) or 0,
             recovering=not ready and wishes.serving is not None and not crashing and spec.replicas > 0,
-            asleep=spec.replicas == 0, streams=bool(ready) and all(r.streams for r in ready),
+            asleep=spec.replicas == 0, streams=shown.streams,
         )  # fmt: skip
 
     def _answering(self, wishes: Wishes, wish: Wish) -> list[Replica]:

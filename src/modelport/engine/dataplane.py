@@ -98,15 +98,17 @@ class DataPlane:
 
         Raises InvalidInput, ModelRejectedInput, Overloaded, DeadlineExceeded, RunFailed, Unavailable.
         """
-        check_inputs(endpoint.route.signature, request.inputs)
-        _check_outputs(endpoint.route, request.outputs)
-        try:
-            if endpoint.cache is None:
-                result = await _run(endpoint, request)
-            else:
-                result = await _run_or_recall(endpoint, endpoint.cache, request)
-        except Moved:
-            return await self.infer(self.find(endpoint.route.project, endpoint.route.name), request)
+        while True:
+            check_inputs(endpoint.route.signature, request.inputs)
+            _check_outputs(endpoint.route, request.outputs)
+            try:
+                if endpoint.cache is None:
+                    result = await _run(endpoint, request)
+                else:
+                    result = await _run_or_recall(endpoint, endpoint.cache, request)
+                break
+            except Moved:  # perhaps more than once, while one update follows another
+                endpoint = self.find(endpoint.route.project, endpoint.route.name)
         if request.outputs is not None:
             result.outputs = {name: result.outputs[name] for name in request.outputs}
         return result

@@ -27,16 +27,20 @@ from modelport.tensors import Array
 
 _SWEEP_S = 0.05
 _RECONNECT_S = 0.2
+_REACH_S = 2.0
+"""How long a new route waits for its new replicas."""
 _MAX_ATTEMPTS = 3
 _DEADLY = 2
 """A request that kills its replica this often while it is alone there is refused from then on."""
 _QUARANTINE = 1024
-_LEAST_QUEUE = 64
+_LEAST_QUEUE = 32
 _UNMEASURED_QUEUE = 1024
 _MAX_UNREAD = 16 << 20
 """Bytes of a stream that may wait for its reader."""
-_TARGET_S = 1.0
+_TARGET_S = 0.75
 """A queue may hold what its replicas answer in this time."""
+_SMOOTH_S = 0.5
+"""Time over which a replica's pace is averaged."""
 
 LATENCY_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BOUNDS_NS = [int(bound * 1e9) for bound in LATENCY_BOUNDS_S]
@@ -85,11 +89,11 @@ class Dispatcher:
         self._quarantine: OrderedDict[bytes, None] = OrderedDict()
         self._flush_planned = False
         self._sweeper: asyncio.TimerHandle | None = None
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._connecting: dict[str, asyncio.Task[None]] = {}
         self._retired = False
-        self._rate = 0.0
-        self._window_start = time.monotonic()
-        self._window_rows = 0
+        self._runs = 0
+        self._pace = 0.0
+        """Requests per second that one replica can answer; 0 until it has answered one."""
 
     # -- what the data plane calls --------------------------------------------------------------------------------
 
@@ -112,8 +116,6 @@ class Dispatcher:
         self, request: InferRequest, inputs: dict[str, Array], rows: int, key: object, *, stream: bool = False
     ) -> Pending:
         """Queue one request whose inputs fit the signature; its future, or its parts, give the answer."""
-        if not self._waiting.count and len(self._idle) == len(self._links):
-            self._window_start, self._window_rows = time.monotonic(), 0  # idle time says nothing about capacity
         self._check_room(request)
         if self._quarantine and fingerprint(inputs) in self._quarantine:
             raise errors.RunFailed("this very input has killed its replica twice and is not run again")
@@ -141,9 +143,12 @@ class Dispatcher:
             self._batch_size = BatchSize(route.max_batch)
         self.route = route
         wanted = {address.id: address for address in route.replicas}
-        fresh = [address for name, address in wanted.items() if name not in self._links]
-        if fresh:
-            await asyncio.gather(*(self._connect(address, attempts=10) for address in fresh))
+        for name, task in list(self._connecting.items()):
+            if name not in wanted:
+                task.cancel()
+        fresh = [self._reach(address) for name, address in wanted.items() if name not in self._links]
+        if fresh:  # one that is busy, or has just died, must not hold up the table
+            await asyncio.wait(fresh, timeout=_REACH_S)
         for name, link in list(self._links.items()):
             if name not in wanted and not link.draining:
                 self._let_go(link)
@@ -156,6 +161,8 @@ class Dispatcher:
     def retire(self) -> None:
         """Another version answers from now on: finish what is here, then hang up."""
         self._retired = True
+        if not self._links:  # all were dead, and nobody will come for what waits here
+            self._refuse_waiting(self._moved())
         if not self.in_flight:
             for link in list(self._links.values()):
                 self._let_go(link)
@@ -164,7 +171,7 @@ class Dispatcher:
         """Hang up at once; what waits fails as unavailable."""
         self._retired = True
         self._refuse_waiting(errors.Unavailable("the server is stopping"))
-        for task in self._connecting:
+        for task in self._connecting.values():
             task.cancel()
         for link in list(self._links.values()):
             link.close()
@@ -174,10 +181,11 @@ class Dispatcher:
     # -- queue ----------------------------------------------------------------------------------------------------
 
     def _check_room(self, request: InferRequest) -> None:
+        if self._retired and not self._links:
+            raise self._moved()
         if not self._links and not self.route.recovering and not self.route.replicas:  # else control will say more
             raise errors.Unavailable(f"endpoint {self.route.name!r} has no ready replica; see `modelport status`")
-        bound = max(_LEAST_QUEUE, self._rate * _TARGET_S) if self._rate else _UNMEASURED_QUEUE
-        if self._waiting.count < bound:
+        if self._waiting.count < _LEAST_QUEUE or self._waiting.count < self._bound():
             return
         full = errors.Overloaded(
             f"endpoint {self.route.name!r} is at its capacity: {self._waiting.count} requests wait; try again later"
@@ -186,6 +194,12 @@ class Dispatcher:
         if victim is None:
             raise full
         self._give_up(victim, full)
+
+    def _bound(self) -> float:
+        """How many may wait."""
+        if not self._pace:
+            return _UNMEASURED_QUEUE
+        return _TARGET_S * self._pace * (len(self._links) or len(self.route.replicas) or 1)
 
     def _enqueue(self, pending: Pending) -> None:
         self._waiting.push(pending)
@@ -237,22 +251,35 @@ class Dispatcher:
         elif self._retired:
             self.retire()
 
+    def _moved(self) -> Moved:
+        return Moved(f"endpoint {self.route.name!r} has moved on")
+
     def _refuse_waiting(self, error: errors.ModelportError) -> None:
         for pending in self._waiting.clear():
             pending.fail(error)
 
     # -- replicas -------------------------------------------------------------------------------------------------
 
-    async def _connect(self, address: ReplicaAddress, attempts: int) -> None:
-        for attempt in range(attempts):
+    def _reach(self, address: ReplicaAddress) -> asyncio.Task[None]:
+        task = self._connecting.get(address.id)
+        if task is None:
+            task = self._connecting[address.id] = self._loop.create_task(self._connect(address))
+            task.add_done_callback(lambda _: self._connecting.pop(address.id, None))
+        return task
+
+    async def _connect(self, address: ReplicaAddress) -> None:
+        """Returns when the replica greets, which a busy one does late; tries until nobody wants it any more."""
+        while not self._retired and any(wanted.id == address.id for wanted in self.route.replicas):
             link = Link(address, self._answered, self._lost)
             try:
                 await link.connect()
-            except (OSError, TimeoutError, asyncio.CancelledError):
+            except (OSError, TimeoutError):
                 link.close()
-                if attempt + 1 < attempts:
-                    await asyncio.sleep(_RECONNECT_S)
+                await asyncio.sleep(_RECONNECT_S)
                 continue
+            except BaseException:
+                link.close()
+                raise
             self._links[address.id] = link
             self._idle.append(link)
             self._plan_flush()
@@ -289,12 +316,14 @@ class Dispatcher:
         now = time.perf_counter_ns()
         whole = len(frame.items) == 1
         total = sum(item.rows for item in frame.items)
+        seconds = 0.0
         for item in frame.items:
             pending = link.inflight.pop(item.id, None)
             rows = slice(start, start + item.rows)
             start += item.rows
             if pending is None:
                 continue
+            seconds = (now - pending.sent_ns) / 1e9
             self._count(pending, now)
             if not pending.future.done():
                 tensors = frame.tensors if whole else {name: array[rows] for name, array in frame.tensors.items()}
@@ -302,7 +331,8 @@ class Dispatcher:
                 pending.future.set_result(InferResult(tensors, queued, frame.ns, total, link.address.id))
         self._count_run(total, frame.ns)
         self._batch_size.learn(total, frame.ns, now)
-        self._measure(len(frame.items))
+        if seconds:
+            self._measure(len(frame.items), total, seconds)
 
     def _part(self, link: Link, frame: Frame) -> None:
         link.last_ok = time.monotonic()
@@ -356,17 +386,13 @@ class Dispatcher:
         self.stats.failed_ns += time.perf_counter_ns() - pending.queued_ns
         pending.fail(error)
 
-    def _measure(self, requests: int) -> None:
-        """Requests per second of busy time: what the replicas can do."""
-        self._window_rows += requests
-        now = time.monotonic()
-        elapsed = now - self._window_start
-        if elapsed < 0.5:
-            return
-        rate = self._window_rows / elapsed
-        if self._waiting.count or rate > self._rate:
-            self._rate = rate if not self._rate else 0.5 * self._rate + 0.5 * rate
-        self._window_start, self._window_rows = now, 0
+    def _measure(self, requests: int, rows: int, seconds: float) -> None:
+        """Learn from one run. A replica that was given fewer rows than it takes could have done more."""
+        room = max(1.0, self._batch_size.limit / rows) if self.route.batching and rows else 1.0
+        pace = requests * room / seconds
+        self._runs += 1
+        weight = max(min(0.5, seconds / _SMOOTH_S), 1 / self._runs)  # one long pause halves what was known, no more
+        self._pace += weight * (pace - self._pace)
 
     def _lost(self, link: Link) -> None:
         """The replica died, or has been let go: what it had is sent again, each alone."""
@@ -398,13 +424,11 @@ class Dispatcher:
             self.stats.retried += 1
             self._enqueue(pending)
         if self._retired and not self._links:
-            self._refuse_waiting(Moved(f"endpoint {self.route.name!r} has moved on"))
+            self._refuse_waiting(self._moved())
             return
         still_wanted = any(address.id == link.address.id for address in self.route.replicas)
-        if still_wanted and not link.draining:
-            task = self._loop.create_task(self._connect(link.address, attempts=50))
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
+        if still_wanted and not link.draining and not self._retired and link.address.id not in self._links:
+            self._reach(link.address)
 
 
 def _expired(name: str, where: str) -> errors.DeadlineExceeded:

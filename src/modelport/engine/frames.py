@@ -28,7 +28,7 @@ from modelport.tensors import DATATYPES, Array, datatype_of, dtype_of, to_buffer
 VERSION: Final = 2
 
 HELLO: Final = 1
-"""Replica to gateway, once, when connected: no requests, no tensors."""
+"""Replica to gateway, in answer to CONNECT: the connection's number (u64), and whether it shares the memory (u8)."""
 RUN: Final = 2
 """Gateway to replica: a batch to run."""
 RESULT: Final = 3

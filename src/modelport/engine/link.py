@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _SCRATCH = 1 << 18
 _FRESH_S = 10.0
+_GREETING_S = 60.0
+"""A replica greets between two runs."""
 
 
 @dataclass(slots=True, eq=False)
@@ -116,7 +118,7 @@ class Link(asyncio.BufferedProtocol):
         except BaseException:
             connection.close()
             raise
-        await asyncio.wait_for(self.greeted, timeout=2)
+        await asyncio.wait_for(self.greeted, _GREETING_S)
 
     @property
     def connected(self) -> bool:
@@ -176,7 +178,9 @@ class Link(asyncio.BufferedProtocol):
         """Called by the loop, also after close."""
         self._transport = None
         if not self.greeted.done():
-            self.greeted.cancel()
+            self.greeted.set_exception(ConnectionResetError("the replica hung up before it greeted"))
+            self.greeted.exception()  # seen: perhaps nobody waits for it any more
+            return
         self._on_lost(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -220,7 +224,9 @@ class Link(asyncio.BufferedProtocol):
             return
         if frame.kind == frames.HELLO:
             self.last_ok = time.monotonic()
-            self._number = int.from_bytes(frame.data, "little")
+            self._number = int.from_bytes(frame.data[:8], "little")
+            if frame.data[8:] != b"\1":
+                self._slab = None
             self._running = Running.open(self.address.socket)
             if not self.greeted.done():
                 self.greeted.set_result(None)

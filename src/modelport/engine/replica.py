@@ -177,7 +177,6 @@ class Replica:
         self._gateways[gateway] = None
         self._strangers.add(gateway)
         self._selector.register(gateway, selectors.EVENT_READ, gateway)
-        self._write(gateway, frames.encode(frames.HELLO, data=gateway.fileno().to_bytes(8, "little")))
 
     def _hang_up(self, gateway: socket.socket) -> None:
         if gateway in self._gateways:
@@ -238,8 +237,9 @@ class Replica:
         if frame.kind != frames.CONNECT:
             raise frames.BrokenFrame("a gateway did not say that it connects")
         self._strangers.discard(gateway)
-        if descriptors:
-            self._gateways[gateway] = Slab.adopt(descriptors[0])
+        slab = self._gateways[gateway] = Slab.adopt(descriptors[0]) if descriptors else None
+        number = gateway.fileno().to_bytes(8, "little")
+        self._write(gateway, frames.encode(frames.HELLO, data=number + bytes([slab is not None])))
         return frame
 
     def _read(self, gateway: socket.socket) -> Frame | None:

@@ -12,6 +12,11 @@ from collections.abc import Iterator
 
 from modelport.engine.link import Pending
 
+_AHEAD = 4.0
+"""Rows that a caller who asks now and then may have before it is a flood's turn again."""
+_REMEMBERED = 256
+"""Callers with nothing waiting whose past is known."""
+
 
 class _Flow:
     """What one caller has waiting at one priority, by batch key."""
@@ -36,8 +41,10 @@ class Waiting:
     def __init__(self) -> None:
         self.count = 0
         self._levels: dict[int, dict[str, _Flow]] = {}
-        self._served = 0.0
-        """Rows that the caller whose turn was last has had: where newcomers begin."""
+        self._turn = 0.0
+        """Rows that the caller whose turn was last had had before it: newcomers begin a little below."""
+        self._left: dict[tuple[int, str], float] = {}
+        """What callers have had of whom nothing waits: nobody gains by leaving and coming back."""
 
     def __len__(self) -> int:
         return self.count
@@ -55,7 +62,8 @@ class Waiting:
             flows = self._levels[pending.priority] = {}
         flow = flows.get(pending.caller)
         if flow is None:
-            flow = flows[pending.caller] = _Flow(pending.caller, self._served)
+            had = self._left.pop((pending.priority, pending.caller), 0.0) if self._left else 0.0
+            flow = flows[pending.caller] = _Flow(pending.caller, max(had, self._turn - _AHEAD))
         queue = flow.queues.get(pending.key)
         if queue is None:
             queue = flow.queues[pending.key] = deque()
@@ -95,6 +103,7 @@ class Waiting:
                 if flow is None:
                     break
                 queue = flow.oldest() if not batch else flow.queues[key]
+                self._turn = max(self._turn, flow.served)
                 if not batch:
                     key = queue[0].key
                 alone = len(flows) == 1
@@ -112,7 +121,6 @@ class Waiting:
                             break
                     if not queue or rows + queue[0].rows > limit:
                         break
-                self._served = flow.served
                 self._forget_empty(priority, flows, flow, key, queue)
         return batch, overdue
 
@@ -173,5 +181,8 @@ class Waiting:
         del flow.queues[key]
         if not flow.queues:
             del flows[flow.caller]
+            self._left[priority, flow.caller] = flow.served
+            if len(self._left) > _REMEMBERED:
+                self._left = {who: had for who, had in self._left.items() if had > self._turn - _AHEAD}
             if not flows:
                 del self._levels[priority]

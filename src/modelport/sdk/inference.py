@@ -95,7 +95,7 @@ class Inference(Operations[D_co]):
             metadata = yield from self._fetch_metadata(model)
         while True:
             try:
-                inputs, single = _arrange(metadata, data)
+                inputs, single = arrange(metadata, data)
                 found = yield from self._infer(model, inputs, None, timeout, None)
                 break
             except InvalidInput:
@@ -151,7 +151,7 @@ class Inference(Operations[D_co]):
             params["labels"] = "true"
         option = orjson.OPT_SERIALIZE_NUMPY
         try:
-            body = orjson.dumps({"data": data}, default=_plain, option=option)
+            body = orjson.dumps({"data": data}, default=plain, option=option)
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"data: {error}; give numbers, text, bytes, arrays or lists of them") from None
         headers = {"content-type": "application/json"}
@@ -160,7 +160,7 @@ class Inference(Operations[D_co]):
         return orjson.loads(response.body)["result"]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What orjson does not know: arrays of a layout or dtype that is not its own, bytes, and files."""
     if isinstance(value, Path):
         value = value.read_bytes()
@@ -195,7 +195,7 @@ def _specs(described: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(spec["name"], spec["datatype"], tuple(spec["shape"])) for spec in described)
 
 
-def _arrange(metadata: ModelMetadata, data: Data) -> tuple[dict[str, Array], bool]:
+def arrange(metadata: ModelMetadata, data: Data) -> tuple[dict[str, Array], bool]:
     """The inputs as the signature wants them, and whether a batch dimension was added for a single row."""
     if not isinstance(data, Mapping):
         if len(metadata.inputs) != 1:

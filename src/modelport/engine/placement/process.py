@@ -89,8 +89,10 @@ class SupervisorLink:
         self._reader_task: asyncio.Task[None] | None = None
 
     async def open(self, fd: int) -> None:
-        """Begin on an inherited socket; the first event names the processes that run already."""
+        """Begin on an inherited socket; returns when the first event has named the processes that run already."""
         reader, self._writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=fd), limit=1 << 22)
+        if first := await reader.readline():
+            self._on_event(json.loads(first))
         self._reader_task = asyncio.create_task(self._read(reader))
 
     async def _read(self, reader: asyncio.StreamReader) -> None:

@@ -1,0 +1,1 @@
+"""Load for a served model, and how long its answers take under it."""
