@@ -42,7 +42,8 @@ test: setup-dev ## every test, with samples of the long proofs
 test-formats: .venv-formats/.ready ## the formats whose libraries are heavy: torch, LiteRT, transformers (2 GB, in .venv-formats)
 	@.venv-formats/bin/python -m pytest -n $(WORKERS) --dist loadgroup tests/engine/formats tests/engine/preprocessing \
 		tests/engine/runtimes -rs
-	@.venv-formats/bin/python -m pytest -s --show-capture=no tests/services/test_formats.py tests/services/test_public_models.py -rs
+	@.venv-formats/bin/python -m pytest -s --show-capture=no tests/services/test_differences.py tests/services/test_formats.py \
+		tests/services/test_public_models.py tests/services/test_predictors.py::test_the_example_answers_as_its_library_does -rs
 
 .venv-clients/.ready: tests/clients/requirements.txt
 	python3 -m venv .venv-clients

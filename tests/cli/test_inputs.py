@@ -27,6 +27,14 @@ def test_pairs() -> None:
         inputs.numbers(["acc=high"], "--metric")
 
 
+def test_variables_by_name_come_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERE", "x=y\nz")
+    assert inputs.variables(["HERE", "B=1", "C="]) == {"HERE": "x=y\nz", "B": "1", "C": ""}
+    for bad in ("NOT_HERE", "", "=1"):
+        with pytest.raises(InvalidInput, match="--env"):
+            inputs.variables([bad])
+
+
 def test_class_names(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("ant\n\n bee \n")
     assert inputs.class_names(str(tmp_path / "classes.txt")) == ["ant", "bee"]

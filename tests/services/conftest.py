@@ -129,3 +129,11 @@ def own_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     yield start
     for found in started:
         found.stop()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of differences, when its tests ran in this process."""
+    measured = sys.modules.get("tests.services.differences")
+    if measured is not None and (table := measured.TABLE.markdown()):
+        terminalreporter.section("greatest difference from the library's own answer")
+        terminalreporter.write_line(table)

@@ -28,6 +28,7 @@ from tests.services.test_cli import command
 
 pytestmark = [pytest.mark.xdist_group("build"), pytest.mark.timeout(300)]
 
+SECRET = "s3cret \n$HOME 'x'"
 HOSTILE = 'x"\nRUN touch /evil\r\nUSER root \\\n$HOME ${PATH} `id` \u2028ENV A=b \x85 \\'
 MODEL = onnx_models.mlp((4, 8, 3))
 
@@ -39,7 +40,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.push("abc", MODEL, class_labels=["ant", "bee", "cat"], description=HOSTILE, licence=HOSTILE[:200])
         with server.client() as client:
             client.deploy(
-                "abc", env={"GREETING": HOSTILE}, max_batch=7, max_delay_ms=2.5, timeout_s=9, start_timeout_s=77
+                "abc", env={"GREETING": SECRET}, max_batch=7, max_delay_ms=2.5, timeout_s=9, start_timeout_s=77
             )
         yield server
     finally:
@@ -96,7 +97,7 @@ def test_what_people_typed_adds_nothing(context: Path) -> None:
     }
     assert labels["org.opencontainers.image.description"].startswith('x" RUN touch /evil')
     entry = json.loads(found["ENTRYPOINT"])
-    assert entry[entry.index("--env") + 1] == f"GREETING={HOSTILE}"
+    assert entry[entry.index("--env") + 1] == "GREETING"
     assert entry[:2] == ["modelport", "serve"]
     wanted = {"--max-batch": "7", "--max-delay": "2.5", "--timeout": "9", "--start-timeout": "77"}
     assert {flag: entry[entry.index(flag) + 1] for flag in wanted} == wanted
@@ -166,7 +167,7 @@ def start(context: Path, root: Path, env: dict[str, str]) -> subprocess.Popen[st
 
 
 def test_the_entry_command_serves_what_was_deployed(deployed: Server, context: Path, tmp_path: Path) -> None:
-    env = carry_out(context, tmp_path)
+    env = carry_out(context, tmp_path) | {"GREETING": SECRET}
     rows = np.random.default_rng(0).random((5, 4), np.float32)
     (want,) = ort.InferenceSession(MODEL).run(None, {"input": rows})
     process = start(context, tmp_path, env)
@@ -182,10 +183,20 @@ def test_the_entry_command_serves_what_was_deployed(deployed: Server, context: P
         best = httpx.post(f"{url}/predict/abc?top_k=1", json={"data": rows[:1].tolist()}).json()["result"][0]
         assert best[0]["label"] == ["ant", "bee", "cat"][want[0].argmax()]
         assert httpx.get(f"{url}/v2/models/abc").json()["versions"] == ["1"]
-        assert ("GREETING", HOSTILE.replace("\r\n", "\n")) in environments_below(process.pid)
+        assert ("GREETING", SECRET) in environments_below(process.pid)
     finally:
         process.terminate()
         assert process.wait(timeout=30) is not None
+
+
+def test_values_of_variables_are_given_when_it_starts(context: Path, tmp_path: Path) -> None:
+    """No file of the context holds one; without it the container does not start, and says why."""
+    assert not [path for path, content in files(context).items() if b"s3cret" in content]
+    assert "-e GREETING " in (context / "README.md").read_text()
+    process = start(context, tmp_path, carry_out(context, tmp_path))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "--env 'GREETING': the environment has no such variable" in said
 
 
 def environments_below(pid: int) -> set[tuple[str, str]]:
@@ -197,7 +208,7 @@ def environments_below(pid: int) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "no manifest"])
 def test_a_changed_file_is_not_served(context: Path, tmp_path: Path, damage: str) -> None:
-    env = carry_out(context, tmp_path)
+    env = carry_out(context, tmp_path) | {"GREETING": SECRET}
     file: Any = tmp_path / "srv" / "model" / "model.onnx"
     if damage == "changed":
         content = bytearray(file.read_bytes())

@@ -204,6 +204,19 @@ def test_a_watched_status_ends_with_ctrl_c(server: Server) -> None:
     assert "process" in shown
 
 
+def test_a_watched_status_is_a_line_of_json_each_second(server: Server) -> None:
+    argv = [sys.executable, "-m", "modelport.cli.main", "status", "--json", "--watch"]
+    env = {**os.environ, "MODELPORT_HOME": str(server.home)}
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        first, second = (json.loads(watching.stdout.readline()) for _ in range(2))
+        watching.send_signal(signal.SIGINT)
+        _, error = watching.communicate(timeout=30)
+    assert (watching.returncode, error) == (0, "")
+    assert first["pid"] == second["pid"]
+    assert 0.5 < second["uptime_s"] - first["uptime_s"] < 10
+
+
 def test_a_large_file_travels_both_ways(run: Run, tmp_path: Path) -> None:
     (tmp_path / "big.onnx").write_bytes(onnx_models.big(16))
     run("push", str(tmp_path / "big.onnx"), "--name", "big")

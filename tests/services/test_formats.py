@@ -9,94 +9,27 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-import tritonclient.grpc as triton_grpc
-import tritonclient.http as triton_http
 
 from modelport.errors import ArtifactRefused, InvalidInput, ModelportError
-from modelport.tensors import datatype_of
 from tests import litert_models, onnx_models
 from tests.services.conftest import Server
+from tests.services.differences import V2, Case, ask, compare, put
 
 pytestmark = [pytest.mark.xdist_group("formats"), pytest.mark.timeout(600)]
-
-PROTOCOLS = ("V2 JSON", "V2 binary", "gRPC")
-#: Format, protocol and the greatest difference from the library's own answer.
-TABLE: list[tuple[str, str, float]] = []
 
 
 @pytest.fixture(scope="module")
 def formats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose operator trusts native code; what was measured is printed at the end."""
+    """A server whose operator trusts native code."""
     server = Server(tmp_path_factory.mktemp("formats"), env={"MODELPORT_TRUST_NATIVE_CODE": "true"}).start()
     yield server
     server.stop()
-    print("\n| format | " + " | ".join(PROTOCOLS) + " |\n|---|" + "---|" * len(PROTOCOLS))
-    for name in dict.fromkeys(row[0] for row in TABLE):
-        found = {protocol: f"{diff:.3g}" for known, protocol, diff in TABLE if known == name}
-        print(f"| {name} | " + " | ".join(found.get(protocol, "") for protocol in PROTOCOLS) + " |")
-
-
-@dataclass
-class Case:
-    """A model on disk, inputs for it, and what its library answers."""
-
-    path: Path
-    inputs: dict[str, np.ndarray]
-    expected: dict[str, np.ndarray]
-
-
-def put(server: Server, name: str, path: Path, **options: Any) -> Any:
-    with server.client() as client:
-        client.models.push(path, name, **options)
-        return client.deploy(name)
-
-
-def ask(server: Server, protocol: str, name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One inference through tritonclient, as anybody would write it."""
-    module = triton_grpc if protocol == "gRPC" else triton_http
-    address = server.grpc if protocol == "gRPC" else server.url.removeprefix("http://")
-    feed = []
-    for key, array in inputs.items():
-        given = module.InferInput(key, list(array.shape), datatype_of(array.dtype))
-        given.set_data_from_numpy(array, **({} if protocol == "gRPC" else {"binary_data": protocol != "V2 JSON"}))
-        feed.append(given)
-    client = module.InferenceServerClient(address)
-    try:
-        options = {} if protocol == "gRPC" else {"outputs": None}
-        if protocol == "V2 JSON":
-            with server.client() as own:
-                wanted = [spec.name for spec in own.models.version(name).manifest.signature.outputs]
-            options = {"outputs": [module.InferRequestedOutput(key, binary_data=False) for key in wanted]}
-        found = client.infer(name, feed, **options)
-        names = [out.name for out in found.get_response().outputs] if protocol == "gRPC" else [
-            out["name"] for out in found.get_response()["outputs"]
-        ]  # fmt: skip
-        return {key: found.as_numpy(key) for key in names}
-    finally:
-        client.close()
-
-
-def compare(server: Server, label: str, name: str, case: Case, tolerance: float, **options: Any) -> None:
-    """Every protocol gives the library's answer, within ``tolerance``."""
-    put(server, name, case.path, **options)
-    for protocol in PROTOCOLS:
-        found = ask(server, protocol, name, case.inputs)
-        assert set(found) == set(case.expected)
-        worst = 0.0
-        for key, want in case.expected.items():
-            assert found[key].shape == want.shape
-            assert found[key].dtype == want.dtype
-            worst = max(worst, float(np.abs(found[key].astype(np.float64) - want.astype(np.float64)).max()))
-        TABLE.append((label, protocol, worst))
-        assert worst <= tolerance, (label, protocol)
 
 
 def test_torch_export(formats: Server, tmp_path: Path) -> None:
@@ -108,7 +41,7 @@ def test_torch_export(formats: Server, tmp_path: Path) -> None:
     path, inputs, expected = torch_models.sequence(tmp_path / "sequence.pt2")
     compare(formats, "torch.export, conv + attention", "torch-sequence", Case(path, inputs, expected), 1e-6)
     bad = {"text": np.full((1, 3), 99, np.int64)}
-    for protocol in PROTOCOLS:
+    for protocol in V2:
         with pytest.raises(Exception, match="cannot run this input: index out of range"):
             ask(formats, protocol, "torch-sequence", bad)
 
@@ -122,7 +55,7 @@ def test_the_page_on_formats_makes_what_it_says(formats: Server, tmp_path: Path)
     rows = {"input": np.ones((3, 4), np.float32)}
     for name, path in (("page", tmp_path / "model.pt2"), ("page-compiled", tmp_path / "fast")):
         put(formats, name, path)
-    answers = [ask(formats, "gRPC", name, rows)["output"] for name in ("page", "page-compiled")]
+    answers = [ask(formats, "gRPC ModelInfer", name, rows)["output"] for name in ("page", "page-compiled")]
     np.testing.assert_allclose(*answers, atol=1e-6)
 
 

@@ -21,6 +21,7 @@ from modelport import errors
 from modelport.sdk.deployments import DeploymentFailed
 from tests import onnx_models
 from tests.services.conftest import Server
+from tests.services.differences import Case, measure
 from tests.services.load import Load
 from tests.services.test_cli import command
 
@@ -171,6 +172,10 @@ def test_the_example_answers_as_its_library_does(trusting: Server) -> None:
         [found.decode() for found in got["language"]] == [language for language, _ in own] == ["de", "en", "fr", "es"]
     )
     np.testing.assert_array_equal(got["probability"], np.array([float(p) for _, p in own], np.float32))
+    given = {"text": np.array([text.encode() for text in texts], object)}
+    languages = np.array([language.encode() for language, _ in own], object)
+    expected = {"language": languages, "probability": np.array([float(p) for _, p in own], np.float32)}
+    measure(trusting, "Python predictor (py3langid)", "language", Case(EXAMPLE, given, expected))
     empty = np.array([b""], dtype=object)
     with trusting.client() as client, pytest.raises(errors.InvalidInput, match="ValueError: an empty text"):
         client.infer("language", {"text": empty})

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -42,6 +43,10 @@ def test_all_artifacts_in_s3(own_server: Callable[..., Server], s3: S3, tmp_path
         assert np.array_equal(client.predict("echo", ROWS), ROWS)
         client.models.pull("echo", 1, tmp_path / "pulled")
         assert (tmp_path / "pulled" / "model.onnx").read_bytes() == model
+        where = f"{server.url}/api/v1/models/echo/versions/1/files/model.onnx"
+        headers = {"range": "bytes=20-", "authorization": f"Bearer {server.token}"}
+        rest = httpx.get(where, headers=headers)
+        assert (rest.status_code, rest.content) == (206, model[20:])
         client.models.delete("other")
         assert client.gc().blobs == 1
         assert len(s3.keys(bucket)) == 1

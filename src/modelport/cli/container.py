@@ -1,6 +1,6 @@
 """A build context for a deployed version, as a person would write it by hand: files in, an image out.
 
-Equal input gives equal bytes: nothing is dated. What people typed elsewhere (descriptions, environment variables)
+Equal input gives equal bytes: nothing is dated. What people typed elsewhere (descriptions, names of variables)
 enters the Dockerfile quoted, and cannot add a line or an instruction to it. Knows manifests and installed packages;
 knows no server and no container engine.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +59,15 @@ A build context for the deployment `{name}`. It holds all but the packages that 
 
 ```bash
 docker build -t {name}:{version} .
-docker run --rm -e MODELPORT_SERVE_KEY=CHOOSE-ONE -p 127.0.0.1:8001:8001 {name}:{version}
-curl http://127.0.0.1:8000/v2/models/{name}
+docker run --rm -e MODELPORT_SERVE_KEY=CHOOSE-ONE {variables}\\
+    -p 127.0.0.1:8000:8000 -p 127.0.0.1:8001:8001 {name}:{version}
+curl -H 'Authorization: Bearer CHOOSE-ONE' http://127.0.0.1:8000/v2/models/{name}
 ```
 
-* HTTP on 8000 (V2, V1, `/predict`, `/metrics`), gRPC on 8001. No key is asked for: publish the ports only where
-  every caller may use the model, or put your own gateway in front.
+* HTTP on 8000 (V2, V1, `/predict`, `/metrics`), gRPC on 8001, both in plain text: end TLS in front of them. Callers
+  send the key; without one the container does not start.
+* The deployment's environment variables are named here, not their values: `docker run -e NAME` takes a value from
+  your environment. The container does not start without one of them.
 * The files in `model` are verified against `manifest.json` at every start.
 * `--read-only --tmpfs /tmp` works; the process runs as user 10001.
 * Another base: `docker build --build-arg BASE={base_name}@sha256:… .` pins it by digest. It needs Python {python}.
@@ -93,6 +97,7 @@ def context_files(deployed: Deployed, packages: list[Package], wheel: tuple[str,
         "Dockerfile": _dockerfile(deployed, base, hashed=all(package.sha256 for package in packages)),
         "README.md": _README.format(
             model=manifest.model, version=manifest.version, name=deployed.name,
+            variables="".join(f"-e {shlex.quote(name)} " for name in sorted(deployed.spec.env)),
             base_name=base.partition("@")[0], python=_python_of(packages),
         ),
         "manifest.json": manifest.model_dump_json(indent=2) + "\n",
@@ -132,8 +137,8 @@ def entry_command(deployed: Deployed) -> list[str]:
         command.append("--allow-python")
     if deployed.manifest.runtime == "aotinductor":
         command.append("--allow-native-code")
-    for name, value in sorted(spec.env.items()):
-        command += ["--env", f"{name}={value}"]
+    for name in sorted(spec.env):  # values may be secrets: they come when the container starts
+        command += ["--env", name]
     return command
 
 

@@ -55,7 +55,7 @@ def deploy(
     Example: modelport deploy digits@champion --replicas 2 --max-batch 64
     """
     from modelport.cli import render
-    from modelport.cli.inputs import pairs
+    from modelport.cli.inputs import variables
     from modelport.sdk.client import Client
 
     fields: dict[str, Any] = {
@@ -70,7 +70,7 @@ def deploy(
         "timeout_s": run_timeout,
         "start_timeout_s": start_timeout,
         "runtime": runtime,
-        "env": pairs(env, "--env") or None,
+        "env": variables(env) or None,
     }
     spec = {field: value for field, value in fields.items() if value is not None}
     with Client(url, key) as client:

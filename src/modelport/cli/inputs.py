@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,19 @@ def pairs(given: Sequence[str] | None, what: str) -> dict[str, str]:
             raise InvalidInput(f"{what} {text[:100]!r} is not like KEY=VALUE")
         found[name] = value
     return found
+
+
+def variables(given: Sequence[str] | None) -> dict[str, str]:
+    """``["k=v", "k", …]`` as a dict; a name alone has the value that this environment gives it."""
+    return pairs([_from_here(text) for text in given or ()], "--env")
+
+
+def _from_here(text: str) -> str:
+    if not text or "=" in text:
+        return text
+    if text not in os.environ:
+        raise InvalidInput(f"--env {text[:100]!r}: the environment has no such variable; set it, or give NAME=VALUE")
+    return f"{text}={os.environ[text]}"
 
 
 def numbers(given: Sequence[str] | None, what: str) -> dict[str, float]:

@@ -24,7 +24,10 @@ Reference = Annotated[
 Timeout = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Come back at once, not when it serves.")]
 Env = Annotated[
-    list[str] | None, typer.Option("--env", "-e", metavar="K=V", help="Variable of the replicas; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--env", "-e", metavar="K=V", help="Variable of the replicas, K alone with its value from here; repeatable."
+    ),
 ]
 TlsCert = Annotated[Path | None, typer.Option("--tls-cert", help="PEM file with the certificates.")]
 TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="PEM file with the private key.")]

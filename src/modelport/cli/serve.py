@@ -63,18 +63,18 @@ def serve(
     """
     import re
 
-    from modelport.cli.inputs import pairs
+    from modelport.cli.inputs import variables
     from modelport.engine.placement.early import start_early
 
-    variables = pairs(env, "--env")
-    early = start_early(path, threads, variables) if manifest is None else None
+    given = variables(env)
+    early = start_early(path, threads, given) if manifest is None else None
     from modelport.api.standalone import ServeOptions, main
 
     chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "model"
     options = ServeOptions(path, chosen, host, port, grpc_port, replicas, threads, max_batch)
     options.max_delay_ms, options.timeout_s, options.start_timeout_s = max_delay, timeout, start_timeout
     options.allow_python, options.allow_native_code = allow_python, allow_native_code
-    options.manifest, options.env, options.early = manifest, variables, early
+    options.manifest, options.env, options.early = manifest, given, early
     options.key, options.tls_certificate, options.tls_key = key or None, tls_cert, tls_key
     options.insecure = insecure_no_tls
     main(options)

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from modelport.schemas.server import ServerStatus
+    from modelport.sdk.client import Client
 
 
 def status(
     as_json: AsJson = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show again every second until Ctrl-C.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show again each second until Ctrl-C (JSON: a line each).")
+    ] = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
@@ -31,7 +34,7 @@ def status(
 
     with Client(url, key) as client:
         if as_json:
-            render.as_json(client.status())
+            _as_json(client, watch)
             return
         screen = render.console()
         if not watch:
@@ -44,6 +47,19 @@ def status(
             while True:
                 time.sleep(1)
                 live.update(_view(client.status()), refresh=True)
+
+
+def _as_json(client: Client, watch: bool) -> None:
+    """The status once, or on a line of its own each second: what programs read line by line."""
+    from modelport.cli import render
+
+    if not watch:
+        render.as_json(client.status())
+        return
+    with suppress(KeyboardInterrupt):
+        while True:
+            render.say(client.status().model_dump_json())
+            time.sleep(1)
 
 
 def _view(found: ServerStatus) -> RenderableType:

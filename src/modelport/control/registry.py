@@ -243,13 +243,17 @@ class Registry:
 
     # Files
 
-    def iterate_file(self, actor: Actor, name: str, ref: Ref, path: str) -> tuple[FileEntry, Iterator[bytes]]:
-        """One file of a version, and its verified content in chunks; raises NotFound."""
+    def find_file(self, actor: Actor, name: str, ref: Ref, path: str) -> FileEntry:
+        """One file of a version; raises NotFound."""
         shown = self.version(actor, name, ref)
         for entry in shown.manifest.files:
             if entry.path == path:
-                return entry, self._artifacts.iterate(actor.project_id, entry.sha256)
+                return entry
         raise NotFound(f"version {name}:{shown.version} has no file {path[:200]!r}; its manifest lists them")
+
+    def iterate_file(self, actor: Actor, entry: FileEntry, start: int = 0) -> Iterator[bytes]:
+        """A file's content in chunks, verified when it is whole."""
+        return self._artifacts.iterate(actor.project_id, entry.sha256, start)
 
     def materialize(self, project_id: int, version_id: int) -> Path:
         """A local read-only folder with a version's files; raises NotFound."""

@@ -89,7 +89,7 @@ class AwaitingDriver:
             flow.close()
 
     async def _open(self, request: Request) -> Answer:
-        headers = {**self._address.headers, **request.headers}
+        headers = {**self._address.headers, **request.headers, **(request.sink.headers() if request.sink else {})}
         return await self._transport.open(request, headers, request.timeout or self._timeout)
 
     async def _send(self, request: Request) -> Response:
@@ -98,7 +98,7 @@ class AwaitingDriver:
             refuse_redirect(answer.status, answer.headers.get("location", ""))
             if request.sink is None or answer.status >= 400:
                 return Response(answer.status, answer.headers, await answer.read())
-            request.sink.start()
+            request.sink.start(answer.status)
             async for chunk in answer.chunks():
                 await asyncio.to_thread(request.sink.write, chunk)
             return Response(answer.status, answer.headers, bytearray())

@@ -88,7 +88,7 @@ class BlockingDriver:
             flow.close()
 
     def _open(self, request: Request) -> Answer:
-        headers = {**self._address.headers, **request.headers}
+        headers = {**self._address.headers, **request.headers, **(request.sink.headers() if request.sink else {})}
         return self._transport.open(request, headers, request.timeout or self._timeout)
 
     def _send(self, request: Request) -> Response:
@@ -97,7 +97,7 @@ class BlockingDriver:
             refuse_redirect(answer.status, answer.headers.get("location", ""))
             if request.sink is None or answer.status >= 400:
                 return Response(answer.status, answer.headers, answer.read())
-            request.sink.start()
+            request.sink.start(answer.status)
             for chunk in answer.chunks():
                 request.sink.write(chunk)
             return Response(answer.status, answer.headers, bytearray())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -15,10 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import Self
 
-from modelport.errors import Conflict, InvalidInput, NotFound
+from modelport.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, Unavailable
 from modelport.schemas.models import FileEntry
 
+if sys.platform != "win32":
+    import fcntl
+
 CHUNK = 1 << 20
+#: The status of an answer that goes on where an earlier one ended.
+_REST = 206
 #: Called with the stage (``hash``, ``upload``, ``download``), the bytes done and the bytes in all; by an asynchronous
 #: client also from another thread.
 Progress = Callable[[str, int, int], object]
@@ -100,13 +106,26 @@ class FileSource:
 
 
 class FileSink:
-    """An answer's body as a file, counted and hashed on the way. Use it in a ``with``."""
+    """An answer's body as a file, counted and hashed on the way; goes on where the file ended. Use it in a ``with``."""
 
     def __init__(self, path: Path, entry: FileEntry, meter: Meter) -> None:
         self._entry, self._meter, self._start = entry, meter, meter.done
+        self._written, self._digest = 0, hashlib.sha256()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = path.open("wb")
-        self.start()
+        self._stream = path.open("a+b")
+
+    def recall(self) -> None:
+        """Count what an earlier pull left in the file, and forget what cannot be its beginning."""
+        self._stream.seek(0)
+        while chunk := self._stream.read(CHUNK):
+            self._count(chunk)
+        if self._written > self._entry.size or (self._written == self._entry.size and not self.complete):
+            self._restart()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all is here, as the manifest says."""
+        return self._written == self._entry.size and self._digest.hexdigest() == self._entry.sha256
 
     def __enter__(self) -> Self:
         return self
@@ -114,28 +133,82 @@ class FileSink:
     def __exit__(self, *error: object) -> None:
         self._stream.close()
 
-    def start(self) -> None:
+    def headers(self) -> dict[str, str]:
+        if not self._written:
+            return {}
+        return {"range": f"bytes={self._written}-", "if-range": f'"{self._entry.sha256}"'}
+
+    def start(self, status: int) -> None:
+        if status != _REST:
+            self._restart()
+
+    def _restart(self) -> None:
         self._written, self._digest = 0, hashlib.sha256()
         self._meter.done = self._start
         self._stream.seek(0)
         self._stream.truncate()
 
-    def write(self, chunk: bytes) -> None:
+    def _count(self, chunk: bytes) -> None:
         self._written += len(chunk)
-        if self._written > self._entry.size:
+        self._digest.update(chunk)
+        self._meter.add(len(chunk))
+
+    def write(self, chunk: bytes) -> None:
+        if self._written + len(chunk) > self._entry.size:
             raise InvalidInput(
                 f"{self._entry.path!r}: more than the manifest's {self._entry.size} bytes arrived; pull again"
             )
         self._stream.write(chunk)
-        self._digest.update(chunk)
-        self._meter.add(len(chunk))
+        self._count(chunk)
 
     def verify(self) -> None:
         """Raise InvalidInput unless what came is what the manifest says."""
-        if self._written != self._entry.size or self._digest.hexdigest() != self._entry.sha256:
+        if not self.complete:
             raise InvalidInput(
                 f"{self._entry.path!r}: what arrived has not the manifest's size and SHA-256; pull again"
             )
+
+
+@contextmanager
+def resumed(target: Path, content: str) -> Iterator[Path]:
+    """Like ``staged``, but what a break or the user's Ctrl-C left behind of the same content is there again.
+
+    Raises Conflict while another process brings it, or when the left-over is not this user's.
+    """
+    target = target.absolute()
+    check_free(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.parent / f".{target.name}.{content[:16]}.part"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with _alone(folder):
+        try:
+            yield folder
+            folder.chmod(0o755)
+            folder.replace(target)
+        except (Unavailable, DeadlineExceeded):
+            raise
+        except Exception:  # what came is wrong, or cannot be kept: the next one begins anew
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps others from the folder as long as this process lives."""
+    if sys.platform == "win32":
+        yield
+        return
+    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+        raise Conflict(f"{str(folder)!r} belongs to somebody else; pull into another folder")
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"another process pulls into {folder.name!r}; wait for it, or pull elsewhere") from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def check_paths(paths: list[str]) -> None:
@@ -155,12 +228,17 @@ def check_paths(paths: list[str]) -> None:
         seen.add(twin)
 
 
+def check_free(target: Path) -> None:
+    """Raise Conflict unless the folder is new or empty."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise Conflict(f"{str(target)!r} exists and is not an empty folder; pull into a new one")
+
+
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
     """A new folder beside ``target`` that takes its name when the block ends well and is removed when it does not."""
     target = target.absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise Conflict(f"{str(target)!r} exists and is not an empty folder; pull into a new one")
+    check_free(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:

@@ -55,8 +55,12 @@ class Source(Protocol):
 class Sink(Protocol):
     """Where a large answer goes, chunk by chunk."""
 
-    def start(self) -> None:
-        """Forget what an earlier attempt wrote."""
+    def headers(self) -> dict[str, str]:
+        """What asks for the part that earlier attempts did not bring."""
+        ...
+
+    def start(self, status: int) -> None:
+        """Go on where an earlier attempt ended when the answer is a rest (206), else from the beginning."""
         ...
 
     def write(self, chunk: bytes) -> None:

@@ -23,8 +23,8 @@ from modelport.sdk.files import (
     check_paths,
     hash_files,
     ignore_progress,
+    resumed,
     scan,
-    staged,
 )
 from modelport.sdk.flows import D_co, Flow, Operations, Request, Work, operation, path_of, send, send_json, send_list
 from modelport.tensors import Array, datatype_of
@@ -180,17 +180,20 @@ class Models(Operations[D_co]):
     ) -> Flow[ModelVersion]:
         """Bring a version's files into ``folder``, which must be new or empty, and is whole or absent afterwards.
 
-        Every file's hash is verified. Raises InvalidInput when one differs, Conflict when the folder holds something.
+        Every file's hash is verified. What a broken connection left behind, in a hidden folder beside, the next pull
+        of the version goes on with. Raises InvalidInput when a hash differs, Conflict when the folder holds something.
         """
         version = yield from fetch_version(name, ref)
         entries = version.manifest.files
         check_paths([entry.path for entry in entries])
         meter = Meter("download", sum(entry.size for entry in entries), progress)
-        with staged(Path(folder)) as staging:
+        with resumed(Path(folder), version.digest) as staging:
             for entry in entries:
                 where = _model(name, "versions", version.version, "files") + path_of(*entry.path.split("/"))
                 with FileSink(staging / entry.path, entry, meter) as sink:
-                    yield from send(Request("GET", where, sink=sink))
+                    yield Work(sink.recall)
+                    if not sink.complete:
+                        yield from send(Request("GET", where, sink=sink))
                     sink.verify()
         return version
 

@@ -71,6 +71,26 @@ def test_files_download(client: TestClient) -> None:
     assert client.get(f"{API}/models/digits/versions/1/files/other").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("range_", "if_range", "start"),
+    [
+        ("bytes=0-", "", 0), ("bytes=7-", "", 7), (f"bytes={len(MODEL) - 1}-", f'"{SHA}"', len(MODEL) - 1),
+        ("bytes=7-", '"another"', 0), ("bytes=-7", "", 0), ("bytes=7-9", "", 0), ("bytes=1-,3-", "", 0),
+        (f"bytes={len(MODEL)}-", "", 0), ("bytes=" + "9" * 30 + "-", "", 0), ("rows=7-", "", 0), ("bytes=x-", "", 0),
+    ],
+)  # fmt: skip
+def test_the_rest_of_a_file(client: TestClient, range_: str, if_range: str, start: int) -> None:
+    push(client)
+    headers = {"range": range_} | ({"if-range": if_range} if if_range else {})
+    answer = client.get(f"{API}/models/digits/versions/1/files/model.onnx", headers=headers)
+    assert answer.status_code == (206 if start else 200)
+    assert answer.content == MODEL[start:]
+    assert answer.headers["content-length"] == str(len(MODEL) - start)
+    assert answer.headers["etag"] == f'"{SHA}"'
+    whole = f"bytes {start}-{len(MODEL) - 1}/{len(MODEL)}"
+    assert answer.headers.get("content-range") == (whole if start else None)
+
+
 def test_a_lost_file_is_a_clean_error(client: TestClient, tmp_path: Path) -> None:
     push(client)
     (tmp_path / "artifacts" / "1" / SHA[:2] / SHA).unlink()
