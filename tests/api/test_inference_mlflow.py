@@ -65,6 +65,23 @@ async def test_every_json_form(plane: LocalPlane, body: Any) -> None:
     assert await predictions(plane, "identity-fp32", body) == ROWS
 
 
+async def test_columns_go_by_name_where_the_model_knows_its_features() -> None:
+    plane = LocalPlane()
+    plane.deploy("named", onnx_models.identity("FP32", (-1, 3)), features=("a", "b", "c"))
+    turned = {"columns": ["c", "a", "b"], "data": [[3.0, 1.0, 2.0], [6.5, 4.0, 5.0]]}
+    assert await predictions(plane, "named", {"dataframe_split": turned}) == ROWS
+    records = [dict(zip(turned["columns"], row, strict=True)) for row in turned["data"]]
+    assert await predictions(plane, "named", {"dataframe_records": records}) == ROWS
+    assert await predictions(plane, "named", b"c,a,b\n3,1,2\n6.5,4,5\n", "text/csv") == ROWS
+    assert await predictions(plane, "named", b"1,2,3\n4,5,6.5\n", "text/csv") == ROWS
+    for columns in (COLUMNS, [0, 1, 2], ["a", "b", "c"]):
+        assert await predictions(plane, "named", {"dataframe_split": {"columns": columns, "data": ROWS}}) == ROWS
+    for columns, message in ((["a", "b", "x"], "lacks the column 'c'"), (["a", "b", "c", "d"], "has the column 'd'")):
+        body = {"dataframe_split": {"columns": columns, "data": [[1.0] * len(columns)]}}
+        response = await post(plane, "/invocations?model=named", body)
+        assert response.status == 400 and message in json.loads(whole(response))["message"]
+
+
 async def test_several_inputs_and_outputs(plane: LocalPlane) -> None:
     split = {"columns": ["b", "a"], "data": [[row["b"], row["a"]] for row in ADD_SUB]}
     assert await predictions(plane, "add-sub", {"dataframe_split": split}) == SUMS

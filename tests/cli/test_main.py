@@ -173,6 +173,7 @@ def test_down_without_a_server_is_no_error(run: Any) -> None:
 def test_the_first_key_needs_no_server(run: Any, tmp_path: Path) -> None:
     done = run("keys", "create", "--name", "app", "--role", "developer", "--days", "3", "--json")
     made = json.loads(done.stdout)
+    assert "wants one of every caller" in done.stderr
     assert made["secret"].startswith(made["prefix"]) and made["role"] == "developer"
     assert made["secret"].encode() not in (tmp_path / "home" / "modelport.db").read_bytes()
 

@@ -12,6 +12,7 @@ be ``text/csv`` (``; header=present`` or ``absent``) and ``application/jsonlines
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import modelport
@@ -76,7 +77,7 @@ class Invocations:
         media = request.headers.get("content-type", "")
         form = _answer_form(request.headers.get("accept", ""))
         classes = rows.class_outputs(route, request.query)
-        by_row, inputs = read_invocation(route.signature, request.body, media)
+        by_row, inputs = read_invocation(route.signature, request.body, media, route.features)
         asked = request.infer_request(inputs, self._plane.default_timeout_s, classes and classes[1])
         result = await self._plane.infer(endpoint, asked)
         if by_row or form is not None:
@@ -89,21 +90,23 @@ class Invocations:
         return answer({"predictions": rows.per_row(values) if by_row else rows.bare(values)})
 
 
-def read_invocation(signature: Signature, body: bytes, media: str) -> tuple[bool, dict[str, Array]]:
+def read_invocation(
+    signature: Signature, body: bytes, media: str, features: Sequence[str] = ()
+) -> tuple[bool, dict[str, Array]]:
     """Whether the answer goes by rows, and the tensors; raises InvalidInput and UnsupportedEncoding."""
     kind, parameters = _media(media)
     if kind in _CSV:
-        return True, tables.read_csv(signature, body, _header(parameters))
+        return True, tables.read_csv(signature, body, _header(parameters), features)
     if kind in _LINES:
         return True, tables.read_lines(signature, body)
     if kind not in _JSON:
         raise UnsupportedEncoding(
             f"Content-Type {shown(media)} is not spoken here; use application/json, text/csv or application/jsonlines"
         )
-    return _read_json(signature, body)
+    return _read_json(signature, body, features)
 
 
-def _read_json(signature: Signature, body: bytes) -> tuple[bool, dict[str, Array]]:
+def _read_json(signature: Signature, body: bytes, features: Sequence[str]) -> tuple[bool, dict[str, Array]]:
     document = parse_object(body)
     given = [key for key in _SHAPES if key in document]
     if len(given) != 1:
@@ -113,9 +116,9 @@ def _read_json(signature: Signature, body: bytes) -> tuple[bool, dict[str, Array
     (field,) = given
     value = document[field]
     if field == "dataframe_split":
-        return True, tables.read_split(signature, value, field)
+        return True, tables.read_split(signature, value, field, features)
     if field == "dataframe_records":
-        return True, tables.read_records(signature, value, field)
+        return True, tables.read_records(signature, value, field, features)
     if field == "instances":
         return True, rows.read_instances(signature, value)
     return False, rows.read_columns(signature, value, field)

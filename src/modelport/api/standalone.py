@@ -242,6 +242,7 @@ class Standalone:
                 replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), recovering=not ready,
                 batching=batching, max_batch=options.max_batch, max_delay_ms=options.max_delay_ms,
                 timeout_s=options.timeout_s, streams=streams,
+                features=tuple(found.details.get("feature_names") or ()),
             )  # fmt: skip
             if ready or self.first_ready.done():
                 await self._app.act(RoutingTable(self._number, (route,), keys_required=options.key is not None))

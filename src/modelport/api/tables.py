@@ -1,7 +1,8 @@
 """Tables to a model's named inputs, and its outputs to tables: data frames as JSON, CSV, and JSON lines.
 
 A table whose columns are named as the inputs gives each input its column; any other table is, row by row, the one
-input of a model with one, in the order of its columns. Knows signatures; knows no protocol.
+input of a model with one: by name where the model knows the names of its features, else in the order of its columns.
+Knows signatures; knows no protocol.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ csv.field_size_limit((1 << 31) - 1)  # bodies have a limit of their own, and an 
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
 
-def read_split(signature: Signature, frame: Any, field: str) -> dict[str, Array]:
+def read_split(signature: Signature, frame: Any, field: str, features: Sequence[str] = ()) -> dict[str, Array]:
     """Of ``{"columns": […], "data": [[…], …]}``, as pandas writes it with ``orient="split"``."""
     if type(frame) is not dict or type(frame.get("data")) is not list:
         raise InvalidInput(f"{field!r} must be an object with 'columns' and 'data', a list of rows")
@@ -37,10 +38,10 @@ def read_split(signature: Signature, frame: Any, field: str) -> dict[str, Array]
         if type(row) is not list or len(row) != width:
             found = f"{len(row)} values" if type(row) is list else json_name(row)
             raise InvalidInput(f"{field!r}: data[{index}] must be a list of {width} values, not {found}")
-    return _from_table(signature, columns, data, field)
+    return _from_table(signature, columns, data, field, features)
 
 
-def read_records(signature: Signature, records: Any, field: str) -> dict[str, Array]:
+def read_records(signature: Signature, records: Any, field: str, features: Sequence[str] = ()) -> dict[str, Array]:
     """Of ``[{"column": value, …}, …]``."""
     if type(records) is not list or not records:
         raise InvalidInput(f"{field!r} must be a list with at least one record")
@@ -53,10 +54,11 @@ def read_records(signature: Signature, records: Any, field: str) -> dict[str, Ar
             raise InvalidInput(
                 f"{field!r}: record {index} and record 0 differ in the column {shown(other)}; give each the same"
             )
-    return _from_table(signature, columns, [[record[name] for name in columns] for record in records], field)
+    data = [[record[name] for name in columns] for record in records]
+    return _from_table(signature, columns, data, field, features)
 
 
-def read_csv(signature: Signature, body: bytes, header: bool | None) -> dict[str, Array]:
+def read_csv(signature: Signature, body: bytes, header: bool | None, features: Sequence[str] = ()) -> dict[str, Array]:
     """Of CSV; without a word on its ``header`` the first line is one when it names the inputs or holds no data."""
     try:
         table = [row for row in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True) if row]
@@ -72,7 +74,7 @@ def read_csv(signature: Signature, body: bytes, header: bool | None) -> dict[str
     for index, row in enumerate(data):
         if len(row) != len(table[0]):
             raise InvalidInput(f"row {index} of the CSV body has {len(row)} values, the first line {len(table[0])}")
-    return _from_table(signature, columns, data, "the CSV body", as_text=True)
+    return _from_table(signature, columns, data, "the CSV body", features, as_text=True)
 
 
 def _is_header(signature: Signature, row: list[str]) -> bool:
@@ -108,7 +110,13 @@ def read_lines(signature: Signature, body: bytes) -> dict[str, Array]:
 
 
 def _from_table(
-    signature: Signature, columns: Sequence[Any] | None, data: list[list[Any]], what: str, *, as_text: bool = False
+    signature: Signature,
+    columns: Sequence[Any] | None,
+    data: list[list[Any]],
+    what: str,
+    features: Sequence[str],
+    *,
+    as_text: bool = False,
 ) -> dict[str, Array]:
     check_takes_rows(signature)
     specs = {spec.name: spec for spec in signature.inputs}
@@ -127,9 +135,25 @@ def _from_table(
         given = "" if named is None else f", not {shown(', '.join(named))}"
         raise InvalidInput(f"{what} needs the columns {', '.join(specs)}{given}")
     (spec,) = signature.inputs
+    if named is not None and spec.shape[-1:] == (len(features),):
+        data = _in_order(named, data, features, what)
     if as_text:
         data = [[_value(cell, spec) for cell in row] for row in data]
     return {spec.name: to_array(data, spec.datatype, spec.name)}
+
+
+def _in_order(named: list[str], data: list[list[Any]], features: Sequence[str], what: str) -> list[list[Any]]:
+    """The rows with their columns in the order of the features; a table that has none of them stays as it is."""
+    if list(features) == named or not set(named) & set(features):
+        return data
+    for name in features:
+        if name not in named:
+            raise InvalidInput(f"{what} lacks the column {shown(name)}; the model was fitted on it")
+    for name in named:
+        if name not in features:
+            raise InvalidInput(f"{what} has the column {shown(name)}, which the model was not fitted on; leave it out")
+    order = [named.index(name) for name in features]
+    return [[row[index] for index in order] for row in data]
 
 
 def _column(spec: TensorSpec, column: list[Any]) -> Array:

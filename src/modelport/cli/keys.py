@@ -11,6 +11,9 @@ from modelport.cli.options import AsJson, Key, Url
 if TYPE_CHECKING:
     from modelport.schemas.access import NewKey
 
+#: What making a key does besides making it; not on standard output, which scripts read.
+CLOSED = "once a key was made, the server wants one of every caller, on loopback too; revoking it changes nothing there"
+
 group = typer.Typer(help="API keys.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -29,13 +32,14 @@ def create(
 ) -> None:
     """Make a key; its secret is shown this once.
 
-    Works without a server too, on this machine's home.
+    Works without a server too, on this machine's home. From the first key on every caller needs one, on loopback too.
 
     Example: modelport keys create --name mobile-app --role caller --days 90
     """
     from modelport.cli import render
 
     made = _create(name, role, project, days, url, key)
+    render.console(stderr=True).print(CLOSED)
     if as_json:
         render.as_json(made)
         return

@@ -330,6 +330,7 @@ class Reconciler:
             max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s, cache_bytes=_bytes(spec.cache) or 0,
             recovering=not ready and wishes.serving is not None and not crashing and spec.replicas > 0,
             asleep=spec.replicas == 0, streams=shown.streams,
+            features=tuple(manifest.details.get("feature_names") or ()),
         )  # fmt: skip
 
     def _answering(self, wishes: Wishes, wish: Wish) -> list[Replica]:

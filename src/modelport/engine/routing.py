@@ -31,6 +31,8 @@ class Route(msgspec.Struct, frozen=True):
     signature: Signature
     replicas: tuple[ReplicaAddress, ...] = ()
     labels: dict[str, list[str]] = {}
+    features: tuple[str, ...] = ()
+    """Names of the columns that the one input was fitted on, in order, where the artifact knows them."""
     alias: str | None = None
     batching: bool = True
     """Whether requests may share a run: proven by a replica when it was admitted."""
