@@ -7,6 +7,7 @@ This module imports only the standard library and numpy, so that a replica in an
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -151,6 +152,23 @@ def check_inputs(signature: Signature, inputs: dict[str, Array]) -> None:
         rows = {name: array.shape[0] for name, array in inputs.items()}
         if len(set(rows.values())) > 1:
             raise InvalidInput(f"inputs disagree on the number of rows (first dimension): {rows}")
+
+
+def feature_order(columns: Sequence[str], features: Sequence[str], what: str) -> list[int] | None:
+    """Where each feature that a model was fitted on stands among the columns of ``what``.
+
+    None when they stand in order already, or when the columns are no features at all: then places count. Raises
+    InvalidInput for a column that is missing or unknown.
+    """
+    if list(features) == list(columns) or not set(columns) & set(features):
+        return None
+    for name in features:
+        if name not in columns:
+            raise InvalidInput(f"{what} lacks the column {name[:80]!r}; the model was fitted on it")
+    for name in columns:
+        if name not in features:
+            raise InvalidInput(f"{what} has the column {name[:80]!r}, which the model was not fitted on; leave it out")
+    return [list(columns).index(name) for name in features]
 
 
 def pack_bytes(array: Array) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 
 from modelport.cli import inputs
 from modelport.errors import InvalidInput, NotFound
+from modelport.sdk.inference import ModelMetadata
 from modelport.tensors import TensorSpec
 
 MATRIX = (TensorSpec("x", "FP32", (-1, 2)),)
@@ -136,7 +137,7 @@ def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_bytes("müde\n".encode("latin-1"))
     with pytest.raises(InvalidInput, match=r"'rows\.csv' is not UTF-8 \(byte 1\); save it as UTF-8"):
-        inputs.load(str(file), lambda: (TensorSpec("x", "BYTES", (-1,)),))
+        inputs.load(str(file), lambda: ModelMetadata("m", (), "", (TensorSpec("x", "BYTES", (-1,)),), ()))
     with pytest.raises(InvalidInput, match="is not UTF-8"):
         inputs.class_names(str(file))
 
@@ -150,3 +151,12 @@ def test_v2_data_that_their_type_cannot_hold() -> None:
 def test_one_class_name_is_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="is no file; give one with a name per line, or the names: cat,dog"):
         inputs.class_names(str(tmp_path / "lables.txt"))
+
+
+def test_columns_go_to_features_by_name_whatever_their_order() -> None:
+    spec = (TensorSpec("input", "FP32", (-1, 3)),)
+    assert inputs.parse_csv("c,a,b\n3,1,2\n", spec, ("a", "b", "c")) == {"input": [[1, 2, 3]]}
+    assert inputs.parse_csv("x,y,z\n3,1,2\n", spec, ("a", "b", "c")) == {"input": [[3, 1, 2]]}
+    assert inputs.parse_csv("3,1,2\n", spec, ("a", "b", "c")) == {"input": [[3, 1, 2]]}
+    with pytest.raises(InvalidInput, match="lacks the column 'b'"):
+        inputs.parse_csv("c,a,x\n3,1,2\n", spec, ("a", "b", "c"))

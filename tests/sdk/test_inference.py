@@ -22,6 +22,7 @@ def plane() -> LocalPlane:
     made.deploy("mlp", onnx_models.mlp(), labels={"output": ["ant", "bee", "cat"]})
     made.deploy("addsub", onnx_models.add_sub())
     made.deploy("text", onnx_models.identity("BYTES"))
+    made.deploy("named", onnx_models.identity("FP32", (-1, 3)), features=("a", "b", "c"))
     return made
 
 
@@ -138,3 +139,24 @@ async def test_asynchronously(url: str) -> None:
     async with AsyncClient(url) as client:
         assert (await client.predict("mlp", ROWS)).shape == (2, 3)
         assert await client.ready("mlp")
+
+
+class Frame:
+    """What the client looks at in a data frame."""
+
+    def __init__(self, columns: list[str], rows: np.ndarray) -> None:
+        self.columns = columns
+        self._rows = rows
+
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        return self._rows
+
+
+def test_a_data_frames_columns_go_to_features_by_name(client: Client) -> None:
+    rows = np.array([[3, 1, 2]], np.float32)
+    assert client.metadata("named").features == ("a", "b", "c")
+    assert client.predict("named", Frame(["c", "a", "b"], rows)).tolist() == [[1, 2, 3]]
+    assert client.predict("named", Frame(["x", "y", "z"], rows)).tolist() == [[3, 1, 2]]
+    assert client.predict("named", rows).tolist() == [[3, 1, 2]]
+    with pytest.raises(InvalidInput, match="lacks the column 'b'"):
+        client.predict("named", Frame(["c", "a", "x"], rows))

@@ -26,12 +26,15 @@ def server_metadata() -> dict[str, Any]:
 
 
 def metadata(route: Route) -> dict[str, Any]:
-    """Name, versions, platform, inputs and outputs of a model."""
+    """Name, versions, platform, inputs and outputs of a model; with its one input the features it was fitted on."""
+    inputs = [_tensor(spec) for spec in route.signature.inputs]
+    if route.features and len(inputs) == 1:
+        inputs[0]["parameters"] = {"features": list(route.features)}
     return {
         "name": route.name,
         "versions": [str(route.version)],
         "platform": route.platform,
-        "inputs": [_tensor(spec) for spec in route.signature.inputs],
+        "inputs": inputs,
         "outputs": [_tensor(spec) for spec in route.signature.outputs],
     }
 

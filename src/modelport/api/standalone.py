@@ -27,7 +27,7 @@ from modelport.engine.placement.early import Early
 from modelport.engine.placement.ports import CannotStart, bind, is_loopback
 from modelport.engine.placement.process import replica_environment, spawn
 from modelport.engine.replica import Spec
-from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
+from modelport.engine.routing import ReplicaAddress, Route, RoutingTable, features_of
 from modelport.engine.runtime import Inspected, Trust
 from modelport.tensors import Signature
 
@@ -242,7 +242,7 @@ class Standalone:
                 replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), recovering=not ready,
                 batching=batching, max_batch=options.max_batch, max_delay_ms=options.max_delay_ms,
                 timeout_s=options.timeout_s, streams=streams,
-                features=tuple(found.details.get("feature_names") or ()),
+                features=features_of(found.details),
             )  # fmt: skip
             if ready or self.first_ready.done():
                 await self._app.act(RoutingTable(self._number, (route,), keys_required=options.key is not None))

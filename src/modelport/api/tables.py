@@ -17,7 +17,7 @@ from modelport.api.answers import to_json
 from modelport.api.rows import check_takes_rows, read_instances
 from modelport.api.tensor_json import json_name, parse, shown, to_array
 from modelport.errors import InvalidInput
-from modelport.tensors import Array, Signature, TensorSpec
+from modelport.tensors import Array, Signature, TensorSpec, feature_order
 
 csv.field_size_limit((1 << 31) - 1)  # bodies have a limit of their own, and an image in base64 is more than 128 kB
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
@@ -136,24 +136,12 @@ def _from_table(
         raise InvalidInput(f"{what} needs the columns {', '.join(specs)}{given}")
     (spec,) = signature.inputs
     if named is not None and spec.shape[-1:] == (len(features),):
-        data = _in_order(named, data, features, what)
+        order = feature_order(named, features, what)
+        if order is not None:
+            data = [[row[index] for index in order] for row in data]
     if as_text:
         data = [[_value(cell, spec) for cell in row] for row in data]
     return {spec.name: to_array(data, spec.datatype, spec.name)}
-
-
-def _in_order(named: list[str], data: list[list[Any]], features: Sequence[str], what: str) -> list[list[Any]]:
-    """The rows with their columns in the order of the features; a table that has none of them stays as it is."""
-    if list(features) == named or not set(named) & set(features):
-        return data
-    for name in features:
-        if name not in named:
-            raise InvalidInput(f"{what} lacks the column {shown(name)}; the model was fitted on it")
-    for name in named:
-        if name not in features:
-            raise InvalidInput(f"{what} has the column {shown(name)}, which the model was not fitted on; leave it out")
-    order = [named.index(name) for name in features]
-    return [[row[index] for index in order] for row in data]
 
 
 def _column(spec: TensorSpec, column: list[Any]) -> Array:

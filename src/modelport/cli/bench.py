@@ -180,7 +180,7 @@ def _inputs(client: Client, model: str, given: str | None) -> dict[str, Array]:
 
     metadata = client.metadata(model)
     if given is not None:
-        data = load(given, lambda: metadata.inputs)
+        data = load(given, lambda: metadata)
         return arrange(metadata, [data] if isinstance(data, int | float | str) else data)[0]
     made: dict[str, Array] = {}
     tensors = tensors_of(metadata.inputs, sample_of(client, model))

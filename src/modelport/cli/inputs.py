@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from modelport.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from modelport.sdk.inference import ModelMetadata
     from modelport.tensors import Array, TensorSpec
 
 
@@ -101,7 +102,7 @@ def steps(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def load(given: str, metadata: Callable[[], tuple[TensorSpec, ...]]) -> Any:
+def load(given: str, metadata: Callable[[], ModelMetadata]) -> Any:
     """What ``predict`` is given: ``-``, a file, or JSON itself. ``metadata`` is asked for when columns need names."""
     if given == "-":
         return parse(sys.stdin.buffer.read(), "standard input")
@@ -110,7 +111,8 @@ def load(given: str, metadata: Callable[[], tuple[TensorSpec, ...]]) -> Any:
     except (OSError, ValueError):  # JSON is longer than a path may be
         is_file = False
     if is_file and given.lower().endswith(".csv"):
-        return parse_csv(_text(Path(given)), metadata())
+        found = metadata()
+        return parse_csv(_text(Path(given)), found.inputs, found.features)
     if is_file:
         return parse(Path(given).read_bytes(), given)
     if given.lstrip()[:1] not in {"[", "{", '"'} and not given.strip().lstrip("-").replace(".", "").isdigit():
@@ -167,8 +169,9 @@ def _tensor(tensor: dict[str, Any]) -> Array:
     return np.array(tensor["data"], dtype_of(tensor["datatype"])).reshape(tensor["shape"])
 
 
-def parse_csv(text: str, inputs: tuple[TensorSpec, ...]) -> dict[str, Any]:
-    """Columns by input name where the header has them, else all columns as the rows of the one input."""
+def parse_csv(text: str, inputs: tuple[TensorSpec, ...], features: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Columns by input name where the header has them, else all columns as the rows of the one input: by the names of
+    its features where the model knows them, else in their order."""
     rows = [row for row in csv.reader(io.StringIO(text)) if row]
     if not rows:
         raise InvalidInput("the CSV holds no rows; give it one line per row")
@@ -185,6 +188,13 @@ def parse_csv(text: str, inputs: tuple[TensorSpec, ...]) -> dict[str, Any]:
         return {spec.name: _column(spec, [row[header.index(spec.name)] for row in body]) for spec in inputs}
     if len(inputs) != 1:
         raise InvalidInput(f"the CSV's header must name the model's inputs: {', '.join(sorted(names))}")
+    order = None
+    if header and features:
+        from modelport.tensors import feature_order
+
+        order = feature_order(header, features, "the CSV")
+    if order is not None:
+        body = [[row[index] for index in order] for row in body]
     values = [[_cell(cell, inputs[0], line) for cell in row] for line, row in enumerate(body, start=2 if header else 1)]
     return {inputs[0].name: values if len(inputs[0].shape) != 1 or width > 1 else [row[0] for row in values]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -66,7 +67,7 @@ def _create(
     from modelport.sdk.client import Client
     from modelport.sdk.endpoint import local_server
 
-    if url is None and key is None and local_server() is None:
+    if url is None and (key is None or key == os.environ.get("MODELPORT_KEY")) and local_server() is None:
         from pydantic import ValidationError
 
         from modelport.cli.offline import create_key

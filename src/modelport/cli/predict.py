@@ -44,7 +44,7 @@ def predict(
     if form == "npy" and (top_k is not None or sys.stdout.isatty()):
         raise InvalidInput("--output npy writes arrays into a file or pipe: give no --top-k and redirect the output")
     with Client(url, key) as client:
-        given = load(data, lambda: client.metadata(model).inputs)
+        given = load(data, lambda: client.metadata(model))
         if isinstance(given, int | float | str):
             given = [given]
         if top_k is not None and isinstance(given, dict) and len(given) == 1:

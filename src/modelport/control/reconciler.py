@@ -23,7 +23,7 @@ from modelport.control.environments import BuildFailed, Environment, Environment
 from modelport.control.identity import Identity
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.replica import Spec
-from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
+from modelport.engine.routing import ReplicaAddress, Route, RoutingTable, features_of
 from modelport.schemas.deployments import ReplicaStatus
 from modelport.telemetry import log
 
@@ -285,6 +285,7 @@ class Reconciler:
         if group is None:
             return
         group.restarts += 1
+        log("replica_ended", replica=replica.id, pid=replica.pid, reason=replica.reason, restarts=group.restarts)
         if not replica.was_ready:
             group.failures += 1
         group.reason = replica.reason
@@ -330,7 +331,7 @@ class Reconciler:
             max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s, cache_bytes=_bytes(spec.cache) or 0,
             recovering=not ready and wishes.serving is not None and not crashing and spec.replicas > 0,
             asleep=spec.replicas == 0, streams=shown.streams,
-            features=tuple(manifest.details.get("feature_names") or ()),
+            features=features_of(manifest.details),
         )  # fmt: skip
 
     def _answering(self, wishes: Wishes, wish: Wish) -> list[Replica]:

@@ -6,9 +6,21 @@ that grows: a gateway confirms the number it acts on.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from modelport.tensors import Signature
+
+
+_MOST_FEATURES = 10_000
+"""More names than that are not sent to every gateway; columns then go by their places."""
+
+
+def features_of(details: dict[str, Any]) -> tuple[str, ...]:
+    """The names of the columns that a version was fitted on, from what its inspection found out."""
+    names = details.get("feature_names") or ()
+    return tuple(names) if len(names) <= _MOST_FEATURES else ()
 
 
 class ReplicaAddress(msgspec.Struct, frozen=True):

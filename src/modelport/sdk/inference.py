@@ -17,7 +17,7 @@ from modelport.errors import InvalidInput, Unavailable
 from modelport.sdk.codec import cast, decode, encode
 from modelport.sdk.flows import D_co, Flow, Operations, Request, operation, path_of, send, send_json
 from modelport.sdk.references import parse_reference
-from modelport.tensors import Array, TensorSpec
+from modelport.tensors import Array, TensorSpec, feature_order
 
 #: What ``predict`` takes: an array, nested lists or a file (for BYTES) for a model with one input, or those by name.
 Data = Mapping[str, Any] | Sequence[Any] | npt.NDArray[Any] | Path
@@ -34,6 +34,8 @@ class ModelMetadata:
     platform: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    features: tuple[str, ...] = ()
+    """Names of the columns that the one input was fitted on, in order, where the model knows them."""
 
 
 class Inference(Operations[D_co]):
@@ -118,8 +120,9 @@ class Inference(Operations[D_co]):
                 platform=found.get("platform", ""),
                 inputs=_specs(found["inputs"]),
                 outputs=_specs(found["outputs"]),
+                features=tuple(found["inputs"][0].get("parameters", {}).get("features", ())) if found["inputs"] else (),
             )
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, AttributeError):
             raise Unavailable(
                 f"the metadata of {model!r} is not Open Inference V2; is this a Modelport server?"
             ) from None
@@ -195,13 +198,20 @@ def _specs(described: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(spec["name"], spec["datatype"], tuple(spec["shape"])) for spec in described)
 
 
+def _by_feature(metadata: ModelMetadata, data: Any) -> Any:
+    """A data frame's rows with the columns as the model was fitted on them; anything else as it is."""
+    columns = [name for name in getattr(data, "columns", ()) if isinstance(name, str)]
+    order = feature_order(columns, metadata.features, "the data frame") if metadata.features and columns else None
+    return data if order is None else np.asarray(data)[:, order]
+
+
 def arrange(metadata: ModelMetadata, data: Data) -> tuple[dict[str, Array], bool]:
     """The inputs as the signature wants them, and whether a batch dimension was added for a single row."""
     if not isinstance(data, Mapping):
         if len(metadata.inputs) != 1:
             names = ", ".join(spec.name for spec in metadata.inputs)
             raise InvalidInput(f"model {metadata.name!r} takes several inputs; give them by name: {names}")
-        data = {metadata.inputs[0].name: data}
+        data = {metadata.inputs[0].name: _by_feature(metadata, data)}
     known = {spec.name: spec for spec in metadata.inputs}
     for name in data:
         if name not in known:

@@ -6,6 +6,7 @@ skops or the operator trusts are loaded. Knows nothing of requests, batches or p
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any, Self
@@ -74,8 +75,8 @@ def load_estimator(path: Path, trust: Trust) -> Any:
         shown = ", ".join(name[:120] for name in unknown[:10]) + (" …" if len(unknown) > 10 else "")
         raise ArtifactRefused(
             f"the skops file holds types that this server does not trust: {shown}. An operator who trusts its author "
-            "can allow them by name in the setting MODELPORT_TRUST_SKLEARN_TYPES (a JSON list); "
-            "or convert the model to ONNX with skl2onnx"
+            f"starts the server again with MODELPORT_TRUST_SKLEARN_TYPES='{json.dumps(unknown[:10])}', or with that "
+            "list under trust: sklearn_types: in settings.yaml; or convert the model to ONNX with skl2onnx"
         ) from None
 
 
