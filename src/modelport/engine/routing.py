@@ -12,7 +12,6 @@ import msgspec
 
 from modelport.tensors import Signature
 
-
 _MOST_FEATURES = 10_000
 """More names than that are not sent to every gateway; columns then go by their places."""
 
