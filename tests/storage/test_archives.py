@@ -149,7 +149,7 @@ def _damaged() -> list[tuple[str, bytes]]:
     return found
 
 
-@pytest.mark.parametrize(("name", "content"), _damaged())
+@pytest.mark.parametrize(("name", "content"), _damaged(), ids=lambda value: value if isinstance(value, str) else "")
 def test_a_damaged_archive_is_refused_as_such(name: str, content: bytes, tmp_path: Path) -> None:
     archive = tmp_path / name
     archive.write_bytes(content)
