@@ -22,6 +22,10 @@ from tests import onnx_models
 from tests.control.conftest import upload
 
 
+def content_of(registry: Registry, actor: Actor, model: str) -> bytes:
+    return b"".join(registry.iterate_file(actor, registry.find_file(actor, model, 1, "model.onnx")))
+
+
 def stored_files(tmp_path: Path) -> set[str]:
     return {path.name for path in (tmp_path / "store").rglob("*") if path.is_file()}
 
@@ -57,7 +61,7 @@ def test_what_a_version_needs_stays(eager: Registry, actor: Actor, tmp_path: Pat
     assert stored_files(tmp_path) == {entry.sha256, loose.sha256}
     assert eager.gc(actor) == report.model_copy(update={"dry_run": False})
     assert stored_files(tmp_path) == {entry.sha256}
-    assert b"".join(eager.iterate_file(actor, "digits", 1, "model.onnx")[1]) == onnx_models.identity()
+    assert content_of(eager, actor, "digits") == onnx_models.identity()
     eager.delete_model(actor, "digits")
     for folder in (tmp_path / "cache" / "versions" / "1").iterdir():
         os.utime(folder, (0, 0))
@@ -171,7 +175,7 @@ def test_pushes_and_the_collector_never_break_a_version(eager: Registry, actor: 
             stop.set()
         collector.result()
     for model in eager.models(actor):
-        assert b"".join(eager.iterate_file(actor, model.name, 1, "model.onnx")[1]) in models
+        assert content_of(eager, actor, model.name) in models
 
 
 def _raise(error: Exception) -> bool:

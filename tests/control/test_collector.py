@@ -79,7 +79,8 @@ def test_pushes_meanwhile_lose_nothing(registry: Registry, database: Database, a
             done.set()
         assert running.result(30) > 0
     for version, content in pushed:
-        entry, chunks = registry.iterate_file(actor, "m", version, "model.onnx")
+        entry = registry.find_file(actor, "m", version, "model.onnx")
+        chunks = registry.iterate_file(actor, entry)
         assert b"".join(chunks) == content
         assert entry.sha256 == hashlib.sha256(content).hexdigest()
 

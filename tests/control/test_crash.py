@@ -59,7 +59,7 @@ while True:
     if (model := models.get(f"m{at}")) is not None:
         version = found.version(actor, model.name, "champion")
         assert (model.versions, model.aliases, version.labels) == (1, {"champion": 1}, {"k": "v"}), model
-        assert b"".join(found.iterate_file(actor, model.name, 1, "model.onnx")[1]) == data
+        assert b"".join(found.iterate_file(actor, found.find_file(actor, model.name, 1, "model.onnx"))) == data
         whole += 1
     database.close()
     if status == 0:

@@ -264,12 +264,13 @@ def test_pages(registry: Registry, actor: Actor, push: Push) -> None:
 
 def test_files_come_back_verified(registry: Registry, actor: Actor, push: Push) -> None:
     push()
-    entry, chunks = registry.iterate_file(actor, "digits", 1, "model.onnx")
+    entry = registry.find_file(actor, "digits", 1, "model.onnx")
+    chunks = registry.iterate_file(actor, entry)
     assert b"".join(chunks) == onnx_models.identity("FP32", (-1, 4))
     assert entry.path == "model.onnx"
     for path in ("other", "../model.onnx", "", "\x00"):
         with pytest.raises(NotFound):
-            registry.iterate_file(actor, "digits", 1, path)
+            registry.find_file(actor, "digits", 1, path)
 
 
 def test_a_version_is_materialized_by_its_id(registry: Registry, actor: Actor, push: Push, database: Database) -> None:
@@ -323,7 +324,7 @@ def test_another_projects_objects_answer_as_missing_ones(
         "label": lambda who, name: registry.set_label(who, name, 1, "k", "v"),
         "unlabel": lambda who, name: registry.delete_label(who, name, 1, "k"),
         "lineage": lambda who, name: registry.lineage(who, name, 1),
-        "file": lambda who, name: registry.iterate_file(who, name, 1, "model.onnx"),
+        "file": lambda who, name: registry.find_file(who, name, 1, "model.onnx"),
         "delete version": lambda who, name: registry.delete_version(who, name, 1),
         "delete": registry.delete_model,
     }
