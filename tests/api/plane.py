@@ -88,6 +88,9 @@ class LocalPlane(DataPlane):
             raise NotFound(f"endpoint {name!r} has no label {alias[:80]!r}")
         return endpoint
 
+    def has(self, project: str, name: str) -> bool:
+        return name in self.by_name and self.by_name[name].route.project == project
+
     def endpoints(self, project: str) -> list[Endpoint]:
         return [self.by_name[name] for name in sorted(self.by_name) if self.by_name[name].route.project == project]
 

@@ -297,3 +297,12 @@ def _until(holds: Any) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_names_that_nobody_deployed_are_not_counted_by_name(served: Served) -> None:
+    with served.connect() as connection:
+        for number in range(20):
+            assert exchange(connection, request(path=f"/predict/invented-{number}"))[0] == 404
+            assert exchange(connection, request(path=f"/predict/x-{number}", authorization="Bearer no"))[0] == 401
+        assert exchange(connection, request(b"{"))[0] == 400
+    assert served.app.http == {("predict", "", 404): 20, ("predict", "", 401): 20, ("predict", "m", 400): 1}

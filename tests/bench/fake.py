@@ -39,10 +39,14 @@ class FakeServer:
     loop: asyncio.AbstractEventLoop | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
+    pause: tuple[float, float] | None = None
+
     def stall(self, seconds: float, after: float) -> None:
-        """Stand still, all of it, in so many seconds: as a process does that collects garbage, or swaps."""
-        assert self.loop is not None
-        self.loop.call_soon_threadsafe(self.loop.call_later, after, time.sleep, seconds)
+        """Stand still, all of it, so many seconds after the next request: as a process does that collects garbage.
+
+        Counted from the request, because a busy machine begins to send when it can.
+        """
+        self.pause = after, seconds
 
 
 class _Connection(asyncio.Protocol):
@@ -66,6 +70,10 @@ class _Connection(asyncio.Protocol):
             if first.startswith("GET /metrics "):
                 self.transport.write(status(404, ""))  # type: ignore[attr-defined]
                 continue
+            pause, self.server.pause = self.server.pause, None
+            if pause is not None:
+                assert self.server.loop is not None
+                self.server.loop.call_later(pause[0], time.sleep, pause[1])
             got = Got(time.perf_counter(), first.split()[1], headers, body)
             self.server.got.append(got)
             raw = self.server.answer(got, len(self.server.got) - 1)

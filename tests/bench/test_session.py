@@ -60,9 +60,11 @@ def test_a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one() -> None:
     times, hidden = opened.latency_ms, closed.latency_ms
     assert times["max"] >= 0.95e3 * pause  # who comes just after its beginning waits for all of it
     assert times["p99"] >= 0.9e3 * pause
+    assert times["p90"] >= 0.4e3 * pause
     assert opened.ok == opened.requests
+    assert closed.ok > 1000
     assert hidden["max"] >= 0.95e3 * pause  # one request saw it
-    assert hidden["p99"] < times["p99"]  # and the percentiles do not
+    assert hidden["p99"] < 0.1e3 * pause  # and the percentiles do not
 
 
 def test_requests_that_find_no_connection_are_counted_from_when_they_were_due() -> None:
@@ -70,7 +72,8 @@ def test_requests_that_find_no_connection_are_counted_from_when_they_were_due() 
         server.stall(0.5, after=0.3)
         found = load.at_rate(200)
     assert found is not None
-    assert found.backlog_most > 20
+    assert found.backlog_most > 50 and found.ok == found.requests
+    assert found.latency_ms["p90"] > 300
     assert "waited for one of the connections" in " ".join(found.warnings)
 
 

@@ -19,10 +19,10 @@ from tests.services.conftest import Server
 
 pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(1200)]
 SECONDS = 60 if LONG else 4
-LEAST_GOODPUT = 0.9
-REFUSED_MS = 50
-SLOWEST_MS = 1000
-FAIR = 3.0  # two gateways, each with a frame of the flood at the replica: 2 is not reached
+LEAST_GOODPUT = 0.9 if LONG else 0.8
+REFUSED_MS = 50 if LONG else 250
+SLOWEST_MS = 1000 if LONG else 1500
+FAIR = 3.0 if LONG else 6.0  # two gateways, each with a frame of the flood at the replica: 2 is not reached
 FAIR_SECONDS = 30 if LONG else 4
 
 
@@ -55,12 +55,10 @@ def test_overload(tree: Server, line: Line, times: int) -> None:
         f"429 p50 {refused['p50']:.1f} p99 {refused['p99']:.1f} max {refused['max']:.0f} ms, memory {grown:+.1f} MB",
     )  # fmt: skip
     assert callers.failures == {}
-    assert found["answered"] > 0
-    if LONG:  # how fast is for `make chaos`, on a machine that does nothing else
-        assert goodput >= LEAST_GOODPUT
-        assert admitted["p99"] < SLOWEST_MS
-        assert refused["p99"] < REFUSED_MS
-        assert grown < 20
+    assert goodput >= LEAST_GOODPUT
+    assert admitted["p99"] < SLOWEST_MS
+    assert refused["p99"] < REFUSED_MS
+    assert grown < 20
 
 
 def test_a_flood_by_one_key_is_not_the_others(plugged: dict[str, str], tmp_path: Path, line: Line) -> None:
@@ -87,5 +85,5 @@ def test_a_flood_by_one_key_is_not_the_others(plugged: dict[str, str], tmp_path:
         f"({after['p99'] / before['p99']:.1f} x); p50 {before['p50']:.1f}, {after['p50']:.1f}",
     )  # fmt: skip
     assert callers.failures == {}
-    if LONG:
-        assert after["p99"] <= FAIR * before["p99"]
+    share = "p99" if LONG else "p90"  # of so few requests the slowest is chance
+    assert after[share] <= FAIR * before[share]

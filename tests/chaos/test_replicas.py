@@ -31,7 +31,7 @@ from tests.services.conftest import Server
 pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(1200)]
 KILLS = 200 if LONG else 10
 BUSY_KILLS = 200 if LONG else 4
-SHARE = 0.75 if LONG else 0.4  # a machine of two cores may fall behind its own measure
+SHARE = 0.75 if LONG else 0.6  # beside other tests a machine of two cores falls behind its own measure
 HANGS = 10 if LONG else 1
 POISONS = 50 if LONG else 2
 

@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(1200)]
 SECONDS = 60 if LONG else 4
 HEADS, CHUNKS, READERS, STREAM_READERS = 200, 50, 20, 10
 VALUES = 500_000
-SLOWER = 2.0
+SLOWER = 2.0 if LONG else 4.0
+SLACK_MS = 0.0 if LONG else 10.0
 STALL_S = 30
 """How long the server lets them be."""
 
@@ -118,7 +119,6 @@ def test_slow_callers_do_not_slow_the_others(tree: Server, line: Line) -> None:
         f"p50 {quiet['p50']:.1f}, {slow['p50']:.1f}; handles {held:+d}, {left:+d} after",
     )  # fmt: skip
     assert callers.failures == {}
-    if LONG:
-        assert slow["p99"] <= SLOWER * quiet["p99"]
+    assert slow["p99"] <= SLOWER * quiet["p99"] + SLACK_MS
     assert held >= HEADS + CHUNKS
     assert left <= 5

@@ -201,3 +201,15 @@ def test_doctor_says_when_the_port_is_taken(run: Any) -> None:
         done = run("doctor", MODELPORT_HTTP_PORT=port, MODELPORT_GRPC_PORT="0")
     assert done.returncode == 1
     assert f"{port} is taken by another program" in done.stdout
+
+
+def test_the_package_runs_as_a_module_too() -> None:
+    argv = [sys.executable, "-m", "modelport", "version"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert modelport.__version__ in done.stdout, done.stderr
+
+
+def test_a_first_key_is_made_without_a_server_whatever_the_environment_says(run: Any) -> None:
+    done = run("keys", "create", "--name", "first", MODELPORT_KEY="mp_of_another_server")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("mp_")

@@ -42,14 +42,14 @@ def test_large_tensors_lie_there_and_small_ones_do_not(count: int) -> None:
     tensors = {f"x{i}": np.random.default_rng(i).random((7, 5001), dtype=np.float32) for i in range(count)}
     (raw,) = frames.encode(frames.RUN, [Item(1, 7, "id")], tensors, slab=slab)
     assert len(raw) < 500
-    assert frames.lies_in_slab(raw[: HEAD.size])
     frame = frames.decode(raw[: HEAD.size], raw[HEAD.size :], slab)
+    assert frame.in_slab
     for name, array in tensors.items():
         assert np.array_equal(frame.tensors[name], array)
     small = b"".join(frames.encode(frames.RUN, [], {"x": np.zeros(10)}, slab=slab))
-    assert not frames.lies_in_slab(small[: HEAD.size])
+    assert not frames.decode(small[: HEAD.size], small[HEAD.size :], slab).in_slab
     too_large = b"".join(frames.encode(frames.RUN, [], {"x": np.zeros(1 << 18)}, slab=slab))
-    assert not frames.lies_in_slab(too_large[: HEAD.size])
+    assert not frames.decode(too_large[: HEAD.size], too_large[HEAD.size :], slab).in_slab
 
 
 def test_a_frame_that_points_where_nothing_is_shared_is_broken() -> None:
@@ -76,3 +76,22 @@ async def test_large_requests_get_their_own_answers_and_survive_a_kill() -> None
 
         await asyncio.gather(killer(), *(ask(int(rows)) for rows in rng.integers(1, 40_000, 200)))
         assert max(endpoint.stats.batch_sizes) > 5461  # larger than what goes through the socket
+
+
+async def test_a_replica_that_cannot_take_the_memory_is_served_through_the_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made_slabs = []
+
+    def unsealed() -> tuple[Slab, int]:
+        fd = os.memfd_create("x")
+        os.ftruncate(fd, 128 << 20)
+        made_slabs.append(Slab(fd, is_gateway=True))
+        return made_slabs[-1], fd
+
+    monkeypatch.setattr(Slab, "create", unsealed)
+    async with engine(onnx_models.identity(), replicas=1, max_batch=40_000) as (made, endpoint):
+        x = np.random.default_rng(0).random((30_000, 3), dtype=np.float32)
+        result = await made.plane.infer(endpoint, InferRequest({"input": x}))
+    np.testing.assert_array_equal(result.outputs["output"], x)
+    assert made_slabs and not any(made_slabs[0].mine[:4096])

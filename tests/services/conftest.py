@@ -50,6 +50,12 @@ class Server:
     def client(self, **options: Any) -> Client:
         return Client(self.url, self.token, **options)
 
+    def cli(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """A command of somebody who has this server's address and key."""
+        argv = [sys.executable, "-m", "modelport.cli.main", *arguments]
+        full = {**os.environ, **env, "MODELPORT_URL": self.url, "MODELPORT_KEY": self.token}
+        return subprocess.run(argv, capture_output=True, text=True, env=full, timeout=60)
+
     def start(self) -> Server:
         log = self.home / "up.log"
         self.home.mkdir(parents=True, exist_ok=True)

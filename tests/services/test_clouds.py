@@ -4,10 +4,8 @@ command line reads."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,12 +22,6 @@ from tests.services.conftest import Server
 pytestmark = pytest.mark.xdist_group("clouds")
 
 ROWS = np.array([[1, 2, 3]], np.float32)
-
-
-def cli(server: Server, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "modelport.cli.main", *arguments]
-    full = {**os.environ, **env, "MODELPORT_URL": server.url, "MODELPORT_KEY": server.token}
-    return subprocess.run(argv, capture_output=True, text=True, env=full, timeout=60)
 
 
 def test_all_artifacts_in_the_cloud(own_server: Callable[..., Server], cloud: Cloud, tmp_path: Path) -> None:  # noqa: F811
@@ -75,13 +67,13 @@ def test_push_from_the_cloud(server: Server, cloud: Cloud) -> None:  # noqa: F81
     cloud.put("sources/models/echo/.hidden", b"x")
     cloud.put("sources/models/echo2/model.onnx", onnx_models.add_sub())
     for source in (f"{url}/models/echo/model.onnx", f"{url}/models/echo", f"{url}/models/echo/"):
-        done = cli(server, "push", source, "-n", name, "--json", **cloud.env)
+        done = server.cli("push", source, "-n", name, "--json", **cloud.env)
         assert done.returncode == 0, done.stderr
         made = json.loads(done.stdout)
         assert made["format"] == "onnx", made
         assert [file["path"] for file in made["manifest"]["files"]] == ["model.onnx"]
     for source in (f"{url}/nothing", f"{cloud.scheme}://no-such-bucket/nothing"):
-        done = cli(server, "push", source, "-n", "x", **cloud.env)
+        done = server.cli("push", source, "-n", "x", **cloud.env)
         assert done.returncode == 1 and "there is nothing" in done.stderr, done.stderr
 
 
@@ -101,7 +93,7 @@ def test_the_server_reads_only_what_is_allowed(own_server: Callable[..., Server]
 
 def test_without_credentials_the_next_step_is_told(server: Server, tmp_path: Path) -> None:
     pytest.importorskip("adlfs")
-    done = cli(server, "push", "abfs://bucket/m", "-n", "x", AZURE_STORAGE_CONNECTION_STRING="")
+    done = server.cli("push", "abfs://bucket/m", "-n", "x", AZURE_STORAGE_CONNECTION_STRING="")
     assert done.returncode == 1
     assert "has no credentials" in done.stderr and "set AZURE_STORAGE_CONNECTION_STRING" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
@@ -116,5 +108,5 @@ def test_a_missing_extra_is_named(server: Server, scheme: str, library: str, ext
     command = rf"pip install 'modelport\[{extra}\]'"
     with pytest.raises(ModelportError, match=command):
         Artifacts(f"{scheme}://bucket/x", tmp_path)
-    done = cli(server, "push", f"{scheme}://bucket/m", "-n", "x")
+    done = server.cli("push", f"{scheme}://bucket/m", "-n", "x")
     assert done.returncode == 1 and f"pip install 'modelport[{extra}]'" in done.stderr, done.stderr

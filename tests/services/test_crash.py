@@ -52,6 +52,7 @@ def test_kill_of_replicas_under_load_fails_no_request(own_server: Callable[..., 
         time.sleep(1)
     print(f"{REPLICA_KILLS} kills, {load.sent} requests, {len(load.failures)} failed, longest {load.longest_s:.2f} s")
     assert load.sent > 100 * REPLICA_KILLS
+    assert "ended by SIGKILL" in (server.home / "logs" / "control.log").read_text()
     assert load.failures == []
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
-import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -26,12 +23,6 @@ from tests.web import serving
 ROWS = np.array([[1, 2, 3, 4]], np.float32)
 
 
-def push(server: Server, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "modelport.cli.main", "push", *arguments]
-    full = {**os.environ, **env, "MODELPORT_URL": server.url, "MODELPORT_KEY": server.token}
-    return subprocess.run(argv, capture_output=True, text=True, env=full, timeout=60)
-
-
 def pack(folder: Path) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -43,7 +34,7 @@ def pack(folder: Path) -> bytes:
 def test_a_triton_repository(server: Server, tmp_path: Path) -> None:
     triton(tmp_path / "mlp", CONFIG.replace('"mlp"', '"tri-mlp"') + "version_policy { all {} }", versions=(1, 3))
     triton(tmp_path / "tri-bare", None)
-    done = push(server, str(tmp_path), "--alias", "champion", "--json")
+    done = server.cli("push", str(tmp_path), "--alias", "champion", "--json")
     assert done.returncode == 0, done.stderr
     made = [(found["model"], found["version"], found["aliases"], found["labels"]) for found in json.loads(done.stdout)]
     assert made == [
@@ -51,7 +42,7 @@ def test_a_triton_repository(server: Server, tmp_path: Path) -> None:
         ("tri-mlp", 2, ["champion"], {"triton.version": "3"}),
         ("tri-bare", 1, ["champion"], {"triton.version": "1"}),
     ]
-    assert "names one model" in push(server, str(tmp_path), "--name", "x").stderr
+    assert "names one model" in server.cli("push", str(tmp_path), "--name", "x").stderr
     with server.client() as client:
         deployed = client.deploy("tri-mlp", version=2, replicas=1)
         assert deployed.spec.max_batch == 8, "as config.pbtxt says"
@@ -63,7 +54,7 @@ def test_a_triton_repository(server: Server, tmp_path: Path) -> None:
 
 def test_an_mlflow_folder(server: Server, tmp_path: Path) -> None:
     mlflow(tmp_path / "m", [[1.0, 2.0, 3.0, 4.0]])
-    done = push(server, f"file://{tmp_path}/m", "-n", "mlflow-net", "--json")
+    done = server.cli("push", f"file://{tmp_path}/m", "-n", "mlflow-net", "--json")
     assert done.returncode == 0, done.stderr
     manifest = json.loads(done.stdout)["manifest"]
     assert manifest["sample"]["inputs"][0]["data"] == [1, 2, 3, 4]
@@ -77,9 +68,9 @@ def test_an_mlflow_folder(server: Server, tmp_path: Path) -> None:
 
 def test_a_source_that_is_not_there(server: Server, tmp_path: Path) -> None:
     for source in (str(tmp_path / "missing"), f"file://{tmp_path}/missing"):
-        done = push(server, source, "-n", "x")
+        done = server.cli("push", source, "-n", "x")
         assert done.returncode == 1 and "neither a file nor a folder" in done.stderr
-    assert "names another machine" in push(server, "file://other/m", "-n", "x").stderr
+    assert "names another machine" in server.cli("push", "file://other/m", "-n", "x").stderr
 
 
 def test_the_server_reads_the_web(own_server: Callable[..., Server], tmp_path: Path) -> None:
@@ -108,7 +99,7 @@ def test_the_server_reads_the_web(own_server: Callable[..., Server], tmp_path: P
                 client.models.import_from(web.url("/page.onnx"), "x")
             with pytest.raises(ArtifactRefused, match=r"'\.\.'"):
                 client.models.import_from(web.url("/slip.zip"), "x")
-        done = push(server, web.url("/net.onnx"), SSL_CERT_FILE=str(web.certificate))
+        done = server.cli("push", web.url("/net.onnx"), SSL_CERT_FILE=str(web.certificate))
         assert done.returncode == 0 and "net:2" in done.stdout, done.stderr
         assert not list((server.home / "cache" / "imports").iterdir())
 
@@ -191,16 +182,16 @@ def test_a_model_hub(server: Server, hub: tuple[str, dict[str, bytes]], tmp_path
     files |= {"onnx/model.onnx": onnx_models.mlp(), "README.md": b"# net", "pytorch_model.bin": b"\x80\x04N."}
     env = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""}
     env["HF_HUB_OFFLINE"] = "0"  # whatever this machine, or a test before, has set
-    done = push(server, "hf://team/net", "--json", **env)
+    done = server.cli("push", "hf://team/net", "--json", **env)
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)
     assert made["model"] == "net"
     assert [file["path"] for file in made["manifest"]["files"]] == ["README.md", "onnx/model.onnx"]
-    done = push(server, "hf://team/net@main/onnx/model.onnx", "-n", "hub-file", "--json", **env)
+    done = server.cli("push", "hf://team/net@main/onnx/model.onnx", "-n", "hub-file", "--json", **env)
     assert done.returncode == 0, done.stderr
     assert [file["path"] for file in json.loads(done.stdout)["manifest"]["files"]] == ["model.onnx"]
-    done = push(server, "hf://team/other", "-n", "x", **env)
+    done = server.cli("push", "hf://team/other", "-n", "x", **env)
     assert done.returncode == 1 and "no such repository" in done.stderr, done.stderr
     files["a\\evil"] = b"x"
-    done = push(server, "hf://team/net", "-n", "x", **env)
+    done = server.cli("push", "hf://team/net", "-n", "x", **env)
     assert done.returncode == 1 and "backslash" in done.stderr

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,12 +21,6 @@ pytest.importorskip("moto")
 from tests.services.s3 import S3, s3  # noqa: F401  (a fixture)
 
 ROWS = np.array([[1, 2, 3]], np.float32)
-
-
-def cli(server: Server, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "modelport.cli.main", *arguments]
-    full = {**os.environ, **env, "MODELPORT_URL": server.url, "MODELPORT_KEY": server.token}
-    return subprocess.run(argv, capture_output=True, text=True, env=full, timeout=60)
 
 
 def test_all_artifacts_in_s3(own_server: Callable[..., Server], s3: S3, tmp_path: Path) -> None:  # noqa: F811
@@ -70,15 +62,15 @@ def test_push_from_s3(server: Server, s3: S3) -> None:  # noqa: F811
     bucket = s3.bucket("sources")
     s3.put(bucket, "models/echo/model.onnx", onnx_models.identity())
     s3.put(bucket, "models/echo/.hidden", b"x")
-    done = cli(server, "push", f"s3://{bucket}/models/echo/model.onnx", "-n", "s3-file", "--json", **s3.env)
+    done = server.cli("push", f"s3://{bucket}/models/echo/model.onnx", "-n", "s3-file", "--json", **s3.env)
     assert done.returncode == 0, done.stderr
     made: dict[str, Any] = json.loads(done.stdout)
     assert made["format"] == "onnx" and [file["path"] for file in made["manifest"]["files"]] == ["model.onnx"]
-    done = cli(server, "push", f"s3://{bucket}/models/echo", "--json", **s3.env)
+    done = server.cli("push", f"s3://{bucket}/models/echo", "--json", **s3.env)
     assert json.loads(done.stdout)["model"] == "echo", done.stderr
-    done = cli(server, "push", f"s3://{bucket}/nothing", "-n", "x", **s3.env)
+    done = server.cli("push", f"s3://{bucket}/nothing", "-n", "x", **s3.env)
     assert done.returncode == 1 and "there is nothing" in done.stderr
-    done = cli(server, "push", "s3://no-such-bucket/nothing", "-n", "x", **s3.env)
+    done = server.cli("push", "s3://no-such-bucket/nothing", "-n", "x", **s3.env)
     assert done.returncode == 1 and "there is nothing" in done.stderr
 
 
@@ -98,5 +90,5 @@ def test_the_server_reads_only_what_is_allowed(own_server: Callable[..., Server]
         with pytest.raises(NotFound):
             client.models.import_from("s3://open/missing", "m")
     assert not list((server.home / "cache" / "imports").iterdir())
-    done = cli(server, "push", "s3://open/m", "--name", "m", "--on-server")
+    done = server.cli("push", "s3://open/m", "--name", "m", "--on-server")
     assert done.returncode == 0 and "m:2" in done.stdout, done.stderr

@@ -177,3 +177,13 @@ def test_a_cancelled_grpc_stream_stops_the_model(words: Served) -> None:
         client.stop_stream(cancel_requests=True)
     last = [line for line in words.wait_for_log("words_ended", before + 1).splitlines() if "words_ended" in line][-1]
     assert json.loads(last)["given"] < 500
+
+
+def test_a_reader_that_falls_too_far_behind_is_cut_off_and_holds_nobody(words: Served) -> None:
+    prompt = " ".join(["w" * 1_000_000] * 60)
+    body = json.dumps({"text_input": prompt, "pause_ms": 0})
+    with httpx.stream("POST", f"{words.url}/v2/models/words/generate_stream", content=body, timeout=60) as answer:
+        assert post(words, "generate", {"text_input": "me too", "pause_ms": 0}).status_code == 200
+        found = events(answer.read().decode())
+    assert "16 MiB behind; read faster" in found[-1]["error"]
+    assert 0 < len(found) - 1 < 60

@@ -168,11 +168,12 @@ class Gateway:
     ) -> tuple[HttpResponse, str]:
         """The answer to one request and its id. ``body`` is None where it is still to be received."""
         request_id, traced = request_id_of(headers.get("x-request-id"))
-        route = known.route
+        route, caller = known.route, _NOBODY
         try:
             if not self.open and not route.public:
                 raise NotYetOpen("the server is starting; try again in a moment")
-            caller = _NOBODY if route.public else self.authenticate(headers)
+            if not route.public:
+                caller = self.authenticate(headers)
             if body is None:
                 body = await read_body(receive, headers, self._limit) if route.method == "POST" else b""
             request = HttpRequest(known.method, known.path, known.query, headers, body, caller, request_id, traced)
@@ -186,7 +187,7 @@ class Gateway:
             log("internal_error", request_id=request_id, path=known.path, error=traceback.format_exc())
             response = error_answer(ModelportError(f"internal error; the log has it under request id {request_id}"))
         name = known.params.get("model", "")
-        if response.status >= 400 and not self.plane.has(name):  # strangers' inventions are not kept
+        if response.status >= 400 and not self.plane.has(caller.project, name):  # inventions are not kept
             name = ""
         self.http[known.protocol, name, response.status] += 1
         return response, request_id

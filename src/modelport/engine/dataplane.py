@@ -81,9 +81,9 @@ class DataPlane:
             raise errors.NotFound(f"endpoint {name!r} was not deployed by the alias {_shown(alias)}")
         return endpoint
 
-    def has(self, name: str) -> bool:
-        """Whether any project has an endpoint of that name."""
-        return any(name == known for _, known in self._endpoints)
+    def has(self, project: str, name: str) -> bool:
+        """Whether the project has an endpoint of that name."""
+        return (project, name) in self._endpoints
 
     def endpoints(self, project: str) -> list[Endpoint]:
         """All endpoints of a project, by name."""

@@ -91,6 +91,8 @@ class Frame:
     tensors: dict[str, Array]
     ns: int = 0
     data: Buffer = b""
+    in_slab: bool = False
+    """Whether the tensors are views of shared memory, which the other side writes again after the next frame."""
 
 
 def encode(
@@ -153,11 +155,6 @@ def body_size(head: Buffer) -> int:
     return int(table) if kind & _IN_SLAB else int(table + data)
 
 
-def lies_in_slab(head: Buffer) -> bool:
-    """Whether a frame's tensors lie in shared memory."""
-    return bool(HEAD.unpack(head)[2] & _IN_SLAB)
-
-
 def decode(head: Buffer, body: Buffer, slab: memoryview | None = None) -> Frame:
     """The inverse of encode. Raises BrokenFrame; tensors are views of ``body``, or of ``slab`` where they lie there."""
     _, _, kind, n_items, n_tensors, table_size, size, ns = HEAD.unpack(head)
@@ -168,9 +165,11 @@ def decode(head: Buffer, body: Buffer, slab: memoryview | None = None) -> Frame:
             raise BrokenFrame("a frame's tensors lie in memory that is not shared")
         payload = slab[:size]
     try:
-        return _decode(view, payload, kind & ~_IN_SLAB, n_items, n_tensors, ns)
+        frame = _decode(view, payload, kind & ~_IN_SLAB, n_items, n_tensors, ns)
     except (struct.error, ValueError, IndexError, ModelportError) as error:
         raise BrokenFrame(f"a frame does not hold what its head says: {error}") from None
+    frame.in_slab = bool(kind & _IN_SLAB)
+    return frame
 
 
 def _decode(view: memoryview, payloads: memoryview, kind: int, n_items: int, n_tensors: int, ns: int) -> Frame:

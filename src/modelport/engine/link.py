@@ -233,7 +233,7 @@ class Link(asyncio.BufferedProtocol):
         elif frame.kind == frames.ALIVE:
             self.last_ok = time.monotonic()
         else:
-            if frames.lies_in_slab(frame_head):  # the replica writes there again when it is sent the next frame
+            if frame.in_slab:  # the replica writes there again when it is sent the next frame
                 frame.tensors = {name: np.array(array) for name, array in frame.tensors.items()}
             self._on_frame(self, frame)
 

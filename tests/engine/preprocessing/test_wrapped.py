@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +35,6 @@ class Predictor:
         {1: 1}[len(inputs["x"])]
         return [float(only.mean())]
 """
-
-
-@pytest.fixture(autouse=True)
-def _fresh_import() -> Iterator[None]:
-    path = list(sys.path)
-    yield
-    sys.path[:] = path
-    sys.modules.pop("predictor", None)
 
 
 def wrapped(folder: Path, source: str, **details: Any) -> Any:

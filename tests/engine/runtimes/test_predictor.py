@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,6 @@ from modelport.tensors import Signature, TensorSpec
 
 ONE = Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))
 TWO = Signature(ONE.inputs, (TensorSpec("n", "INT64", (-1, 2)), TensorSpec("s", "BYTES", (-1,))))
-
-
-@pytest.fixture(autouse=True)
-def _fresh_import() -> Iterator[None]:
-    path = list(sys.path)
-    yield
-    sys.path[:] = path
-    sys.modules.pop("predictor", None)
 
 
 def load(folder: Path, source: str, signature: Signature = ONE, **details: Any) -> PredictorRuntime:

@@ -16,6 +16,7 @@ depends_on = None
 def upgrade() -> None:
     _projects_and_access()
     _models()
+    _what_versions_have()
     _deployments()
 
 
@@ -105,6 +106,9 @@ def _models() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_versions_project_id_digest", "versions", ["project_id", "digest"], unique=False)
+
+
+def _what_versions_have() -> None:
     op.create_table(
         "version_blobs",
         sa.Column("version_id", sa.Integer(), nullable=False),
