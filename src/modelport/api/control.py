@@ -75,7 +75,7 @@ class Control:
         tree = Tree(endpoint["pid"], boot["started_at"], endpoint["url"], endpoint["grpc"], self.gateways)
         self.context = Context(
             settings, services.registry, services.identity, services.database, self.deployments, tree,
-            Imports(services.registry, settings.imports, settings.home / "cache" / "imports"),
+            Imports(services.registry, settings.imports, settings.home / "cache" / "imports"), services.datasets,
         )  # fmt: skip
 
     def _collect_environments(self, dry_run: bool) -> tuple[int, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelport.control.blobs import Limits
+from modelport.control.blobs import Blobs, Limits
+from modelport.control.datasets import Datasets
 from modelport.control.identity import Identity
 from modelport.control.registry import Registry
 from modelport.engine.inspect import inspect_apart
@@ -20,9 +21,12 @@ from modelport.storage.database import Database
 class Services:
     """What knows no process."""
 
+    settings: Settings
     database: Database
+    artifacts: Artifacts
     identity: Identity
     registry: Registry
+    datasets: Datasets
 
 
 def trust_of(settings: Settings) -> Trust:
@@ -51,5 +55,12 @@ def build_services(settings: Settings, *, owner_token: str | None, keys_required
     limits = Limits(int(settings.artifacts.max_file_gb * 1e9), settings.artifacts.gc_grace_s)
     artifacts = Artifacts(settings.artifacts_url, settings.home / "cache")
     return Services(
-        database, Identity(database, owner_token, keys_required), Registry(database, artifacts, inspect, limits)
+        settings,
+        database,
+        artifacts,
+        Identity(database, owner_token, keys_required),
+        Registry(database, artifacts, inspect, limits),
+        Datasets(
+            database, artifacts, Blobs(database, artifacts, limits), settings.home / "cache", settings.data.archives
+        ),
     )
