@@ -22,6 +22,7 @@ from modelport.control.actors import Actor
 from modelport.control.deployments import Deployments
 from modelport.control.identity import Identity
 from modelport.control.imports import Imports
+from modelport.control.jobs import Jobs
 from modelport.control.registry import Registry
 from modelport.errors import InvalidInput, NotAllowed, TooLarge
 from modelport.schemas.access import Role
@@ -68,6 +69,8 @@ class Context:
     """Set by the process that runs under a supervisor."""
     imports: Imports | None = None
     """Set where the server may bring models itself."""
+    jobs: Jobs | None = None
+    """Set where jobs are run."""
 
     @property
     def max_file_bytes(self) -> int:

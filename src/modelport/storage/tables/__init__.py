@@ -4,6 +4,7 @@ from modelport.storage.tables.access import Audit, Key
 from modelport.storage.tables.base import Base, now
 from modelport.storage.tables.blobs import Blob, VersionBlob
 from modelport.storage.tables.deployments import Deployment, Revision
+from modelport.storage.tables.jobs import Job, JobEvent, JobMetric, Schedule
 from modelport.storage.tables.models import Alias, Label, Model, Parent, Version
 from modelport.storage.tables.projects import Project
 
@@ -13,12 +14,16 @@ __all__ = [
     "Base",
     "Blob",
     "Deployment",
+    "Job",
+    "JobEvent",
+    "JobMetric",
     "Key",
     "Label",
     "Model",
     "Parent",
     "Project",
     "Revision",
+    "Schedule",
     "Version",
     "VersionBlob",
     "now",
