@@ -34,11 +34,14 @@ def trust_of(settings: Settings) -> Trust:
     return Trust(tuple(settings.trust.sklearn_types), settings.trust.python_predictors, settings.trust.native_code)
 
 
-def build_services(settings: Settings, *, owner_token: str | None, keys_required: bool) -> Services:
-    """Open the database (bringing its schema up to date) and the artifact store."""
+def build_services(
+    settings: Settings, *, owner_token: str | None, keys_required: bool, migrate: bool = True
+) -> Services:
+    """Open the database (with ``migrate`` bringing its schema up to date) and the artifact store."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.database_url)
-    database.migrate()
+    if migrate:
+        database.migrate()
     trust = trust_of(settings)
 
     def inspect(folder: Path, files: tuple[str, ...]) -> Inspection:

@@ -262,7 +262,7 @@ def _union(
             bad.found(file.name, error.message)
             continue
         good.append(file)
-        whole = found if whole is None else _joined(whole, found, good[0], file, wanted.union)
+        whole = found if whole is None else joined_schema(whole, found, good[0].name, file.name, wanted.union)
     if whole is None:
         raise InvalidInput("none of the source's files can be read: nothing is collected")
     after = wanted.after
@@ -274,12 +274,13 @@ def _union(
     return whole, good
 
 
-def _joined(whole: pa.Schema, found: pa.Schema, first: SourceFile, file: SourceFile, union: bool) -> pa.Schema:
-    missing = [name for name in whole.names if name not in found.names]
-    extra = [name for name in found.names if name not in whole.names]
+def joined_schema(whole: pa.Schema, found: pa.Schema, first: str, name: str, union: bool) -> pa.Schema:
+    """One schema for two tables (or files) of these names; raises InvalidInput when they do not fit."""
+    missing = [n for n in whole.names if n not in found.names]
+    extra = [n for n in found.names if n not in whole.names]
     if (missing or extra) and not union:
         raise InvalidInput(
-            f"{file.name[:200]!r} has other columns than {first.name[:200]!r}: {_differences(whole, found)}; "
+            f"{name[:200]!r} has other columns than {first[:200]!r}: {_differences(whole, found)}; "
             "--on-schema union gives null where a file lacks one"
         )
     fields = []
@@ -288,11 +289,11 @@ def _joined(whole: pa.Schema, found: pa.Schema, first: SourceFile, file: SourceF
         kind = _common(column.type, other)
         if kind is None:
             raise InvalidInput(
-                f"{file.name[:200]!r}: column {column.name[:100]!r} is {other}, but {column.type} in the files before "
+                f"{name[:200]!r}: column {column.name[:100]!r} is {other}, but {column.type} in the files before "
                 f"it; --type {column.name[:100]}=string reads both"
             )
         fields.append(pa.field(column.name, kind))
-    return pa.schema([*fields, *(found.field(name) for name in extra)])
+    return pa.schema([*fields, *(found.field(n) for n in extra)])
 
 
 def _common(one: Any, other: Any) -> Any:

@@ -123,7 +123,8 @@ def _guess(values: list[Any]) -> Any:
 
 def _batch(columns: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:
     arrays = []
-    for field, values in zip(schema, columns, strict=True):
+    for field, given in zip(schema, columns, strict=True):
+        values = given
         if pa.types.is_string(field.type):
             values = [value if value is None or isinstance(value, str) else _text(value) for value in values]
         elif pa.types.is_floating(field.type):

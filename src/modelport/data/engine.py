@@ -45,7 +45,7 @@ def batches_of(frame: Any) -> Iterator[pa.RecordBatch]:
 def sketch(
     files: Sequence[Path], distinct: Sequence[str], numbers: Sequence[str], quantiles: Sequence[float] = QUANTILES
 ) -> dict[str, Any]:
-    """Estimates over all rows: ``distinct:NAME`` by HyperLogLog, ``quantiles:NAME`` by DDSketch (relative error 1 %)."""
+    """Estimates over all rows: ``distinct:NAME`` by HyperLogLog, ``quantiles:NAME`` by DDSketch (error 1 %)."""
     asked = [daft.col(name).approx_count_distinct().alias(f"distinct:{name}") for name in distinct]
     for name in numbers:
         number = daft.col(name).cast(daft.DataType.float64())
@@ -77,4 +77,5 @@ def _mixed(values: Array) -> Array:
     values = (values + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    mixed: Array = values ^ (values >> np.uint64(31))
+    return mixed

@@ -1,4 +1,4 @@
-"""Files that are rows themselves: images (as their encoded bytes) and documents, labelled by the folder each lies in."""
+"""Files that are rows themselves: images (as their encoded bytes) and documents, each labelled by its folder."""
 
 from __future__ import annotations
 

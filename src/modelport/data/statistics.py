@@ -51,7 +51,9 @@ class _Seen:
 
     @property
     def is_number(self) -> bool:
-        return pa.types.is_integer(self.kind) or pa.types.is_floating(self.kind) or pa.types.is_decimal(self.kind)
+        return bool(pa.types.is_integer(self.kind)) or bool(
+            pa.types.is_floating(self.kind) or pa.types.is_decimal(self.kind)
+        )
 
     @property
     def is_ordered(self) -> bool:
@@ -189,7 +191,8 @@ def _histograms(parts: Sequence[Path], seen: Sequence[_Seen], numbers: Sequence[
 def _numbers(column: Any) -> Array:
     if pa.types.is_decimal(column.type):
         column = pc.cast(column, pa.float64())
-    return column.to_numpy(zero_copy_only=False).astype(np.float64)
+    values: Array = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    return values
 
 
 def _json(value: Any) -> float | int | str | None:

@@ -161,7 +161,7 @@ class CollectParams(Params):
     """Job ``collect``: rows from a source, or from files that were uploaded as blobs."""
 
     source: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
-    """``https://``, ``s3://`` and the like, ``file://`` for the server's own disk, ``sql://NAME``, ``spark:FORMAT:URL``."""
+    """``https://``, ``s3://`` and so on, ``file://`` (the server's own disk), ``sql://NAME``, ``spark:FORMAT:URL``."""
     files: Annotated[list[FileEntry], Field(min_length=1, max_length=20_000)] | None = None
     """Uploaded contents by the path that each has below the collected folder."""
     query: Annotated[str, Field(min_length=1, max_length=100_000)] | None = None

@@ -23,6 +23,7 @@ from modelport.control.datasets import Datasets
 from modelport.control.deployments import Deployments
 from modelport.control.identity import Identity
 from modelport.control.imports import Imports
+from modelport.control.jobs import Jobs
 from modelport.control.registry import Registry
 from modelport.errors import InvalidInput, NotAllowed, NotFound, TooLarge
 from modelport.schemas.access import Role
@@ -69,6 +70,8 @@ class Context:
     """Set by the process that runs under a supervisor."""
     imports: Imports | None = None
     """Set where the server may bring models itself."""
+    jobs: Jobs | None = None
+    """Set where jobs are run."""
     datasets_: Datasets | None = None
     """Set where there are datasets."""
 

@@ -97,7 +97,7 @@ async def archive_dataset_version(
 @router.get(
     "/{name}/versions/{ref}/files/{path:path}",
     response_class=StreamingResponse,
-    responses={200: _BINARY, **responses(404)},  # type: ignore[dict-item]
+    responses={200: _BINARY, **responses(404)},
 )
 def get_dataset_file(
     here: Here, actor: Viewer, name: PathName, ref: PathRef, path: Annotated[str, Path(max_length=500)]
