@@ -65,8 +65,13 @@ def check_query(query: str | None) -> str:
     return query.strip().rstrip(";")
 
 
-def query_rows(url: str, query: str, after: tuple[str, Any] | None = None) -> Iterator[pa.RecordBatch]:
-    """The query's rows; with ``after`` (column, value) only those beyond it, the smallest first."""
+def query_rows(
+    url: str, query: str, after: tuple[str, Any] | None = None, known: pa.Schema | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The query's rows; with ``after`` (column, value) only those beyond it, the smallest first.
+
+    ``known`` are the types that earlier rows had.
+    """
     with _told(), _connected(url) as connection:
         result = connection.execution_options(stream_results=True, max_row_buffer=_PIECE).execute(
             *_statement(query, after)
@@ -76,13 +81,11 @@ def query_rows(url: str, query: str, after: tuple[str, Any] | None = None) -> It
         if len(set(names)) < len(names):
             raise InvalidInput("query: gives two columns of one name; name them with AS")
         described = _described(result, names) if connection.dialect.name == "postgresql" else None
+        told = dict(described or {}) | {field.name: field.type for field in known or ()}
         for rows in result.partitions(_PIECE):
             columns = [list(values) for values in zip(*rows, strict=True)]
             schema = schema or pa.schema(
-                [
-                    (name, (described or {}).get(name) or _guess(values))
-                    for name, values in zip(names, columns, strict=True)
-                ]
+                [(name, told.get(name) or _guess(values)) for name, values in zip(names, columns, strict=True)]
             )
             yield _batch(columns, schema)
         if schema is None and described is not None:

@@ -354,6 +354,6 @@ def _told(file: SourceFile) -> Iterator[None]:
             f"{file.name[:200]!r} cannot be read: {cause}{hint or '; is it cut short or damaged?'}"
         ) from None
     except OSError as error:
-        if isinstance(error, pa.ArrowException) or error.errno is None:  # Arrow's own: damaged content
+        if type(error) is OSError and error.errno is None:  # Arrow's own: damaged content
             raise InvalidInput(f"{file.name[:200]!r} cannot be read: {str(error)[:200]}; is it damaged?") from None
         raise

@@ -129,12 +129,12 @@ def _from_database(
     for part in parts[kept:]:  # a query has no order of its own: what an earlier attempt wrote is of no use
         part.unlink()
     url = databases.database_url(params.source or "", run.services.settings.data.databases)
-    after = None
+    after, known = None, writing.schema_of(parts[:kept]) if kept else None
     if params.incremental is not None:
         value = _value(before, params.incremental)
-        kind = writing.schema_of(parts).field(params.incremental).type if parts and value is not None else None
+        kind = known.field(params.incremental).type if known is not None and value is not None else None
         after = (params.incremental, collect.Mark(params.incremental, value).typed(kind))
-    rows = databases.query_rows(url, databases.check_query(params.query), after)
+    rows = databases.query_rows(url, databases.check_query(params.query), after, known)
     if before is not None and (rows := collect.unless_empty(rows)) is None:
         return collect.Collected([], 0), {}
     return collect.collect_batches(rows, folder, _telling(run, "rows")), {}
