@@ -24,6 +24,8 @@ from modelport.api.app import create_app
 from modelport.api.hub import Hub
 from modelport.api.native import deployments as deployment_routes
 from modelport.api.native import jobs as job_routes
+from modelport.api.native import pipelines as pipeline_routes
+from modelport.api.native import schedules as schedule_routes
 from modelport.api.native import server as server_routes
 from modelport.api.native.context import Context, Here, Tree, Viewer
 from modelport.api.proxy import SOCKET
@@ -36,6 +38,7 @@ from modelport.control.job_runner import JobRunner
 from modelport.control.jobs import Jobs
 from modelport.control.reconciler import Reconciler
 from modelport.control.runnable import check_runnable
+from modelport.control.schedules import Schedules
 from modelport.engine.fleet import Fleet
 from modelport.engine.placement.ports import is_loopback
 from modelport.engine.placement.process import SupervisorLink
@@ -67,6 +70,7 @@ class Control:
             self.environments,
         )
         self.jobs = Jobs(services, settings)
+        self.schedules = Schedules(self.jobs)
         self.runner = JobRunner(self.jobs, self.deployments, settings)
         self.collector = Collector(
             services.database, services.registry, settings.artifacts.gc_interval_s, self.jobs.prune
@@ -82,8 +86,8 @@ class Control:
         tree = Tree(endpoint["pid"], boot["started_at"], endpoint["url"], endpoint["grpc"], self.gateways)
         self.context = Context(
             settings, services.registry, services.identity, services.database, self.deployments, tree,
-            Imports(services.registry, settings.imports, settings.home / "cache" / "imports"),
-            self.jobs, services.datasets,
+            Imports(services.registry, settings.imports, settings.home / "cache" / "imports"), self.jobs,
+            self.schedules, services.datasets,
         )  # fmt: skip
 
     def _collect_environments(self, dry_run: bool) -> tuple[int, int]:
@@ -127,7 +131,8 @@ class Control:
         await self.hub.open(folder)
         await self.fleet.open(folder)
         await self.link.open(fd)
-        loops = [asyncio.create_task(work) for work in (self.reconciler.run(), self.collector.run(), self.runner.run())]
+        lives = (self.reconciler.run(), self.collector.run(), self.runner.run(), self.schedules.run())
+        loops = [asyncio.create_task(life) for life in lives]
         (folder / SOCKET).unlink(missing_ok=True)
         server = _Server(
             uvicorn.Config(
@@ -149,7 +154,8 @@ class Control:
 
     def app(self) -> FastAPI:
         """The management API, with what only a running tree can answer."""
-        app = create_app(self.context, (deployment_routes.router, job_routes.router, server_routes.router))
+        nouns = (deployment_routes, job_routes, schedule_routes, pipeline_routes, server_routes)
+        app = create_app(self.context, [noun.router for noun in nouns])
         app.include_router(server_routes.repository)
         app.include_router(self._metrics())
         return app

@@ -21,9 +21,11 @@ from modelport.cli import (
     deployments,
     doctor,
     explain_error,
+    jobs,
     keys,
     models,
     predict,
+    run,
     serve,
     snippet,
     status,
@@ -75,6 +77,7 @@ app.command()(models.push)
 app.command()(deployments.deploy)
 app.command()(deployments.undeploy)
 app.command()(predict.predict)
+app.command()(run.run)
 app.command()(bench.bench)
 app.command()(deployments.logs)
 app.command()(apply.apply)
@@ -85,6 +88,7 @@ app.command()(doctor.doctor)
 app.add_typer(models.group, name="models")
 app.add_typer(data.group, name="data")
 app.add_typer(deployments.group, name="deployments")
+app.add_typer(jobs.group, name="jobs")
 app.add_typer(keys.group, name="keys")
 
 

@@ -140,12 +140,12 @@ class Jobs:
         if after is not None:
             query = query.where(job.id < after)
         with self._database.reading() as session:
-            return [_shape(row) for row in session.scalars(query.order_by(job.id.desc()).limit(limit))]
+            return [shown(row) for row in session.scalars(query.order_by(job.id.desc()).limit(limit))]
 
     def get(self, actor: Actor, job_id: str) -> Job:
         """One; raises NotFound."""
         with self._database.reading() as session:
-            return _shape(_require(session, actor, job_id))
+            return shown(_require(session, actor, job_id))
 
     def cancel(self, actor: Actor, job_id: str) -> Job:
         """Have a job end; raises Conflict when it has ended. A run's stages end with it."""
@@ -153,11 +153,16 @@ class Jobs:
             row = _require(session, actor, job_id, lock=True)
             if row.state in ENDED:
                 raise Conflict(f"job {job_id} has {row.state} already; there is nothing to cancel")
-            row.cancelling = True
-            change_state(session, row, row.state, "told to end")  # type: ignore[arg-type]
+            stages = select(tables.Job).where(tables.Job.run_id == job_id, tables.Job.state.not_in(ENDED))
+            told = [row, *session.scalars(stages)]
+            for one in told:
+                one.cancelling = True
+                change_state(session, one, shown(one).state, "told to end")
             audit.record(session, actor, "job.cancel", job_id, {"kind": row.kind})
+            ids = [one.id for one in told]
         for hook in self.on_cancel:
-            hook(job_id)
+            for one_id in ids:
+                hook(one_id)
         return self.get(actor, job_id)
 
     def events(self, actor: Actor, job_id: str, last: str | None) -> tuple[Job, list[JobEvent], bool]:
@@ -177,7 +182,7 @@ class Jobs:
                 select(metric).where(metric.job_id == job_id, metric.id > told_metrics)
                 .order_by(metric.id).limit(_EVENTS_AT_ONCE)
             ).all()  # fmt: skip
-            job = _shape(row)
+            job = shown(row)
         both: list[tables.JobEvent | tables.JobMetric] = sorted([*changes, *figures], key=lambda one: one.at)
         found = []
         for one in both:
@@ -279,7 +284,8 @@ def _metric(row: tables.JobMetric) -> JobMetric:
     return JobMetric(name=row.name, step=row.step, value=row.value, at=row.at)
 
 
-def _shape(row: tables.Job) -> Job:
+def shown(row: tables.Job) -> Job:
+    """A row as the API shows it."""
     error: dict[str, Any] | None = None
     if row.error_code is not None:
         error = {"code": row.error_code, "message": row.error_message or ""}

@@ -23,8 +23,10 @@ from modelport.sdk.datasets import Datasets
 from modelport.sdk.deployments import Deployments, Watch, apply, ignore_state, wish_of
 from modelport.sdk.flows import Awaiting, Blocking, D_co, Flow, operation, send_json
 from modelport.sdk.inference import Inference
+from modelport.sdk.jobs import Jobs, Schedules
 from modelport.sdk.keys import Keys
 from modelport.sdk.models import API, Models
+from modelport.sdk.pipelines import Pipelines
 
 if TYPE_CHECKING:
     from modelport.sdk.awaiting import Transport as AwaitingTransport
@@ -39,6 +41,9 @@ class Surface(Inference[D_co]):
         self.datasets = Datasets(driver)
         self.deployments = Deployments(driver)
         self.keys = Keys(driver)
+        self.jobs = Jobs(driver)
+        self.schedules = Schedules(driver)
+        self.pipelines = Pipelines(driver)
 
     @operation
     def deploy(

@@ -25,6 +25,7 @@ from modelport.control.identity import Identity
 from modelport.control.imports import Imports
 from modelport.control.jobs import Jobs
 from modelport.control.registry import Registry
+from modelport.control.schedules import Schedules
 from modelport.errors import InvalidInput, NotAllowed, NotFound, TooLarge
 from modelport.schemas.access import Role
 from modelport.schemas.names import NAME_PATTERN
@@ -71,6 +72,8 @@ class Context:
     imports: Imports | None = None
     """Set where the server may bring models itself."""
     jobs: Jobs | None = None
+    """Set where jobs are run."""
+    schedules: Schedules | None = None
     """Set where jobs are run."""
     datasets_: Datasets | None = None
     """Set where there are datasets."""

@@ -1,1 +1,1 @@
-"""What the kinds of job do: each is a plug-in of the group ``modelport.jobs``, run in a process of its own."""
+"""The work of each kind of job; a kind enters by the entry-point group ``modelport.jobs``."""
