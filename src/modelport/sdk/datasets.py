@@ -39,6 +39,7 @@ class Datasets(Operations[D_co]):
     @operation
     def collect(
         self,
+        /,
         source: Any,
         name: str,
         *,
@@ -72,6 +73,7 @@ class Datasets(Operations[D_co]):
     @operation
     def clean(
         self,
+        /,
         dataset: str,
         recipe: Mapping[str, Any],
         name: str | None = None,
@@ -87,6 +89,7 @@ class Datasets(Operations[D_co]):
     @operation
     def join(
         self,
+        /,
         left: str,
         right: str,
         on: Sequence[str],
@@ -102,7 +105,7 @@ class Datasets(Operations[D_co]):
 
     @operation
     def concat(
-        self, datasets: Sequence[str], name: str, *, wait: bool = True, watch: JobWatch = ignore_job, **params: Any
+        self, /, datasets: Sequence[str], name: str, *, wait: bool = True, watch: JobWatch = ignore_job, **params: Any
     ) -> Flow[Job]:
         """The rows of several versions, one after another."""
         asked = {"datasets": list(datasets), "name": name, **params}
@@ -111,6 +114,7 @@ class Datasets(Operations[D_co]):
     @operation
     def split(
         self,
+        /,
         dataset: str,
         name: str | None = None,
         *,
@@ -125,6 +129,7 @@ class Datasets(Operations[D_co]):
     @operation
     def features(
         self,
+        /,
         dataset: str,
         recipe: Mapping[str, Any],
         name: str | None = None,
@@ -210,7 +215,8 @@ def _version(name: str, ref: Ref) -> Flow[DatasetVersion]:
 
 
 def _submitted(kind: str, params: dict[str, Any], wait: bool, watch: JobWatch) -> Flow[Job]:
-    fields = {name: params.pop(name) for name in ("cores", "memory_mb", "priority", "retries") if name in params}
+    asked = ("cores", "memory_mb", "priority", "retries")
+    fields: dict[str, Any] = {name: params.pop(name) for name in asked if name in params}
     given = {name: value for name, value in params.items() if value is not None}
     body = wish_of(kind, given, fields).model_dump(mode="json", exclude_unset=True)
     job = Job.model_validate((yield from send_json("POST", f"{API}/jobs", body, idempotent=False)))

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelport import __version__
 from modelport.control.actors import Actor
 from modelport.errors import MissingExtra, NotFound
 from modelport.schemas.datasets import DatasetVersion, Facts, Params
@@ -94,7 +93,7 @@ def register(run: JobRun, params: Params, folder: Path, *, parents: Sequence[str
     about.pop("inherited_label", None)
     facts: Facts = room("statistics").describe(parts, label)
     given = params.model_dump(mode="json", exclude_defaults=True, exclude={"files"})
-    facts = facts.model_copy(update={"recipe": given, "code_version": __version__, **about})
+    facts = facts.model_copy(update={"recipe": given, "code_version": metadata.version("modelport"), **about})
     made = run.services.datasets.register(
         run.actor, params.name, folder, facts, parents=parents, job_id=run.id, description=params.description
     )
