@@ -97,6 +97,9 @@ class DataSettings(Section):
     """Where dataset versions may be archived, each the beginning of a URL."""
     databases: dict[str, str] = {}
     """Databases that ``sql://NAME`` may query: by name a SQLAlchemy URL, or ``env:VARIABLE`` that holds one."""
+    results: list[str] = []
+    """Where batch predictions may be written besides datasets, each the beginning of a URL: ``s3://results``,
+    ``file:///srv/out``, ``sql://warehouse``. The server writes with its own credentials."""
     allow_private: bool = False
     """Whether ``https://`` may reach loopback, private and link-local addresses."""
     max_gb: float = Field(1000, gt=0)

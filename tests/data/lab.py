@@ -19,12 +19,15 @@ from modelport.control.work.clean import Clean
 from modelport.control.work.collect import Collect
 from modelport.control.work.features import Features
 from modelport.control.work.integrate import Concat, Join
+from modelport.control.work.predict import Predict
 from modelport.control.work.split import Split
 from modelport.data.writing import parts_in, read_parts, schema_of
 from modelport.schemas.datasets import DatasetVersion
+from modelport.schemas.models import ModelVersion, VersionPush
 
 KINDS: dict[str, type[Work]] = {
     "collect": Collect, "clean": Clean, "join": Join, "concat": Concat, "split": Split, "features": Features,
+    "predict": Predict,
 }  # fmt: skip
 
 
@@ -73,6 +76,10 @@ class Lab:
 
     def collect(self, name: str, files: dict[str, bytes | str], **params: Any) -> dict[str, Any]:
         return self.run("collect", name=name, files=self.send(files), **params)
+
+    def push(self, name: str, model: bytes, **fields: Any) -> ModelVersion:
+        (entry,) = self.send({"model.onnx": model})
+        return self.services.registry.push(self.actor, name, VersionPush(files=[entry], **fields))
 
     def version(self, ref: str) -> DatasetVersion:
         return self.services.datasets.resolve(self.actor, ref)[0]

@@ -9,34 +9,26 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from modelport import errors, plugins
+from modelport import errors
 from modelport.api.gateway import Gateway, GatewayConfig, serve_http, start_grpc
-from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
+from modelport.engine.fleet import Limits
 from modelport.engine.inspect import inspect
+from modelport.engine.local import LocalModel, LocalReplicas, Running
 from modelport.engine.manifests import read_manifest, verify_files
 from modelport.engine.placement.early import Early
 from modelport.engine.placement.ports import CannotStart, bind, is_loopback
-from modelport.engine.placement.process import replica_environment, spawn
-from modelport.engine.replica import Spec
-from modelport.engine.routing import ReplicaAddress, Route, RoutingTable, features_of
+from modelport.engine.routing import Route, RoutingTable
 from modelport.engine.runtime import Inspected, Trust
 from modelport.tensors import Signature
 
 if TYPE_CHECKING:
     from modelport.control.environments import Environment
-
-_GROUP = "serve"
-_BACKOFF_S = 1.0
-_REAP_S = 0.05
 
 
 @dataclass(slots=True)
@@ -72,83 +64,13 @@ class ServeOptions:
     """A first replica that was started before this module was imported."""
 
 
-@dataclass(slots=True)
-class _Model:
-    """What is served: the files, and what is known of them."""
-
-    folder: Path
-    files: tuple[str, ...]
-    found: Inspected
-    version: int = 1
-    preprocessing: list[dict[str, Any]] = field(default_factory=list)
-    model_signature: dict[str, Any] | None = None
-
-
-class _Children:
-    """The launcher of a tree whose root is this process."""
-
-    def __init__(self, folder: Path, early: Early | None) -> None:
-        self._folder = folder
-        self._early = early
-        self._running: dict[str, Any] = {}
-        self.fleet: Fleet | None = None
-
-    def start(self, process_id: str, argv: list[str], env: Mapping[str, str], log: str, about: Any) -> None:
-        out: IO[bytes] = sys.stderr.buffer
-        early, self._early = self._early, None
-        if early is not None and early.fits(argv, env):
-            self._running[process_id] = early.process
-            return
-        if early is not None:
-            early.process.kill()
-            early.process.wait()
-        self._running[process_id] = spawn(argv, cwd=self._folder, log=out, env={**replica_environment(), **env})
-
-    def stop(self, process_id: str, signum: int) -> None:
-        process = self._running.get(process_id)
-        if process is not None and process.poll() is None:
-            process.send_signal(signum)
-
-    async def reap(self) -> None:
-        """For ever. By asking, because uvloop keeps the signal of a child's end to itself."""
-        assert self.fleet is not None
-        while True:
-            for process_id, process in list(self._running.items()):
-                if process.poll() is not None:
-                    del self._running[process_id]
-                    self.fleet.exited(process_id, process.returncode)
-            await asyncio.sleep(_REAP_S)
-
-    def end(self) -> None:
-        if self._early is not None:
-            self._early.process.kill()
-            self._early.process.wait()
-        for process in self._running.values():
-            process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 10
-        for process in self._running.values():
-            while process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.01)
-            process.kill()
-            process.wait()
-
-
 class Standalone:
     """One model, served."""
 
     def __init__(self, options: ServeOptions, folder: Path) -> None:
         self._options = options
-        self._children = _Children(folder, options.early)
-        self.fleet = self._children.fleet = Fleet(self._children, self._changed)
+        self._replicas = LocalReplicas(folder, self._publish, options.early)
         self._folder = folder
-        self._number = 0
-        self._started = 0
-        self._failures = 0
-        self._shown = ("", False, False)
-        """Platform, whether rows may share a run, whether answers come in parts: as its replicas last were."""
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._table_lock = asyncio.Lock()
-        self.first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
         """Serve until a signal; raises CannotStart when the model cannot be served at all."""
@@ -164,38 +86,18 @@ class Standalone:
             tls_key=str(options.tls_key) if options.tls_key else None,
         )  # fmt: skip
         self._app = Gateway(config, None)
-        reaping = asyncio.create_task(self._children.reap())
-        await self.fleet.open(self._folder)
-        self._model = await asyncio.to_thread(_known if options.manifest else _inspected, options)
-        self._found = self._model.found
-        self._environment = await self._build_environment()
         try:
-            for _ in range(options.replicas):
-                self._start_one()
-            await self.first_ready
+            await self._replicas.open()
+            model = await asyncio.to_thread(_known if options.manifest else _inspected, options)
+            self._found = model.found
+            environment = await self._build_environment()
+            self._replicas.run(model, _running(options, environment))
+            await self._replicas.first_ready
             grpc_server = await start_grpc(self._app, config)
             self._greet(port, grpc_address)
             await serve_http(self._app, sockets, config, grpc_server)
         finally:
-            reaping.cancel()
-            self._children.end()
-
-    def _start_one(self) -> None:
-        self._started += 1
-        model, found, options = self._model, self._found, self._options
-        spec = Spec(
-            id=f"{self._started}", socket=f"r-{self._started}.sock", heartbeat=HEARTBEAT_SOCKET,
-            runtime=plugins.reference("runtimes", found.runtime),
-            folder=str(model.folder), files=list(model.files), signature=found.signature.to_json(),
-            labels=found.labels, preprocessing=model.preprocessing, model_signature=model.model_signature,
-            threads=options.threads, trusted_sklearn_types=options.trusted_sklearn_types, sample=found.sample,
-            details={key: fact for key, fact in found.details.items() if key != "requirements"},
-        )  # fmt: skip
-        environment, limits = self._environment, Limits(options.timeout_s, options.start_timeout_s)
-        if environment is None:
-            self.fleet.start(spec, _GROUP, limits, options.env)
-        else:
-            self.fleet.start(spec, _GROUP, limits, {**options.env, **environment.variables}, environment.python)
+            self._replicas.close()
 
     async def _build_environment(self) -> Environment | None:
         """Where a Python predictor runs; shared with the server of the same home."""
@@ -213,41 +115,8 @@ class Standalone:
             sys.stderr.write(log.read_text(errors="replace"))
             raise CannotStart(error.message) from None
 
-    def _changed(self, replica: Replica) -> None:
-        if replica.state == "failed" and replica.id not in self.fleet.replicas:
-            self._failures += 1
-            if not self.first_ready.done():
-                self.first_ready.set_exception(CannotStart(f"the model does not load: {replica.reason}"))
-                return
-            sys.stderr.write(f"modelport: a replica is replaced: {replica.reason}\n")
-            delay = 0.0 if self._failures < 3 else min(30.0, _BACKOFF_S * self._failures)
-            asyncio.get_running_loop().call_later(delay, self._start_one)
-        task = asyncio.ensure_future(self._publish())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _publish(self) -> None:
-        async with self._table_lock:
-            ready = [r for r in self.fleet.of(_GROUP) if r.ready]
-            self._number += 1
-            found, options = self._found, self._options
-            if ready:
-                self._shown = (
-                    ready[0].platform, all(r.not_batched is None for r in ready), all(r.streams for r in ready)
-                )  # fmt: skip
-            platform, batching, streams = self._shown
-            route = Route(
-                project="default", name=options.name, model=options.name, version=self._model.version,
-                platform=platform, signature=found.signature, labels=found.labels,
-                replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), recovering=not ready,
-                batching=batching, max_batch=options.max_batch, max_delay_ms=options.max_delay_ms,
-                timeout_s=options.timeout_s, streams=streams,
-                features=features_of(found.details),
-            )  # fmt: skip
-            if ready or self.first_ready.done():
-                await self._app.act(RoutingTable(self._number, (route,), keys_required=options.key is not None))
-            if ready and not self.first_ready.done():
-                self.first_ready.set_result(None)
+    async def _publish(self, number: int, route: Route) -> None:
+        await self._app.act(RoutingTable(number, (route,), keys_required=self._options.key is not None))
 
     def _greet(self, port: int, grpc_address: str | None) -> None:
         options = self._options
@@ -261,7 +130,16 @@ class Standalone:
         sys.stderr.flush()
 
 
-def _inspected(options: ServeOptions) -> _Model:
+def _running(options: ServeOptions, environment: Environment | None) -> Running:
+    env = {**options.env, **environment.variables} if environment is not None else options.env
+    return Running(
+        options.name, options.replicas, options.threads, options.max_batch, options.max_delay_ms,
+        Limits(options.timeout_s, options.start_timeout_s), options.trusted_sklearn_types, env,
+        environment.python if environment is not None else None,
+    )  # fmt: skip
+
+
+def _inspected(options: ServeOptions) -> LocalModel:
     """By looking at the files."""
     path = options.path
     if not path.exists():
@@ -270,12 +148,12 @@ def _inspected(options: ServeOptions) -> _Model:
     if not found.runtime:
         raise CannotStart(f"the model cannot be served: {found.details.get('not_served', 'no runtime serves it')}")
     if path.is_file():
-        return _Model(path.parent.resolve(), (path.name,), found)
+        return LocalModel(path.parent.resolve(), (path.name,), found)
     files = tuple(sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()))
-    return _Model(path.resolve(), files, found)
+    return LocalModel(path.resolve(), files, found)
 
 
-def _known(options: ServeOptions) -> _Model:
+def _known(options: ServeOptions) -> LocalModel:
     """From a version's manifest."""
     assert options.manifest is not None
     manifest = read_manifest(options.manifest)
@@ -294,7 +172,7 @@ def _known(options: ServeOptions) -> _Model:
     )
     steps = manifest.get("preprocessing") or []
     own = manifest.get("model_signature")
-    return _Model(options.path.resolve(), files, found, manifest["version"], steps, own)
+    return LocalModel(options.path.resolve(), files, found, manifest["version"], steps, own)
 
 
 def _check_address(options: ServeOptions) -> None:

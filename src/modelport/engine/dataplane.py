@@ -180,7 +180,8 @@ def _run(endpoint: Endpoint, request: InferRequest) -> Awaitable[InferResult]:
         return dispatcher.submit(request, inputs, 1, None).future
     rows = next(iter(inputs.values())).shape[0]
     if rows <= route.max_batch:
-        return dispatcher.submit(request, inputs, rows, batch_key(inputs) if rows else None).future
+        shared = rows and not request.alone
+        return dispatcher.submit(request, inputs, rows, batch_key(inputs) if shared else None).future
     return _infer_in_parts(dispatcher, request, rows, route.max_batch)
 
 
