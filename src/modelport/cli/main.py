@@ -25,6 +25,7 @@ from modelport.cli import (
     keys,
     models,
     predict,
+    predict_batch,
     run,
     serve,
     snippet,
@@ -77,6 +78,7 @@ app.command()(models.push)
 app.command()(deployments.deploy)
 app.command()(deployments.undeploy)
 app.command()(predict.predict)
+app.command()(predict_batch.predict_batch)
 app.command()(run.run)
 app.command()(bench.bench)
 app.command()(deployments.logs)

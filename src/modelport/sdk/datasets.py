@@ -143,6 +143,28 @@ class Datasets(Operations[D_co]):
         return (yield from _submitted("features", asked, wait, watch))
 
     @operation
+    def predict(
+        self,
+        /,
+        model: str,
+        data: str,
+        to: str | None = None,
+        *,
+        wait: bool = True,
+        watch: JobWatch = ignore_job,
+        **params: Any,
+    ) -> Flow[Job]:
+        """Every row of ``data`` through ``NAME[:VERSION|@ALIAS]``; the result says where the predictions are.
+
+        ``to`` is ``dataset:NAME`` (by default one named after the data), or a URL that the operator allows. ``params``
+        are further fields of ``PredictParams``; ``workers`` copies of the model hold as many cores.
+        """
+        asked = {"model": model, "data": data, "to": to, **params}
+        if params.get("workers", 1) > 1:
+            asked.setdefault("cores", params["workers"])
+        return (yield from _submitted("predict", asked, wait, watch))
+
+    @operation
     def list(self) -> Flow[DatasetList]:
         """All datasets of the project."""
         return [Dataset.model_validate(item) for item in (yield from send_list(f"{API}/datasets", "name"))]
