@@ -39,6 +39,8 @@ _STABLE_S = 10.0
 """A process that lived so long was well: its successor comes at once."""
 _LATE_S = 4 * EVERY_S
 _ROTATE_EVERY_S = 10.0
+_KEPT_LOGS = 200
+"""Of replicas that have ended."""
 _LEAVING = "leaving-"
 """What a gateway is called that answers its last requests."""
 
@@ -327,6 +329,15 @@ class Supervisor:
                     if file.stat().st_size > self._config.log_max_bytes:
                         shutil.copyfile(file, file.with_suffix(".log.1"))
                         os.truncate(file, 0)
+            self._drop_old_logs()
+
+    def _drop_old_logs(self) -> None:
+        """Every replica has a log of its own, and they come and go for years."""
+        running = {f"replica-{name}" for name in self._children}
+        with contextlib.suppress(OSError):
+            ended = [file for file in self._logs.glob("replica-*") if file.name.partition(".log")[0] not in running]
+            for file in sorted(ended, key=lambda file: file.stat().st_mtime)[:-_KEPT_LOGS]:
+                file.unlink()
 
 
 def main() -> None:
