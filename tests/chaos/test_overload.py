@@ -24,7 +24,7 @@ WARM = 20 if LONG else 3
 LEAST_GOODPUT = 0.9 if LONG else 0.8
 REFUSED_MS = 50 if LONG else 250
 SLOWEST_MS = 1000 if LONG else 1500
-FAIR = 3.0 if LONG else 6.0  # two gateways, each with a frame of the flood at the replica: 2 is not reached
+FAIR = 2.0 if LONG else 4.0
 FAIR_SECONDS = 30 if LONG else 4
 
 

@@ -12,6 +12,7 @@ import itertools
 import time
 from bisect import bisect_left
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from modelport import errors
@@ -19,6 +20,7 @@ from modelport.engine import frames
 from modelport.engine.batching import BatchSize
 from modelport.engine.cache import fingerprint, size_of
 from modelport.engine.frames import Frame
+from modelport.engine.lane import Lane
 from modelport.engine.link import Link, Pending
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import ReplicaAddress, Route
@@ -90,6 +92,7 @@ class Dispatcher:
         self._batch_size = BatchSize(route.max_batch)
         self._links: dict[str, Link] = {}
         self._idle: deque[Link] = deque()
+        self._lane = Lane(self._answered, self._lost, self._plan_flush)
         self._quarantine: OrderedDict[bytes, None] = OrderedDict()
         self._flush_planned = False
         self._sweeper: asyncio.TimerHandle | None = None
@@ -111,7 +114,7 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """Requests queued or under way."""
-        return self._waiting.count + sum(len(link.inflight) for link in self._links.values())
+        return self._waiting.count + sum(len(link.inflight) for link in self._every_link)
 
     @property
     def waiting(self) -> int:
@@ -140,7 +143,7 @@ class Dispatcher:
     def cancel(self, pending: Pending) -> None:
         """Nobody waits for the answer any more."""
         pending.future.cancel()
-        for link in self._links.values():
+        for link in self._every_link:
             link.cancel(pending)
 
     async def update(self, route: Route) -> None:
@@ -158,6 +161,7 @@ class Dispatcher:
         for name, link in list(self._links.items()):
             if name not in wanted and not link.draining:
                 self._let_go(link)
+        self._lane.keep(wanted)
         if not wanted and not route.recovering:
             self._refuse_waiting(
                 errors.Unavailable(f"endpoint {route.name!r} has no replica any more; see `modelport status`")
@@ -170,6 +174,7 @@ class Dispatcher:
         if not self._links:  # all were dead, and nobody will come for what waits here
             self._refuse_waiting(self._moved())
         if not self.in_flight:
+            self._lane.keep(())
             for link in list(self._links.values()):
                 self._let_go(link)
 
@@ -179,6 +184,7 @@ class Dispatcher:
         self._refuse_waiting(errors.Unavailable("the server is stopping"))
         for task in self._connecting.values():
             task.cancel()
+        self._lane.close()
         for link in list(self._links.values()):
             link.close()
         if self._sweeper is not None:
@@ -209,7 +215,7 @@ class Dispatcher:
 
     def _enqueue(self, pending: Pending) -> None:
         self._waiting.push(pending)
-        if self._idle:
+        if self._idle or self._waiting.callers > 1:
             self._plan_flush()
 
     def _plan_flush(self) -> None:
@@ -221,12 +227,20 @@ class Dispatcher:
         self._flush_planned = False
         while self._waiting.count and self._idle:
             if (self.route.max_delay_ms and self._should_wait()) or not self._find_free():
-                return
-            batch, overdue = self._waiting.take(self._batch_size.limit, time.monotonic())
-            for pending in overdue:
-                pending.fail(_expired(self.route.name, "queued"))
-            if batch:
-                self._idle.popleft().send(batch)
+                break
+            self._send_next(self._idle)
+        if self._waiting.callers > 1 and self._waiting.behind_flood(self._batch_size.limit):
+            if self._lane.idle:
+                self._send_next(self._lane.idle)
+            else:
+                self._lane.open(link.address for link in self._links.values() if not link.draining)
+
+    def _send_next(self, idle: deque[Link]) -> None:
+        batch, overdue = self._waiting.take(self._batch_size.limit, time.monotonic())
+        for pending in overdue:
+            pending.fail(_expired(self.route.name, "queued"))
+        if batch:
+            idle.popleft().send(batch)
 
     def _find_free(self) -> bool:
         """Whether the first idle link may send now. Those whose replica is busy for another gateway, which would make
@@ -264,7 +278,7 @@ class Dispatcher:
             if pending.deadline < now:
                 pending.fail(_expired(self.route.name, "queued"))
         self._waiting.drop_done()
-        for link in self._links.values():
+        for link in self._every_link:
             for pending in link.inflight.values():
                 if pending.deadline < now and not pending.future.done():
                     pending.fail(_expired(self.route.name, "running"))
@@ -281,6 +295,11 @@ class Dispatcher:
     def _refuse_waiting(self, error: errors.ModelportError) -> None:
         for pending in self._waiting.clear():
             pending.fail(error)
+
+    @property
+    def _every_link(self) -> Iterator[Link]:
+        yield from self._links.values()
+        yield from self._lane.links
 
     # -- replicas -------------------------------------------------------------------------------------------------
 
@@ -333,7 +352,7 @@ class Dispatcher:
             if link.draining:
                 link.close()
             else:
-                self._idle.append(link)
+                (self._lane.idle if link.ahead else self._idle).append(link)
                 if self._waiting.count:
                     self._flush()
                 elif self._retired and not self.in_flight:
@@ -436,6 +455,7 @@ class Dispatcher:
         """The replica died, or has been let go: what it had is sent again, each alone."""
         if self._links.get(link.address.id) is link:
             del self._links[link.address.id]
+        self._lane.forget(link)
         if link in self._idle:
             self._idle.remove(link)
         lost, was_running = list(link.inflight.values()), link.was_running

@@ -2,7 +2,7 @@
 
 ``python -m modelport.engine.replica SPEC`` loads a version, proves it, and only then listens. Inference happens in
 the main thread; a second thread sends a heartbeat to whoever decides, so that a hung run shows. It knows no queue: a
-gateway has at most one frame here at a time. Imports only the standard library, numpy and its runtime.
+connection has at most one frame here at a time. Imports only the standard library, numpy and its runtime.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ _PEER_TIMEOUT_S = 30.0
 _LONG_NS = 500_000
 """After a run of this length it is worth a look who has asked for the next turn."""
 _SCRATCH = 1 << 18
+_MOST_AHEAD = 4
+"""Frames in a row."""
 
 
 @dataclass(slots=True)
@@ -134,6 +136,10 @@ class Replica:
         """Those that are connected, with the memory that each shares."""
         self._strangers: set[socket.socket] = set()
         """Those that have said nothing yet."""
+        self._ahead: set[socket.socket] = set()
+        """Those whose frames are run before the others'."""
+        self._heard: set[socket.socket] = set()
+        """Those whose word has been taken since the last look: perhaps there is nothing more to read."""
         self._scratch = bytearray(_SCRATCH)
         self._draining = False
         self._last_ok = time.monotonic()
@@ -159,13 +165,16 @@ class Replica:
             timeout = max(0.0, self._last_ok + _PROOF_EVERY_S - time.monotonic())
             if (patience := self._turns.patience) is not None:
                 timeout = min(timeout, patience)
+            self._heard.clear()
             for key, _ in self._selector.select(timeout):
                 if key.data == "gateway":
                     self._accept(listener)
                 elif key.data == "signal":
                     woken.recv(64)
                 else:
-                    self._answer(key.data)
+                    self._let_pass()
+                    if key.data in self._gateways and key.data not in self._ahead and key.data not in self._heard:
+                        self._answer(key.data)
             self._turns.give()
             if time.monotonic() - self._last_ok >= _PROOF_EVERY_S:
                 self._prove_again()
@@ -188,6 +197,7 @@ class Replica:
         if gateway in self._gateways:
             del self._gateways[gateway]
             self._strangers.discard(gateway)
+            self._ahead.discard(gateway)
             self._selector.unregister(gateway)
             self._turns.leave(gateway)
             gateway.close()
@@ -217,6 +227,14 @@ class Replica:
             self._heartbeat.busy_since = None
 
     # -- one frame ------------------------------------------------------------------------------------------------
+
+    def _let_pass(self) -> None:
+        """Run what goes ahead of the frame whose turn it is, but not so much that it waits for ever."""
+        left = _MOST_AHEAD
+        while left and self._ahead and (ready := select.select(self._ahead, [], [], 0)[0]):
+            for gateway in ready[:left]:
+                self._answer(gateway)
+                left -= 1
 
     def _answer(self, gateway: socket.socket) -> None:
         try:
@@ -253,6 +271,7 @@ class Replica:
                     head = gateway.recv(frames.HEAD.size, socket.MSG_PEEK)
                     if len(head) == frames.HEAD.size and frames.kind_of(head) == frames.ASK:
                         gateway.recv(frames.HEAD.size)
+                        self._heard.add(gateway)
                         self._turns.ask(gateway)
         self._turns.give()
 
@@ -265,7 +284,9 @@ class Replica:
         if len(head) < frames.HEAD.size:
             return None
         frame = frames.decode(head, b"")
-        if frame.kind != frames.CONNECT:
+        if frame.kind == frames.AHEAD:
+            self._ahead.add(gateway)
+        elif frame.kind != frames.CONNECT:
             raise frames.BrokenFrame("a gateway did not say that it connects")
         self._strangers.discard(gateway)
         slab = self._gateways[gateway] = Slab.adopt(descriptors[0]) if descriptors else None
