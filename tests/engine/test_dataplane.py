@@ -142,10 +142,14 @@ async def test_who_asks_for_little_goes_ahead_of_a_floods_frame_at_the_replica()
             await asyncio.sleep(0)  # the first of them is sent
             await asyncio.gather(*flood, call("other"))
 
-        await everybody()  # this opens the lane
         lane = endpoint.dispatcher._lane
-        await made.until(lambda: len(lane.idle) == 2)
         (process,) = made.processes.values()
+        process.send_signal(signal.SIGSTOP)  # so that the flood is there when the other comes
+        calls = asyncio.ensure_future(everybody())
+        await made.until(lambda: lane._opening)
+        process.send_signal(signal.SIGCONT)
+        await calls
+        await made.until(lambda: len(lane.idle) == 2)
         process.send_signal(signal.SIGSTOP)
         answered.clear()
         calls = asyncio.ensure_future(everybody())
