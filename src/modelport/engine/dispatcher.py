@@ -12,6 +12,7 @@ import itertools
 import time
 from bisect import bisect_left
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from modelport import errors
@@ -19,6 +20,7 @@ from modelport.engine import frames
 from modelport.engine.batching import BatchSize
 from modelport.engine.cache import fingerprint, size_of
 from modelport.engine.frames import Frame
+from modelport.engine.lane import Lane
 from modelport.engine.link import Link, Pending
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import ReplicaAddress, Route
@@ -39,6 +41,8 @@ _MAX_UNREAD = 16 << 20
 """Bytes of a stream that may wait for its reader."""
 _TARGET_S = 0.75
 """A queue may hold what its replicas answer in this time."""
+_WORTH_ASKING_NS = 500_000
+"""From runs of such length on, a batch that is not full waits for its turn at a busy replica, and grows meanwhile."""
 _SMOOTH_S = 0.5
 """Time over which a replica's pace is averaged."""
 _MOST_WEIGHT = 0.1
@@ -88,12 +92,15 @@ class Dispatcher:
         self._batch_size = BatchSize(route.max_batch)
         self._links: dict[str, Link] = {}
         self._idle: deque[Link] = deque()
+        self._lane = Lane(self._answered, self._lost, self._plan_flush)
         self._quarantine: OrderedDict[bytes, None] = OrderedDict()
         self._flush_planned = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._connecting: dict[str, asyncio.Task[None]] = {}
         self._retired = False
         self._runs = 0
+        self._run_ns = 0
+        """What the last run took."""
         self._pace = 0.0
         """Requests per second that one replica can answer; 0 until it has answered one."""
 
@@ -107,7 +114,7 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """Requests queued or under way."""
-        return self._waiting.count + sum(len(link.inflight) for link in self._links.values())
+        return self._waiting.count + sum(len(link.inflight) for link in self._every_link)
 
     @property
     def waiting(self) -> int:
@@ -136,7 +143,7 @@ class Dispatcher:
     def cancel(self, pending: Pending) -> None:
         """Nobody waits for the answer any more."""
         pending.future.cancel()
-        for link in self._links.values():
+        for link in self._every_link:
             link.cancel(pending)
 
     async def update(self, route: Route) -> None:
@@ -154,6 +161,7 @@ class Dispatcher:
         for name, link in list(self._links.items()):
             if name not in wanted and not link.draining:
                 self._let_go(link)
+        self._lane.keep(wanted)
         if not wanted and not route.recovering:
             self._refuse_waiting(
                 errors.Unavailable(f"endpoint {route.name!r} has no replica any more; see `modelport status`")
@@ -166,6 +174,7 @@ class Dispatcher:
         if not self._links:  # all were dead, and nobody will come for what waits here
             self._refuse_waiting(self._moved())
         if not self.in_flight:
+            self._lane.keep(())
             for link in list(self._links.values()):
                 self._let_go(link)
 
@@ -175,6 +184,7 @@ class Dispatcher:
         self._refuse_waiting(errors.Unavailable("the server is stopping"))
         for task in self._connecting.values():
             task.cancel()
+        self._lane.close()
         for link in list(self._links.values()):
             link.close()
         if self._sweeper is not None:
@@ -205,7 +215,7 @@ class Dispatcher:
 
     def _enqueue(self, pending: Pending) -> None:
         self._waiting.push(pending)
-        if self._idle:
+        if self._idle or self._waiting.callers > 1:
             self._plan_flush()
 
     def _plan_flush(self) -> None:
@@ -216,13 +226,39 @@ class Dispatcher:
     def _flush(self) -> None:
         self._flush_planned = False
         while self._waiting.count and self._idle:
-            if self.route.max_delay_ms and self._should_wait():
-                return
-            batch, overdue = self._waiting.take(self._batch_size.limit, time.monotonic())
-            for pending in overdue:
-                pending.fail(_expired(self.route.name, "queued"))
-            if batch:
-                self._idle.popleft().send(batch)
+            if (self.route.max_delay_ms and self._should_wait()) or not self._find_free():
+                break
+            self._send_next(self._idle)
+        if self._waiting.callers > 1 and self._waiting.behind_flood(self._batch_size.limit):
+            if self._lane.idle:
+                self._send_next(self._lane.idle)
+            else:
+                self._lane.open(link.address for link in self._links.values() if not link.draining)
+
+    def _send_next(self, idle: deque[Link]) -> None:
+        batch, overdue = self._waiting.take(self._batch_size.limit, time.monotonic())
+        for pending in overdue:
+            pending.fail(_expired(self.route.name, "queued"))
+        if batch:
+            idle.popleft().send(batch)
+
+    def _find_free(self) -> bool:
+        """Whether the first idle link may send now. Those whose replica is busy for another gateway, which would make
+        the batch wait there and grow no more, ask for their turn instead."""
+        while self._idle:
+            link = self._idle[0]
+            if self._run_ns < _WORTH_ASKING_NS or link.granted or not link.others_turn or self._is_full():
+                return True
+            self._idle.popleft()
+            link.ask()
+        return False
+
+    def _is_full(self) -> bool:
+        head = self._waiting.head()
+        if head is None or head.key is None:  # shares a run with nobody
+            return True
+        limit = self._batch_size.limit
+        return limit == 1 or self._waiting.rows_with(head.key) >= limit
 
     def _should_wait(self) -> bool:
         head = self._waiting.head()
@@ -242,7 +278,7 @@ class Dispatcher:
             if pending.deadline < now:
                 pending.fail(_expired(self.route.name, "queued"))
         self._waiting.drop_done()
-        for link in self._links.values():
+        for link in self._every_link:
             for pending in link.inflight.values():
                 if pending.deadline < now and not pending.future.done():
                     pending.fail(_expired(self.route.name, "running"))
@@ -259,6 +295,11 @@ class Dispatcher:
     def _refuse_waiting(self, error: errors.ModelportError) -> None:
         for pending in self._waiting.clear():
             pending.fail(error)
+
+    @property
+    def _every_link(self) -> Iterator[Link]:
+        yield from self._links.values()
+        yield from self._lane.links
 
     # -- replicas -------------------------------------------------------------------------------------------------
 
@@ -303,15 +344,27 @@ class Dispatcher:
             return
         elif frame.kind == frames.END:
             self._ended(link, frame)
+        elif frame.kind == frames.GRANT:
+            self._take_turn(link)
+            return
         if not link.inflight:
+            link.begun_ns = 0
             if link.draining:
                 link.close()
             else:
-                self._idle.append(link)
+                (self._lane.idle if link.ahead else self._idle).append(link)
                 if self._waiting.count:
                     self._flush()
                 elif self._retired and not self.in_flight:
                     self.retire()
+
+    def _take_turn(self, link: Link) -> None:
+        if not link.draining:
+            link.granted = True
+            self._idle.appendleft(link)
+            self._flush()
+        if link.granted:
+            link.pass_on()
 
     def _succeeded(self, link: Link, frame: Frame) -> None:
         start = 0
@@ -325,7 +378,7 @@ class Dispatcher:
             start += item.rows
             if pending is None:
                 continue
-            seconds = (now - pending.sent_ns) / 1e9
+            seconds = (now - link.begun_ns) / 1e9
             self._count(pending, now)
             if not pending.future.done():
                 tensors = frame.tensors if whole else {name: array[rows] for name, array in frame.tensors.items()}
@@ -370,6 +423,7 @@ class Dispatcher:
 
     def _count_run(self, rows: int, ns: int) -> None:
         stats = self.stats
+        self._run_ns = ns
         stats.executions += 1
         stats.rows += rows
         stats.compute_ns += ns
@@ -401,6 +455,7 @@ class Dispatcher:
         """The replica died, or has been let go: what it had is sent again, each alone."""
         if self._links.get(link.address.id) is link:
             del self._links[link.address.id]
+        self._lane.forget(link)
         if link in self._idle:
             self._idle.remove(link)
         lost, was_running = list(link.inflight.values()), link.was_running

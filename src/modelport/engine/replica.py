@@ -2,7 +2,7 @@
 
 ``python -m modelport.engine.replica SPEC`` loads a version, proves it, and only then listens. Inference happens in
 the main thread; a second thread sends a heartbeat to whoever decides, so that a hung run shows. It knows no queue: a
-gateway has at most one frame here at a time. Imports only the standard library, numpy and its runtime.
+connection has at most one frame here at a time. Imports only the standard library, numpy and its runtime.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from modelport.engine.frames import Frame, Item
 from modelport.engine.running import Running, mark_of
 from modelport.engine.runtime import LoadOptions, Runtime, Streams, Trust
 from modelport.engine.slab import Slab
+from modelport.engine.turns import Turns
 from modelport.errors import DeadlineExceeded, ModelportError
 from modelport.telemetry import log
 from modelport.tensors import Array, Signature
@@ -40,7 +41,11 @@ _PROOF_EVERY_S = 4.0
 _HEARTBEAT_S = 0.5
 _POLL_S = 0.002
 _PEER_TIMEOUT_S = 30.0
+_LONG_NS = 500_000
+"""After a run of this length it is worth a look who has asked for the next turn."""
 _SCRATCH = 1 << 18
+_MOST_AHEAD = 4
+"""Frames in a row."""
 
 
 @dataclass(slots=True)
@@ -131,6 +136,10 @@ class Replica:
         """Those that are connected, with the memory that each shares."""
         self._strangers: set[socket.socket] = set()
         """Those that have said nothing yet."""
+        self._ahead: set[socket.socket] = set()
+        """Those whose frames are run before the others'."""
+        self._heard: set[socket.socket] = set()
+        """Those whose word has been taken since the last look: perhaps there is nothing more to read."""
         self._scratch = bytearray(_SCRATCH)
         self._draining = False
         self._last_ok = time.monotonic()
@@ -138,7 +147,7 @@ class Replica:
 
     def serve(self) -> None:
         """Answer until told to stop and the last gateway has hung up."""
-        self._mark = Running.create(self._spec.socket)
+        self._turns = Turns(Running.create(self._spec.socket), self._grant)
         listener = socket.socket(socket.AF_UNIX)
         Path(self._spec.socket).unlink(missing_ok=True)
         listener.bind(self._spec.socket)
@@ -154,13 +163,19 @@ class Replica:
         log("ready", replica=self._spec.id)
         while not (self._draining and not self._gateways):
             timeout = max(0.0, self._last_ok + _PROOF_EVERY_S - time.monotonic())
+            if (patience := self._turns.patience) is not None:
+                timeout = min(timeout, patience)
+            self._heard.clear()
             for key, _ in self._selector.select(timeout):
                 if key.data == "gateway":
                     self._accept(listener)
                 elif key.data == "signal":
                     woken.recv(64)
                 else:
-                    self._answer(key.data)
+                    self._let_pass()
+                    if key.data in self._gateways and key.data not in self._ahead and key.data not in self._heard:
+                        self._answer(key.data)
+            self._turns.give()
             if time.monotonic() - self._last_ok >= _PROOF_EVERY_S:
                 self._prove_again()
         Path(self._spec.socket).unlink(missing_ok=True)
@@ -182,7 +197,9 @@ class Replica:
         if gateway in self._gateways:
             del self._gateways[gateway]
             self._strangers.discard(gateway)
+            self._ahead.discard(gateway)
             self._selector.unregister(gateway)
+            self._turns.leave(gateway)
             gateway.close()
 
     def _prove_again(self) -> None:
@@ -211,6 +228,14 @@ class Replica:
 
     # -- one frame ------------------------------------------------------------------------------------------------
 
+    def _let_pass(self) -> None:
+        """Run what goes ahead of the frame whose turn it is, but not so much that it waits for ever."""
+        left = _MOST_AHEAD
+        while left and self._ahead and (ready := select.select(self._ahead, [], [], 0)[0]):
+            for gateway in ready[:left]:
+                self._answer(gateway)
+                left -= 1
+
     def _answer(self, gateway: socket.socket) -> None:
         try:
             frame = self._greet(gateway) if gateway in self._strangers else self._read(gateway)
@@ -220,13 +245,38 @@ class Replica:
         if frame is None:
             self._hang_up(gateway)
             return
-        self._mark.connection = gateway.fileno()
-        if frame.kind == frames.STREAM:
-            self._stream(gateway, frame)
-        elif frame.kind == frames.RUN:
-            for buffers in self._run(frame, self._gateways[gateway]):
-                self._write(gateway, buffers)
-        self._mark.connection = 0
+        if frame.kind == frames.ASK:
+            self._turns.ask(gateway)
+        elif frame.kind == frames.PASS:
+            self._turns.leave(gateway)
+        elif frame.kind in (frames.STREAM, frames.RUN):
+            self._turns.begin(gateway)
+            if frame.kind == frames.STREAM:
+                self._stream(gateway, frame)
+            else:
+                started = time.perf_counter_ns()
+                answers = self._run(frame, self._gateways[gateway])
+                if time.perf_counter_ns() - started >= _LONG_NS:
+                    self._hear_who_asks()
+                for buffers in answers:
+                    self._write(gateway, buffers)
+            self._turns.end()
+
+    def _hear_who_asks(self) -> None:
+        """Before the answers are written: the next gateway makes its frame ready meanwhile."""
+        for key, _ in self._selector.select(0):
+            gateway = key.data
+            if isinstance(gateway, socket.socket) and gateway not in self._strangers:
+                with contextlib.suppress(OSError):
+                    head = gateway.recv(frames.HEAD.size, socket.MSG_PEEK)
+                    if len(head) == frames.HEAD.size and frames.kind_of(head) == frames.ASK:
+                        gateway.recv(frames.HEAD.size)
+                        self._heard.add(gateway)
+                        self._turns.ask(gateway)
+        self._turns.give()
+
+    def _grant(self, gateway: socket.socket) -> None:
+        self._write(gateway, frames.encode(frames.GRANT))
 
     def _greet(self, gateway: socket.socket) -> Frame | None:
         """The first frame, with the memory that came beside it."""
@@ -234,7 +284,9 @@ class Replica:
         if len(head) < frames.HEAD.size:
             return None
         frame = frames.decode(head, b"")
-        if frame.kind != frames.CONNECT:
+        if frame.kind == frames.AHEAD:
+            self._ahead.add(gateway)
+        elif frame.kind != frames.CONNECT:
             raise frames.BrokenFrame("a gateway did not say that it connects")
         self._strangers.discard(gateway)
         slab = self._gateways[gateway] = Slab.adopt(descriptors[0]) if descriptors else None
@@ -243,28 +295,36 @@ class Replica:
         return frame
 
     def _read(self, gateway: socket.socket) -> Frame | None:
-        """One frame, or None at the end of the stream. A gateway sends the next only after the answer."""
+        """One frame, or None at the end of the stream. A gateway sends the next only after the answer; what is not
+        answered (CANCEL, PASS) may have another behind it."""
         scratch = self._scratch
         got = gateway.recv_into(scratch)
-        while 0 < got < frames.HEAD.size:
-            more = gateway.recv_into(memoryview(scratch)[got:])
-            got = got + more if more else 0
-        if not got:
-            return None
-        head = bytes(scratch[: frames.HEAD.size])
-        total = frames.HEAD.size + frames.body_size(head)
-        buffer = scratch
-        if total > len(scratch):
-            buffer = bytearray(total)
-            buffer[:got] = memoryview(scratch)[:got]
-        view = memoryview(buffer)
-        while got < total:
-            more = gateway.recv_into(view[got:total])
-            if not more:
+        while got:
+            while 0 < got < frames.HEAD.size:
+                more = gateway.recv_into(memoryview(scratch)[got:])
+                got = got + more if more else 0
+            if not got:
                 return None
-            got += more
-        slab = self._gateways[gateway]
-        return frames.decode(head, view[frames.HEAD.size : total], slab.theirs if slab is not None else None)
+            head = bytes(scratch[: frames.HEAD.size])
+            total = frames.HEAD.size + frames.body_size(head)
+            buffer = scratch
+            if total > len(scratch):
+                buffer = bytearray(total)
+                buffer[:got] = memoryview(scratch)[:got]
+            view = memoryview(buffer)
+            while got < total:
+                more = gateway.recv_into(view[got:total])
+                if not more:
+                    return None
+                got += more
+            if got == total:
+                slab = self._gateways[gateway]
+                return frames.decode(head, view[frames.HEAD.size : total], slab.theirs if slab is not None else None)
+            if frames.kind_of(head) == frames.PASS:
+                self._turns.leave(gateway)
+            got -= total
+            scratch[:got] = scratch[total : total + got]
+        return None
 
     def _write(self, gateway: socket.socket, buffers: list[frames.Buffer]) -> None:
         try:
