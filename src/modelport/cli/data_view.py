@@ -112,5 +112,5 @@ def _bar(count: float, most: float) -> str:
 
 
 def _details(rule: dict[str, Any]) -> str:
-    known = {"rule", "before", "after", "surest"}
+    known = {"rule", "before", "after", "surest", "limits"}
     return ", ".join(f"{name} {value}" for name, value in rule.items() if name not in known)[:200]
