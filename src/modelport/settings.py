@@ -89,6 +89,24 @@ class ImportSettings(Section):
     """How long one may take to arrive."""
 
 
+class DataSettings(Section):
+    allow: list[str] = ["https://"]
+    """What collecting jobs may read, each the beginning of a URL: ``s3://lake``, ``file:///srv/data``. The server reads
+    with its own credentials: allow only what every developer may read."""
+    archives: list[str] = []
+    """Where dataset versions may be archived, each the beginning of a URL."""
+    databases: dict[str, str] = {}
+    """Databases that ``sql://NAME`` may query: by name a SQLAlchemy URL, or ``env:VARIABLE`` that holds one."""
+    allow_private: bool = False
+    """Whether ``https://`` may reach loopback, private and link-local addresses."""
+    max_gb: float = Field(1000, gt=0)
+    """Largest file of the web, and most that an archive may unpack to, GB."""
+    timeout_s: float = Field(86_400, gt=0)
+    """How long a file of the web may take to arrive."""
+    engine: str = Field("native", pattern="^(native|ray)$")
+    """Where Daft works: ``native`` in the job's process, ``ray`` on the cluster of RAY_ADDRESS."""
+
+
 class JobSettings(Section):
     cores: float = Field(0, ge=0)
     """Cores that jobs may hold at once; 0 means all of the machine's."""
@@ -131,6 +149,7 @@ class Settings(BaseSettings):
     artifacts: ArtifactSettings = ArtifactSettings()
     trust: TrustSettings = TrustSettings()
     imports: ImportSettings = ImportSettings()
+    data: DataSettings = DataSettings()
     jobs: JobSettings = JobSettings()
     log: LogSettings = LogSettings()
 

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from modelport import plugins
 from modelport.control.actors import Actor
 from modelport.control.assembly import Services
+from modelport.control.blobs import Blobs, Limits
+from modelport.control.datasets import Datasets
 from modelport.control.identity import Identity
 from modelport.control.job_process import Meter
 from modelport.control.job_records import JobRecords, new_job_id
@@ -52,7 +54,8 @@ def jobs(
     monkeypatch.setattr(plugins, "load", lambda group, name: Nothing)
     limits = JobSettings(cores=2, memory_mb=1000, retries=1, max_queued=8, keep=3, keep_days=30)
     settings = Settings(home=tmp_path / "home", jobs=limits)
-    yield Jobs(Services(settings, database, artifacts, identity, registry), settings)
+    datasets = Datasets(database, artifacts, Blobs(database, artifacts, Limits()), tmp_path / "datasets")
+    yield Jobs(Services(settings, database, artifacts, identity, registry, datasets), settings)
     Nothing.away = False
 
 

@@ -17,6 +17,7 @@ from modelport.cli import (
     apply,
     bench,
     build,
+    data,
     deployments,
     doctor,
     explain_error,
@@ -85,6 +86,7 @@ app.command()(snippet.snippet)
 app.command()(explain_error.explain_error)
 app.command()(doctor.doctor)
 app.add_typer(models.group, name="models")
+app.add_typer(data.group, name="data")
 app.add_typer(deployments.group, name="deployments")
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(keys.group, name="keys")

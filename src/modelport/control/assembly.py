@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelport.control.blobs import Limits
+from modelport.control.blobs import Blobs, Limits
+from modelport.control.datasets import Datasets
 from modelport.control.identity import Identity
 from modelport.control.registry import Registry
 from modelport.engine.inspect import inspect_apart
@@ -25,6 +26,7 @@ class Services:
     artifacts: Artifacts
     identity: Identity
     registry: Registry
+    datasets: Datasets
 
 
 def trust_of(settings: Settings) -> Trust:
@@ -61,4 +63,7 @@ def build_services(
         artifacts,
         Identity(database, owner_token, keys_required),
         Registry(database, artifacts, inspect, limits),
+        Datasets(
+            database, artifacts, Blobs(database, artifacts, limits), settings.home / "cache", settings.data.archives
+        ),
     )
