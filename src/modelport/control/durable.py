@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.engine import make_url
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 #: Seconds until the next attempt; None when there is none.
 Attempt = Callable[[str], Awaitable[float | None]]
 
+T = TypeVar("T")
 _NAME = "modelport"
 #: Of the workflow below: DBOS goes on with what the same version began. A change of its steps is another version.
 _WORKFLOW_VERSION = "1"
@@ -67,7 +69,7 @@ class Durable:
 
     async def _there(self, work: Any) -> Any:
         assert self._loop is not None
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        return await _on(self._loop, work)
 
     async def _live(self) -> None:
         """The thread's life. Launched from a running loop, DBOS runs every workflow on that loop."""
@@ -89,7 +91,7 @@ class Durable:
         from dbos._serialization import DBOSPortableJSON  # noqa: PLC0415  (JSON; its own default is pickle)
 
         async def attempt(job_id: str) -> float | None:
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._here(job_id), self._home_loop))
+            return await _on(self._home_loop, self._here(job_id))
 
         @dbos.workflow(name="job", max_recovery_attempts=_MOST_RECOVERIES)
         async def job(job_id: str) -> None:
@@ -133,6 +135,11 @@ class Durable:
 
         for some in (job_ids[i : i + 500] for i in range(0, len(job_ids), 500)):
             await DBOS.delete_workflows_async(some)
+
+
+def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+    """Run a coroutine on another loop, outside the context of a workflow: what it begins is no part of one."""
+    return asyncio.wrap_future(Context().run(asyncio.run_coroutine_threadsafe, work, loop))
 
 
 def engine_url(database_url: str, home_url: str) -> str:
