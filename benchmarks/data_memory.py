@@ -30,8 +30,8 @@ from modelport.settings import Settings
 _ROWS = 1_000_000
 
 
-def make(folder: Path, size: int) -> int:
-    """Write random rows, which hardly compress, until ``size`` bytes are there; how many rows."""
+def make(folder: Path, size: int) -> None:
+    """Write random rows, which hardly compress, until ``size`` bytes are there."""
     folder.mkdir(parents=True)
     random, written, rows = np.random.default_rng(0), 0, 0
     while written < size:
@@ -46,7 +46,6 @@ def make(folder: Path, size: int) -> int:
         file = folder / f"{rows // _ROWS:05}.parquet"
         pq.write_table(table, file, compression="zstd", row_group_size=250_000)
         written, rows = written + file.stat().st_size, rows + _ROWS
-    return rows
 
 
 def collect(folder: Path, home: Path) -> None:
@@ -67,6 +66,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gb", type=float, default=5)
     parser.add_argument("--folder", help="Where to work; needs three times the size.")
+    parser.add_argument("--source", help="Folder of Parquet that is made when it is not there, and kept.")
+    parser.add_argument("--make-only", action="store_true", help="Make the source, and no more.")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
@@ -74,11 +75,15 @@ def main() -> None:
         return
     work = Path(tempfile.mkdtemp(prefix="modelport-bench-", dir=asked.folder))
     try:
-        rows = make(work / "source", int(asked.gb * 1e9))
-        size = sum(file.stat().st_size for file in (work / "source").iterdir())
-        print(f"source: {rows:,} rows, {size / 1e9:.2f} GB of Parquet", flush=True)
+        source = Path(asked.source).absolute() if asked.source else work / "source"
+        if not source.exists():
+            make(source, int(asked.gb * 1e9))
+        size = sum(file.stat().st_size for file in source.iterdir())
+        print(f"source: {size / 1e9:.2f} GB of Parquet", flush=True)
+        if asked.make_only:
+            return
         began = time.monotonic()
-        child = subprocess.run([sys.executable, __file__, "--child", str(work / "source"), str(work / "home")])
+        child = subprocess.run([sys.executable, __file__, "--child", str(source), str(work / "home")])
         seconds = time.monotonic() - began
         print(f"{seconds:.0f} s, {size / 1e6 / seconds:.0f} MB/s")
         sys.exit(child.returncode)
