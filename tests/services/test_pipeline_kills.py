@@ -39,7 +39,7 @@ def pipeline(source: str) -> dict[str, Any]:
     def stage(name: str, kind: str, **params: Any) -> dict[str, Any]:
         return {"name": name, "kind": kind, "params": {"name": name, **params}, "retries": 100}
 
-    rules = [{"rule": "duplicates", "columns": ["image"]}, {"rule": "range", "column": "width", "min": 8}]
+    rules = [{"rule": "duplicates", "columns": ["image"]}, {"rule": "balance", "column": "label", "how": "down"}]
     return {
         "name": "digits",
         "stages": [
