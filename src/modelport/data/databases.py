@@ -39,7 +39,7 @@ def database_url(source: str, databases: Mapping[str, str]) -> str:
     found = _SOURCE.fullmatch(source)
     if found is None:
         raise InvalidInput(
-            f"source {source.partition('@')[0][:60]!r}: give sql://NAME, where the operator's setting data.databases "
+            "source: give sql://NAME, where the operator's setting data.databases "
             "says what NAME is; addresses and passwords stay there"
         )
     known = databases.get(found["name"])

@@ -75,10 +75,15 @@ class Collect:
             found, watermark = _from_files(run, params, folder, scratch, before)
         if before is not None and not found.new_rows:
             return {**made.result(before), "new_rows": 0}
-        source = params.source.partition("?")[0] if params.source else f"{len(params.files or ())} uploaded files"
+        source = params.source.partition("?")[0] if params.source else _uploaded_text(params)
         parents = [f"{before.dataset}:{before.version}"] if before is not None else []
         about = {"source": source, "report": found.report, "watermark": watermark}
         return {**made.register(run, params, folder, parents=parents, **about), "new_rows": found.new_rows}
+
+
+def _uploaded_text(params: CollectParams) -> str:
+    names = [entry.path for entry in params.files or ()]
+    return f"uploaded: {names[0][:200]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _newest(run: JobRun, params: CollectParams) -> DatasetVersion | None:

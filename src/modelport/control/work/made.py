@@ -87,8 +87,10 @@ def still_there(services: Services, actor: Actor, made: dict[str, Any]) -> bool:
 
 def register(run: JobRun, params: Params, folder: Path, *, parents: Sequence[str] = (), **about: Any) -> dict[str, Any]:
     """Describe the parts below ``folder`` and make them a version; the job's result."""
-    run.progress(0, None, "describing the columns", "parts")
-    parts = room("writing").parts_in(folder)
+    writing = room("writing")
+    parts = writing.parts_in(folder)
+    rows = sum(writing.rows_in(part) for part in parts)
+    run.progress(rows, rows, "describing the columns", "rows")
     label = params.label if params.label is not None else about.pop("inherited_label", None)
     about.pop("inherited_label", None)
     facts: Facts = room("statistics").describe(parts, label)
