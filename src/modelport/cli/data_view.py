@@ -72,9 +72,8 @@ def view(version: DatasetVersion, lineage: DatasetLineage) -> None:
             (name, count, f"{count / version.rows:.1%}", _bar(count, most))
             for name, count in list(manifest.class_balance.items())[:_MOST]
         ]
-        render.console().print(
-            render.make_table((f"CLASS ({render.plain(manifest.label)})", "ROWS", "SHARE", ""), rows)
-        )
+        columns = (f"CLASS ({render.plain(manifest.label)})", "ROWS", "SHARE", "")
+        render.console().print(render.make_table(columns, rows))
     if manifest.report:
         render.say("")
         report(manifest.report)
