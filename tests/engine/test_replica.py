@@ -16,6 +16,7 @@ from modelport.engine import frames
 from modelport.engine.frames import HEAD, Frame, Item
 from modelport.engine.replica import Heartbeat, Replica, Spec
 from modelport.engine.running import Running
+from modelport.engine.turns import Turns
 from modelport.tensors import Array
 
 
@@ -38,7 +39,7 @@ def connected(
     runtime = Doubling()
     spec = Spec("1", "s", "h", "x", os.fspath(tmp_path), [], {}, {})
     replica: Any = Replica(spec, runtime, {}, Heartbeat(spec))  # type: ignore[arg-type]
-    replica._mark = Running.create("s")
+    replica._turns = Turns(Running.create("s"), replica._grant)
     here, there = socket.socketpair()
     replica._gateways[there] = None
     yield replica, runtime, here, there
@@ -78,3 +79,15 @@ def test_a_batch_with_time_left_is_one_run(connected: Any) -> None:
     (frame,) = answers(here, 1)
     assert runtime.ran == [[0.0, 1.0, 2.0]]
     assert [(item.id, item.rows) for item in frame.items] == [(1, 1), (2, 2)]
+
+
+@pytest.mark.parametrize("unanswered", [frames.PASS, frames.CANCEL])
+def test_a_frame_behind_one_that_is_not_answered_is_run(connected: Any, unanswered: int) -> None:
+    """Both may come in one piece: a stream's END and its CANCEL cross, and the next request follows at once."""
+    replica, runtime, here, there = connected
+    before = frames.encode(unanswered, [Item(1, 0)] if unanswered == frames.CANCEL else [])
+    run = frames.encode(frames.RUN, [Item(2, 1)], {"x": np.ones((1, 1), np.float32)})
+    here.sendall(b"".join((*before, *before, *run)))
+    replica._answer(there)
+    assert runtime.ran == [[1.0]]
+    assert answers(here, 1)[0].items[0].id == 2

@@ -362,3 +362,23 @@ def test_another_projects_jobs_answer_as_missing_ones(own_job_server: Callable[.
     call("POST", "/jobs", {"kind": "count"}, 403, headers=viewer)
     call("POST", f"/jobs/{mine}/cancel", status=403, headers=viewer)
     assert call("GET", f"/jobs/{mine}", headers=viewer)["id"] == mine
+
+
+def test_what_a_killed_control_could_not_end_ends_before_the_next_attempt(
+    own_job_server: Callable[..., Server],
+) -> None:
+    server = own_job_server()
+    call = Caller(server)
+    job_id = call.submit("misbehave", {"how": "child", "times": 1})
+    child = psutil.Process(int(call.wait(job_id, is_at(1))["progress"]["done"]))
+    next(p for p in server.tree() if "modelport.api.control" in p.cmdline()).kill()
+    job = call.wait(job_id)
+    assert (job["state"], job["result"]) == ("succeeded", {"attempt": 2})
+    assert not child.is_running() or child.status() == "zombie"
+
+
+def test_params_may_be_large(call: Caller) -> None:
+    text = "x" * (1 << 20)
+    job = call.wait(call.submit("write", {"text": text}))
+    assert job["state"] == "failed" and "failed with TypeError" in job["error"]["message"], "its result is too large"
+    assert job["params"]["text"] == text

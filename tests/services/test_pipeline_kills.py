@@ -19,6 +19,7 @@ from tests.services.job_calls import Caller, workers_of
 
 pytest.importorskip("daft")
 KILLS = 20 if os.environ.get("MODELPORT_PROVE") else 3
+STAGES = ("raw", "clean", "both", "once", "parts")
 _WEIGHTS = {"job": 12, "control": 5, "tree": 3}
 
 
@@ -39,14 +40,16 @@ def pipeline(source: str) -> dict[str, Any]:
     def stage(name: str, kind: str, **params: Any) -> dict[str, Any]:
         return {"name": name, "kind": kind, "params": {"name": name, **params}, "retries": 100}
 
-    rules = [{"rule": "duplicates", "columns": ["image"]}, {"rule": "range", "column": "width", "min": 8}]
+    rules = [{"rule": "duplicates", "columns": ["image"]}, {"rule": "balance", "column": "label", "how": "down"}]
     return {
         "name": "digits",
         "stages": [
             stage("raw", "collect", source=source, format="images"),
             stage("clean", "clean", dataset="${stages.raw.result.dataset}", recipe={"rules": rules})
             | {"require": ["rows >= 1000"]},
-            stage("parts", "split", dataset="${stages.clean.result.dataset}", stratify="label", seed=7),
+            stage("both", "concat", datasets=["${stages.raw.result.dataset}", "${stages.clean.result.dataset}"]),
+            stage("once", "clean", dataset="${stages.both.result.dataset}", recipe={"rules": rules[:1]}),
+            stage("parts", "split", dataset="${stages.once.result.dataset}", stratify="label", seed=7),
         ],
     }
 
@@ -87,12 +90,12 @@ def test_a_run_that_is_killed_makes_what_an_undisturbed_one_makes(
     run = call.submit("pipeline", {"pipeline": what, "cache": False})
     began, killed = time.monotonic(), 0
     while killed < KILLS:
-        time.sleep(rng.uniform(0.1, 4.0))
+        time.sleep(rng.uniform(0.1, 3.0))
         (victim,) = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
         seen = call.wait(run, lambda job: job["state"] != "nobody answers")
         assert seen["state"] in ("queued", "running"), f"it ended after {killed} kills: {seen}"
         stages = {job["stage"]: job["state"] for job in call("GET", f"/jobs?run={run}")["items"]}
-        at = next((name for name in ("raw", "clean", "parts") if stages.get(name) != "succeeded"), "end")
+        at = next((name for name in STAGES if stages.get(name) != "succeeded"), "end")
         hit = kill(server, victim)
         if hit != "no job":
             killed += 1
@@ -102,7 +105,7 @@ def test_a_run_that_is_killed_makes_what_an_undisturbed_one_makes(
         print(f"kill -9 of {hit:8} during {at:6} {number:3} times")
     print(f"{killed} kills in one run of {time.monotonic() - began:.0f} s")
     assert disturbed["state"] == "succeeded", disturbed
-    for name in ("raw", "clean", "parts"):
+    for name in STAGES:
         before, after = (one["result"]["stages"][name] for one in (calm, disturbed))
         print(f"{name:6} {before['digest']} {after['digest']} {after['rows']} rows")
         assert after["digest"] == before["digest"]

@@ -8,6 +8,7 @@ JSON. Knows no process and no table.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -87,8 +88,19 @@ class Durable:
         DBOS.destroy(workflow_completion_timeout_sec=0)
 
     def _launch(self, dbos: type[DBOS]) -> None:
-        from dbos import DBOSConfig  # noqa: PLC0415
-        from dbos._serialization import DBOSPortableJSON  # noqa: PLC0415  (JSON; its own default is pickle)
+        from dbos import DBOSConfig, Serializer  # noqa: PLC0415
+
+        class Json(Serializer):
+            """What is kept: never the library's own pickles."""
+
+            def name(self) -> str:
+                return "modelport_json"
+
+            def serialize(self, data: Any) -> str:
+                return json.dumps(data, default=repr)
+
+            def deserialize(self, serialized_data: str) -> Any:
+                return json.loads(serialized_data)
 
         async def attempt(job_id: str) -> float | None:
             return await _on(self._home_loop, self._here(job_id))
@@ -104,7 +116,7 @@ class Durable:
             "system_database_url": self._url,
             "executor_id": self._server,
             "application_version": _WORKFLOW_VERSION,
-            "serializer": DBOSPortableJSON,
+            "serializer": Json(),
             "log_level": "ERROR",
             "enable_otlp": False,
         }

@@ -39,6 +39,8 @@ _MAX_UNREAD = 16 << 20
 """Bytes of a stream that may wait for its reader."""
 _TARGET_S = 0.75
 """A queue may hold what its replicas answer in this time."""
+_WORTH_ASKING_NS = 500_000
+"""From runs of such length on, a batch that is not full waits for its turn at a busy replica, and grows meanwhile."""
 _SMOOTH_S = 0.5
 """Time over which a replica's pace is averaged."""
 _MOST_WEIGHT = 0.1
@@ -94,6 +96,8 @@ class Dispatcher:
         self._connecting: dict[str, asyncio.Task[None]] = {}
         self._retired = False
         self._runs = 0
+        self._run_ns = 0
+        """What the last run took."""
         self._pace = 0.0
         """Requests per second that one replica can answer; 0 until it has answered one."""
 
@@ -216,13 +220,31 @@ class Dispatcher:
     def _flush(self) -> None:
         self._flush_planned = False
         while self._waiting.count and self._idle:
-            if self.route.max_delay_ms and self._should_wait():
+            if (self.route.max_delay_ms and self._should_wait()) or not self._find_free():
                 return
             batch, overdue = self._waiting.take(self._batch_size.limit, time.monotonic())
             for pending in overdue:
                 pending.fail(_expired(self.route.name, "queued"))
             if batch:
                 self._idle.popleft().send(batch)
+
+    def _find_free(self) -> bool:
+        """Whether the first idle link may send now. Those whose replica is busy for another gateway, which would make
+        the batch wait there and grow no more, ask for their turn instead."""
+        while self._idle:
+            link = self._idle[0]
+            if self._run_ns < _WORTH_ASKING_NS or link.granted or not link.others_turn or self._is_full():
+                return True
+            self._idle.popleft()
+            link.ask()
+        return False
+
+    def _is_full(self) -> bool:
+        head = self._waiting.head()
+        if head is None or head.key is None:  # shares a run with nobody
+            return True
+        limit = self._batch_size.limit
+        return limit == 1 or self._waiting.rows_with(head.key) >= limit
 
     def _should_wait(self) -> bool:
         head = self._waiting.head()
@@ -303,7 +325,11 @@ class Dispatcher:
             return
         elif frame.kind == frames.END:
             self._ended(link, frame)
+        elif frame.kind == frames.GRANT:
+            self._take_turn(link)
+            return
         if not link.inflight:
+            link.begun_ns = 0
             if link.draining:
                 link.close()
             else:
@@ -312,6 +338,14 @@ class Dispatcher:
                     self._flush()
                 elif self._retired and not self.in_flight:
                     self.retire()
+
+    def _take_turn(self, link: Link) -> None:
+        if not link.draining:
+            link.granted = True
+            self._idle.appendleft(link)
+            self._flush()
+        if link.granted:
+            link.pass_on()
 
     def _succeeded(self, link: Link, frame: Frame) -> None:
         start = 0
@@ -325,7 +359,7 @@ class Dispatcher:
             start += item.rows
             if pending is None:
                 continue
-            seconds = (now - pending.sent_ns) / 1e9
+            seconds = (now - link.begun_ns) / 1e9
             self._count(pending, now)
             if not pending.future.done():
                 tensors = frame.tensors if whole else {name: array[rows] for name, array in frame.tensors.items()}
@@ -370,6 +404,7 @@ class Dispatcher:
 
     def _count_run(self, rows: int, ns: int) -> None:
         stats = self.stats
+        self._run_ns = ns
         stats.executions += 1
         stats.rows += rows
         stats.compute_ns += ns

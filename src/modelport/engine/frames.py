@@ -25,7 +25,7 @@ import numpy as np
 from modelport.errors import ModelportError
 from modelport.tensors import DATATYPES, Array, datatype_of, dtype_of, to_buffer, unpack_bytes
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 HELLO: Final = 1
 """Replica to gateway, in answer to CONNECT: the connection's number (u64), and whether it shares the memory (u8)."""
@@ -47,6 +47,12 @@ CANCEL: Final = 9
 """Gateway to replica: nobody waits for the rest of a stream."""
 CONNECT: Final = 10
 """Gateway to replica, once, when connected; the descriptor of shared memory may come with it."""
+ASK: Final = 11
+"""Gateway to replica: requests wait here while another gateway's frame is run; say when it is their turn."""
+GRANT: Final = 12
+"""Replica to gateway, in answer to ASK: it is your turn."""
+PASS: Final = 13
+"""Gateway to replica, in answer to GRANT: nothing waits any more."""
 
 _IN_SLAB: Final = 0x80
 """Added to a kind: the tensors' bytes lie in shared memory."""
@@ -143,6 +149,11 @@ def encode(
     if size <= 1 << 16:  # one write of one buffer costs less than several
         return [b"".join((small, *buffers))]
     return [small, *buffers]
+
+
+def kind_of(head: Buffer) -> int:
+    """The kind of the frame that begins with this head."""
+    return head[3] & ~_IN_SLAB
 
 
 def body_size(head: Buffer) -> int:

@@ -85,6 +85,10 @@ class Link(asyncio.BufferedProtocol):
         self.last_ok = 0.0
         self.alone = False
         """Whether the frame under way holds a single request."""
+        self.granted = False
+        """Whether the replica has said that it is this gateway's turn."""
+        self.begun_ns = 0
+        """Since when the frame under way is on its way, the wait for its turn included; 0 for none."""
         self._number = 0
         self._running: Running | None = None
         self._on_frame = on_frame
@@ -131,6 +135,11 @@ class Link(asyncio.BufferedProtocol):
         return self._running is None or self._running.connection == self._number
 
     @property
+    def others_turn(self) -> bool:
+        """Whether the replica runs another gateway's frame, or is about to."""
+        return self._running is not None and self._running.connection not in (0, self._number)
+
+    @property
     def fresh(self) -> bool:
         """Whether an inference succeeded there within 10 s."""
         return time.monotonic() - self.last_ok < _FRESH_S
@@ -141,6 +150,8 @@ class Link(asyncio.BufferedProtocol):
         now = time.perf_counter_ns()
         first = batch[0]
         self.alone = len(batch) == 1
+        self.granted = False
+        self.begun_ns = self.begun_ns or now
         for pending in batch:
             pending.attempts += 1
             pending.sent_ns = now
@@ -156,6 +167,19 @@ class Link(asyncio.BufferedProtocol):
         """Tell the replica that nobody waits for the rest of a stream; its END still comes."""
         if self._transport is not None and pending.id in self.inflight:
             self._transport.write(frames.encode(frames.CANCEL, [Item(pending.id, 0)])[0])
+
+    def ask(self) -> None:
+        """Ask for this gateway's turn; ``on_frame`` hears GRANT."""
+        self.begun_ns = time.perf_counter_ns()
+        if self._transport is not None:
+            self._transport.write(frames.encode(frames.ASK)[0])
+
+    def pass_on(self) -> None:
+        """Leave a granted turn to others."""
+        self.granted = False
+        self.begun_ns = 0
+        if self._transport is not None:
+            self._transport.write(frames.encode(frames.PASS)[0])
 
     def drain(self) -> None:
         """Take no more; hang up as soon as nothing is under way."""

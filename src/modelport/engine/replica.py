@@ -32,6 +32,7 @@ from modelport.engine.frames import Frame, Item
 from modelport.engine.running import Running, mark_of
 from modelport.engine.runtime import LoadOptions, Runtime, Streams, Trust
 from modelport.engine.slab import Slab
+from modelport.engine.turns import Turns
 from modelport.errors import DeadlineExceeded, ModelportError
 from modelport.telemetry import log
 from modelport.tensors import Array, Signature
@@ -40,6 +41,8 @@ _PROOF_EVERY_S = 4.0
 _HEARTBEAT_S = 0.5
 _POLL_S = 0.002
 _PEER_TIMEOUT_S = 30.0
+_LONG_NS = 500_000
+"""After a run of this length it is worth a look who has asked for the next turn."""
 _SCRATCH = 1 << 18
 
 
@@ -138,7 +141,7 @@ class Replica:
 
     def serve(self) -> None:
         """Answer until told to stop and the last gateway has hung up."""
-        self._mark = Running.create(self._spec.socket)
+        self._turns = Turns(Running.create(self._spec.socket), self._grant)
         listener = socket.socket(socket.AF_UNIX)
         Path(self._spec.socket).unlink(missing_ok=True)
         listener.bind(self._spec.socket)
@@ -154,6 +157,8 @@ class Replica:
         log("ready", replica=self._spec.id)
         while not (self._draining and not self._gateways):
             timeout = max(0.0, self._last_ok + _PROOF_EVERY_S - time.monotonic())
+            if (patience := self._turns.patience) is not None:
+                timeout = min(timeout, patience)
             for key, _ in self._selector.select(timeout):
                 if key.data == "gateway":
                     self._accept(listener)
@@ -161,6 +166,7 @@ class Replica:
                     woken.recv(64)
                 else:
                     self._answer(key.data)
+            self._turns.give()
             if time.monotonic() - self._last_ok >= _PROOF_EVERY_S:
                 self._prove_again()
         Path(self._spec.socket).unlink(missing_ok=True)
@@ -183,6 +189,7 @@ class Replica:
             del self._gateways[gateway]
             self._strangers.discard(gateway)
             self._selector.unregister(gateway)
+            self._turns.leave(gateway)
             gateway.close()
 
     def _prove_again(self) -> None:
@@ -220,13 +227,37 @@ class Replica:
         if frame is None:
             self._hang_up(gateway)
             return
-        self._mark.connection = gateway.fileno()
-        if frame.kind == frames.STREAM:
-            self._stream(gateway, frame)
-        elif frame.kind == frames.RUN:
-            for buffers in self._run(frame, self._gateways[gateway]):
-                self._write(gateway, buffers)
-        self._mark.connection = 0
+        if frame.kind == frames.ASK:
+            self._turns.ask(gateway)
+        elif frame.kind == frames.PASS:
+            self._turns.leave(gateway)
+        elif frame.kind in (frames.STREAM, frames.RUN):
+            self._turns.begin(gateway)
+            if frame.kind == frames.STREAM:
+                self._stream(gateway, frame)
+            else:
+                started = time.perf_counter_ns()
+                answers = self._run(frame, self._gateways[gateway])
+                if time.perf_counter_ns() - started >= _LONG_NS:
+                    self._hear_who_asks()
+                for buffers in answers:
+                    self._write(gateway, buffers)
+            self._turns.end()
+
+    def _hear_who_asks(self) -> None:
+        """Before the answers are written: the next gateway makes its frame ready meanwhile."""
+        for key, _ in self._selector.select(0):
+            gateway = key.data
+            if isinstance(gateway, socket.socket) and gateway not in self._strangers:
+                with contextlib.suppress(OSError):
+                    head = gateway.recv(frames.HEAD.size, socket.MSG_PEEK)
+                    if len(head) == frames.HEAD.size and frames.kind_of(head) == frames.ASK:
+                        gateway.recv(frames.HEAD.size)
+                        self._turns.ask(gateway)
+        self._turns.give()
+
+    def _grant(self, gateway: socket.socket) -> None:
+        self._write(gateway, frames.encode(frames.GRANT))
 
     def _greet(self, gateway: socket.socket) -> Frame | None:
         """The first frame, with the memory that came beside it."""
@@ -243,28 +274,36 @@ class Replica:
         return frame
 
     def _read(self, gateway: socket.socket) -> Frame | None:
-        """One frame, or None at the end of the stream. A gateway sends the next only after the answer."""
+        """One frame, or None at the end of the stream. A gateway sends the next only after the answer; what is not
+        answered (CANCEL, PASS) may have another behind it."""
         scratch = self._scratch
         got = gateway.recv_into(scratch)
-        while 0 < got < frames.HEAD.size:
-            more = gateway.recv_into(memoryview(scratch)[got:])
-            got = got + more if more else 0
-        if not got:
-            return None
-        head = bytes(scratch[: frames.HEAD.size])
-        total = frames.HEAD.size + frames.body_size(head)
-        buffer = scratch
-        if total > len(scratch):
-            buffer = bytearray(total)
-            buffer[:got] = memoryview(scratch)[:got]
-        view = memoryview(buffer)
-        while got < total:
-            more = gateway.recv_into(view[got:total])
-            if not more:
+        while got:
+            while 0 < got < frames.HEAD.size:
+                more = gateway.recv_into(memoryview(scratch)[got:])
+                got = got + more if more else 0
+            if not got:
                 return None
-            got += more
-        slab = self._gateways[gateway]
-        return frames.decode(head, view[frames.HEAD.size : total], slab.theirs if slab is not None else None)
+            head = bytes(scratch[: frames.HEAD.size])
+            total = frames.HEAD.size + frames.body_size(head)
+            buffer = scratch
+            if total > len(scratch):
+                buffer = bytearray(total)
+                buffer[:got] = memoryview(scratch)[:got]
+            view = memoryview(buffer)
+            while got < total:
+                more = gateway.recv_into(view[got:total])
+                if not more:
+                    return None
+                got += more
+            if got == total:
+                slab = self._gateways[gateway]
+                return frames.decode(head, view[frames.HEAD.size : total], slab.theirs if slab is not None else None)
+            if frames.kind_of(head) == frames.PASS:
+                self._turns.leave(gateway)
+            got -= total
+            scratch[:got] = scratch[total : total + got]
+        return None
 
     def _write(self, gateway: socket.socket, buffers: list[frames.Buffer]) -> None:
         try:
