@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +24,7 @@ from modelport.data import collect, writing
 from modelport.errors import InvalidInput, ModelportError, NotAllowed, Unavailable
 from tests.data.lab import Lab, csv_of, png
 from tests.services.s3 import S3
+from tests.web import serving
 
 
 def wine_csv() -> str:
@@ -61,7 +65,7 @@ def test_a_csv_file_becomes_a_version_with_its_statistics(lab: Lab) -> None:
     assert sum(alcohol.histogram.counts) == 178
     assert found.manifest.class_balance == {"class_0": 59, "class_1": 71, "class_2": 48}
     assert np.array_equal(lab.table("wine")["alcohol"].to_numpy(), data[:, 0])
-    assert found.manifest.source == "1 uploaded files"
+    assert found.manifest.source == "uploaded: wine.csv"
     assert found.manifest.report["left_out"] == 0
 
 
@@ -377,3 +381,140 @@ def test_begin_with_copies_nothing_twice(tmp_path: Path) -> None:
     collect.begin_with(tmp_path / "new", [tmp_path / "part-00000.parquet"])
     collect.begin_with(tmp_path / "new", [tmp_path / "part-00000.parquet"])
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["part-00000.parquet"]
+
+
+def test_the_web_is_read_but_not_private_addresses(
+    make_lab: Callable[..., Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(tmp_path) as web:
+        monkeypatch.setenv("SSL_CERT_FILE", str(web.certificate))
+        web.pages["/wine.csv"] = wine_csv().encode()
+        web.pages["/hidden"] = (302, {"location": web.url("/wine.csv")}, b"")
+        lab = make_lab()
+        for source in (web.url("/wine.csv"), web.url("/wine.csv", "127.0.0.1"), "https://169.254.169.254/latest.csv"):
+            with pytest.raises(NotAllowed, match="is not an address of the public internet"):
+                lab.run("collect", name="t", source=source)
+        assert web.asked == []
+        open_lab = make_lab(allow_private=True)
+        assert open_lab.run("collect", name="t", source=web.url("/wine.csv?token=secret"))["rows"] == 178
+        assert open_lab.version("t").manifest.source == web.url("/wine.csv")
+        with pytest.raises(ModelportError, match="has nothing there"):
+            open_lab.run("collect", name="t", source=web.url("/gone.csv"))
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java")
+def test_spark_is_a_source_and_its_frames_are_too(make_lab: Callable[..., Lab], tmp_path: Path) -> None:
+    """Spark writes ORC, which nothing else here reads."""
+    code = (
+        "import os, sys\n"
+        "from pyspark.sql import SparkSession\n"
+        "from modelport.sdk.datasets import _write_frame\n"
+        "from pathlib import Path\n"
+        "spark = SparkSession.builder.master('local[1]').config('spark.ui.enabled', 'false').getOrCreate()\n"
+        "frame = spark.range(1000).selectExpr('id', 'id * 0.5D AS half', 'cast(id AS string) AS s')\n"
+        f"frame.coalesce(1).write.orc('{(tmp_path / 'orc').as_uri()}')\n"
+        f"_write_frame(frame.coalesce(1), Path('{tmp_path / 'frame'}'))\n"
+        "spark.stop(); sys.stdout.flush(); os._exit(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lab = make_lab(allow=[(tmp_path / "orc").as_uri()])
+    made = lab.run("collect", name="t", source=f"spark:orc:{(tmp_path / 'orc').as_uri()}")
+    expected = {"id": list(range(1000)), "half": [i * 0.5 for i in range(1000)], "s": [str(i) for i in range(1000)]}
+    assert lab.table("t").to_pydict() == expected
+    frame = {path.name: path.read_bytes() for path in (tmp_path / "frame").glob("*.parquet")}
+    assert lab.collect("u", frame)["digest"] == made["digest"]
+    with pytest.raises(InvalidInput, match="Spark refuses it"):
+        lab.run("collect", name="t", source=f"spark:nonsense:{(tmp_path / 'orc').as_uri()}")
+    with pytest.raises(NotAllowed):
+        lab.run("collect", name="t", source="spark:csv:file:///etc")
+
+
+GOOD = "a,b\n1,x\n"
+PNG = png(np.zeros((4, 4), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("files", "params", "message"),
+    [
+        ({"a.csv": ""}, {}, "'a.csv' is empty"),
+        ({"a.csv": "a,b\n"}, {}, "no row that can be read"),
+        ({"a.csv": "a,a\n1,2\n"}, {}, "column 'a' is there twice"),
+        ({"a.csv": "a,\n1,2\n"}, {}, "column name ''"),
+        ({"a.csv": b"a\n\xff\xfe\n"}, {}, "--encoding"),
+        ({"a.csv": GOOD}, {"encoding": "klingon"}, "cannot be read"),
+        ({"a.csv": "a,b\n1\n"}, {}, "row 2: has 1 fields"),
+        ({"a.csv": GOOD}, {"types": {"q": "int64"}}, "there is no column 'q'"),
+        ({"a.csv": GOOD}, {"types": {"b": "int64"}}, "'x' in column 'b' is no int64"),
+        ({"a.csv": GOOD}, {"types": {"b": "complex"}}, "types"),
+        ({"a.csv": GOOD}, {"format": "excel"}, "format"),
+        ({"a.csv": GOOD}, {"delimiter": "::"}, "delimiter"),
+        ({"a.csv": GOOD}, {"on_error": "ignore"}, "on_error"),
+        ({"a.csv": GOOD}, {"surprise": 1}, "surprise"),
+        ({"a.csv": GOOD}, {"incremental": "q"}, "incremental: there is no column 'q'"),
+        ({"a.csv": "a,b\ntrue,1\n"}, {"incremental": "a"}, "cannot grow"),
+        ({"a.csv": GOOD}, {"query": "SELECT 1"}, "only a sql:// source takes one"),
+        ({"a.csv": GOOD}, {"source": "https://a.test/b.csv"}, "give one of source and files"),
+        ({"a.csv": GOOD}, {"label": "q"}, "label"),
+        ({"a.xyz": GOOD}, {}, "is not known by its ending"),
+        ({"a.csv": GOOD, "b.jsonl": '{"a":1}'}, {}, "several formats"),
+        ({"a.jsonl": "[1, 2]"}, {}, "holds one array"),
+        ({"a.jsonl": "hello"}, {}, "has no JSON object"),
+        ({"a.jsonl": '{"a":1}\n{"a":2\n'}, {}, "row 2: is no JSON object"),
+        ({"a.jsonl": '{"a":1}\n3\n'}, {}, "row 2: is no JSON object"),
+        ({"a.jsonl": '{"a\\u0000":1}'}, {}, "NUL"),
+        ({"a.parquet": b"PAR1 nonsense"}, {}, "cannot be read"),
+        ({"a.parquet": parquet_of(ROWS)[:-20]}, {}, "cannot be read"),
+        ({"a.parquet": parquet_of(ROWS)[:40] + b"x" * 200 + parquet_of(ROWS)[240:]}, {}, "cannot be read"),
+        ({"a.csv.gz": b"no gzip"}, {}, "cannot be read"),
+        ({"a.csv.gz": gzip.compress(GOOD.encode() * 9)[:-12]}, {}, "cannot be read"),
+        ({"a.zip": b"PK\x03\x04 nonsense"}, {}, "a.zip"),
+        ({"a.png": b"no image"}, {}, "is no image that can be read"),
+        ({"a.png": PNG[:45]}, {}, "is no image that can be read"),
+        ({"a/1.txt": b"\xff"}, {}, "is not utf-8"),
+        ({"a.txt": b"ok\n\xff\n"}, {}, "row 2: is not utf-8"),
+        ({"a.txt": b""}, {}, "no row that can be read"),
+        ({"../a.csv": GOOD}, {}, "'../a.csv'"),
+        ({"/a.csv": GOOD}, {}, "'/a.csv'"),
+    ],
+)
+def test_bad_sources_are_refused_with_their_cause(
+    lab: Lab, files: dict[str, bytes | str], params: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ModelportError) as error:
+        lab.run("collect", **{"name": "t", "files": lab.send(files), **params})
+    assert message in error.value.message
+    assert 400 <= error.value.status < 500
+    assert str(lab.folder) not in error.value.message, "no path of the server is told"
+    assert lab.services.datasets.list(lab.actor) == []
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"source": "relative/path.csv"}, "the server reads no path of its own"),
+        ({"source": "/etc/passwd"}, "the server reads no path of its own"),
+        ({"source": "ftp://host/a.csv"}, "the operator allows"),
+        ({"source": "http://host/a.csv"}, "the operator allows"),
+        ({"source": "s3://other/a.csv"}, "the operator allows"),
+        ({"source": "sql://user:secret@host/db", "query": "SELECT 1"}, "give sql://NAME"),
+        ({"source": "sql://shop", "query": "SELECT 1"}, "no database 'shop'; there are lost, none"),
+        ({"source": "sql://none"}, "query: a sql:// source needs one"),
+        ({"source": "sql://none", "query": "DROP TABLE x"}, "only reads are run"),
+        ({"source": "sql://none", "query": "SELECT 1", "incremental": "files"}, "a query has no files"),
+        ({"source": "sql://lost", "query": "SELECT 1"}, "environment does not say"),
+        ({"source": "spark:orc"}, "give spark:FORMAT:URL"),
+        ({"files": [{"path": "a.csv", "size": 1, "sha256": "0" * 64}]}, "its content is not uploaded"),
+        ({"name": "../up", "source": "https://a.test/a.csv"}, "name"),
+        ({}, "give one of source and files"),
+    ],
+)
+def test_bad_requests_are_refused_before_the_work(
+    make_lab: Callable[..., Lab], params: dict[str, Any], message: str
+) -> None:
+    lab = make_lab(databases={"none": "sqlite:///nowhere/x.db", "lost": "env:MODELPORT_TEST_NOWHERE"})
+    with pytest.raises(ModelportError) as error:
+        lab.run("collect", **{"name": "t", **params})
+    assert message in error.value.message
+    assert "secret" not in error.value.message
+    assert not (lab.folder / "jobs").exists() or not any((lab.folder / "jobs").glob("*/*"))

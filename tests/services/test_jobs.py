@@ -2,99 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
 from modelport import AsyncClient, errors
 from modelport.sdk.jobs import JobFailed
-from tests import job_kinds
 from tests.databases import postgres  # noqa: F401
 from tests.services.conftest import Server
-
-API = "/api/v1"
-
-
-class Caller:
-    """Plain HTTP to one server."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-
-    def __call__(self, method: str, path: str, body: Any = None, status: int = 200, **rest: Any) -> Any:
-        headers = {"x-api-key": self.server.token, **rest.pop("headers", {})}
-        answer = httpx.request(method, self.server.url + API + path, json=body, headers=headers, timeout=30, **rest)
-        assert answer.status_code == status, answer.text
-        is_json = answer.content and answer.headers.get("content-type") == "application/json"
-        return answer.json() if is_json else answer.text
-
-    def submit(self, kind: str, params: dict[str, Any] | None = None, **more: Any) -> str:
-        return self("POST", "/jobs", {"kind": kind, "params": params or {}, **more}, 202)["id"]
-
-    def wait(self, job_id: str, until: Callable[[dict[str, Any]], bool] | None = None, s: float = 60) -> dict[str, Any]:
-        deadline = time.monotonic() + s
-        while True:
-            try:
-                job = self("GET", f"/jobs/{job_id}")
-            except (httpx.TransportError, AssertionError, FileNotFoundError):
-                job = {"state": "nobody answers"}
-            if (until or (lambda job: job["state"] in ("succeeded", "failed", "cancelled")))(job):
-                return job
-            assert time.monotonic() < deadline, job
-            time.sleep(0.05)
-
-
-def workers_of(server: Server) -> list[psutil.Process]:
-    found = []
-    for process in server.tree():
-        try:
-            if "modelport.control.worker" in process.cmdline():
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def counted(to: int) -> str:
-    return hashlib.sha256("".join(f"{n}\n" for n in range(to)).encode()).hexdigest()
-
-
-def is_at(number: int) -> Callable[[dict[str, Any]], bool]:
-    return lambda job: (job.get("progress") or {}).get("done", 0) >= number
-
-
-@pytest.fixture(scope="session")
-def job_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server with the kinds of the tests, shared."""
-    folder = tmp_path_factory.mktemp("jobs")
-    env = {**job_kinds.install(folder / "kinds"), "MODELPORT_JOBS_CORES": "2", "MODELPORT_JOBS_BACKOFF_S": "0.1"}
-    found = Server(folder / "home", ("--gateways", "1"), {**env, "MODELPORT_JOBS_GRACE_S": "1"}).start()
-    yield found
-    found.stop()
-
-
-@pytest.fixture
-def call(job_server: Server) -> Caller:
-    return Caller(job_server)
-
-
-@pytest.fixture
-def own(own_server: Callable[..., Server], tmp_path: Path) -> Callable[..., Server]:
-    """Servers with the kinds of the tests that one test may kill."""
-
-    def start(**env: str) -> Server:
-        known = {**job_kinds.install(tmp_path / "kinds"), "MODELPORT_JOBS_BACKOFF_S": "0.1"}
-        return own_server("--gateways", "1", **{**known, **env})
-
-    return start
+from tests.services.job_calls import Caller, counted, is_at, workers_of
 
 
 def test_a_job_from_submission_to_result(call: Caller, job_server: Server) -> None:
@@ -118,8 +40,8 @@ def test_a_killed_process_is_started_again_and_goes_on(call: Caller, job_server:
     assert job["result"]["begun_at"] >= 10
 
 
-def test_a_killed_control_goes_on_with_its_jobs(own: Callable[..., Server]) -> None:
-    server = own()
+def test_a_killed_control_goes_on_with_its_jobs(own_job_server: Callable[..., Server]) -> None:
+    server = own_job_server()
     call = Caller(server)
     job_id = call.submit("count", {"to": 60})
     call.wait(job_id, is_at(10))
@@ -131,8 +53,8 @@ def test_a_killed_control_goes_on_with_its_jobs(own: Callable[..., Server]) -> N
     assert (job["state"], job["attempt"], job["result"]["sha256"]) == ("succeeded", 2, counted(60))
 
 
-def test_a_killed_tree_goes_on_with_its_jobs(own: Callable[..., Server]) -> None:
-    server = own()
+def test_a_killed_tree_goes_on_with_its_jobs(own_job_server: Callable[..., Server]) -> None:
+    server = own_job_server()
     call = Caller(server)
     ids = [call.submit("count", {"to": 60}), call.submit("count", {"to": 61}), call.submit("count", {"to": 1})]
     call.wait(ids[0], is_at(10))
@@ -144,8 +66,8 @@ def test_a_killed_tree_goes_on_with_its_jobs(own: Callable[..., Server]) -> None
     assert jobs[0]["attempt"] == 2 and jobs[0]["result"]["begun_at"] >= 10
 
 
-def test_a_stopped_server_lets_jobs_go_on_when_it_is_up_again(own: Callable[..., Server]) -> None:
-    server = own(MODELPORT_JOBS_CORES="1")
+def test_a_stopped_server_lets_jobs_go_on_when_it_is_up_again(own_job_server: Callable[..., Server]) -> None:
+    server = own_job_server(MODELPORT_JOBS_CORES="1")
     call = Caller(server)
     running, waiting = call.submit("count", {"to": 60}), call.submit("count", {"to": 2})
     call.wait(running, is_at(10))
@@ -160,8 +82,8 @@ def test_a_stopped_server_lets_jobs_go_on_when_it_is_up_again(own: Callable[...,
     assert call.wait(waiting)["attempt"] == 1
 
 
-def test_many_kills_of_the_tree_cost_nothing_but_time(own: Callable[..., Server]) -> None:
-    server = own()
+def test_many_kills_of_the_tree_cost_nothing_but_time(own_job_server: Callable[..., Server]) -> None:
+    server = own_job_server()
     call = Caller(server)
     job_id = call.submit("count", {"to": 100, "pause_s": 0.04})
     for kill in range(3):
@@ -172,8 +94,8 @@ def test_many_kills_of_the_tree_cost_nothing_but_time(own: Callable[..., Server]
     assert (job["state"], job["attempt"], job["result"]["sha256"]) == ("succeeded", 4, counted(100))
 
 
-def test_on_postgresql(own: Callable[..., Server], postgres: Any) -> None:  # noqa: F811
-    server = own(MODELPORT_DATABASE_URL=postgres.get_uri(database="postgres", driver="psycopg"))
+def test_on_postgresql(own_job_server: Callable[..., Server], postgres: Any) -> None:  # noqa: F811
+    server = own_job_server(MODELPORT_DATABASE_URL=postgres.get_uri(database="postgres", driver="psycopg"))
     call = Caller(server)
     job_id = call.submit("count", {"to": 60})
     call.wait(job_id, is_at(10))
@@ -219,8 +141,8 @@ def test_a_running_job_is_ended_with_all_it_started(call: Caller, job_server: Se
     assert how == "deaf" or not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie"
 
 
-def test_a_job_that_pauses_before_its_next_attempt_is_cancelled(own: Callable[..., Server]) -> None:
-    call = Caller(own(MODELPORT_JOBS_BACKOFF_S="300"))
+def test_a_job_that_pauses_before_its_next_attempt_is_cancelled(own_job_server: Callable[..., Server]) -> None:
+    call = Caller(own_job_server(MODELPORT_JOBS_BACKOFF_S="300"))
     job_id = call.submit("misbehave", {"how": "exit"})
     call.wait(job_id, lambda job: "the next one in 300 s" in str(job.get("message")))
     assert cancelled(call, job_id)["state"] == "cancelled"
@@ -377,8 +299,8 @@ def test_a_cron_submits_and_never_overlaps_itself(call: Caller) -> None:
     assert call.wait(jobs[0]["id"])["state"] == "succeeded"
 
 
-def test_ticks_that_were_missed_count_as_one(own: Callable[..., Server]) -> None:
-    server = own()
+def test_ticks_that_were_missed_count_as_one(own_job_server: Callable[..., Server]) -> None:
+    server = own_job_server()
     call = Caller(server)
     call("PUT", "/schedules/often", {"cron": "*/2 * * * * *", "kind": "count", "params": {"to": 1}})
     deadline = time.monotonic() + 30
@@ -403,8 +325,8 @@ def test_ticks_that_were_missed_count_as_one(own: Callable[..., Server]) -> None
 # -- keeping --------------------------------------------------------------------------------------------------------
 
 
-def test_old_jobs_are_forgotten_with_their_logs(own: Callable[..., Server]) -> None:
-    server = own(MODELPORT_JOBS_KEEP="2", MODELPORT_ARTIFACTS_GC_INTERVAL_S="1")
+def test_old_jobs_are_forgotten_with_their_logs(own_job_server: Callable[..., Server]) -> None:
+    server = own_job_server(MODELPORT_JOBS_KEEP="2", MODELPORT_ARTIFACTS_GC_INTERVAL_S="1")
     call = Caller(server)
     ids = [call.submit("count", {"to": 1, "pause_s": 0}) for _ in range(4)]
     for job_id in ids:
@@ -422,8 +344,8 @@ def test_old_jobs_are_forgotten_with_their_logs(own: Callable[..., Server]) -> N
         time.sleep(0.1)
 
 
-def test_another_projects_jobs_answer_as_missing_ones(own: Callable[..., Server]) -> None:
-    server = own()
+def test_another_projects_jobs_answer_as_missing_ones(own_job_server: Callable[..., Server]) -> None:
+    server = own_job_server()
     call = Caller(server)
     mine = call.submit("count", {"to": 1})
     call("PUT", "/schedules/mine", {"cron": "0 0 1 1 *", "kind": "count"})
@@ -440,3 +362,23 @@ def test_another_projects_jobs_answer_as_missing_ones(own: Callable[..., Server]
     call("POST", "/jobs", {"kind": "count"}, 403, headers=viewer)
     call("POST", f"/jobs/{mine}/cancel", status=403, headers=viewer)
     assert call("GET", f"/jobs/{mine}", headers=viewer)["id"] == mine
+
+
+def test_what_a_killed_control_could_not_end_ends_before_the_next_attempt(
+    own_job_server: Callable[..., Server],
+) -> None:
+    server = own_job_server()
+    call = Caller(server)
+    job_id = call.submit("misbehave", {"how": "child", "times": 1})
+    child = psutil.Process(int(call.wait(job_id, is_at(1))["progress"]["done"]))
+    next(p for p in server.tree() if "modelport.api.control" in p.cmdline()).kill()
+    job = call.wait(job_id)
+    assert (job["state"], job["result"]) == ("succeeded", {"attempt": 2})
+    assert not child.is_running() or child.status() == "zombie"
+
+
+def test_params_may_be_large(call: Caller) -> None:
+    text = "x" * (1 << 20)
+    job = call.wait(call.submit("write", {"text": text}))
+    assert job["state"] == "failed" and "failed with TypeError" in job["error"]["message"], "its result is too large"
+    assert job["params"]["text"] == text

@@ -72,7 +72,8 @@ def view(version: DatasetVersion, lineage: DatasetLineage) -> None:
             (name, count, f"{count / version.rows:.1%}", _bar(count, most))
             for name, count in list(manifest.class_balance.items())[:_MOST]
         ]
-        render.console().print(render.make_table((f"CLASS ({manifest.label})", "ROWS", "SHARE", ""), rows))
+        headers = (f"CLASS ({render.plain(manifest.label)})", "ROWS", "SHARE", "")
+        render.console().print(render.make_table(headers, rows))
     if manifest.report:
         render.say("")
         report(manifest.report)
@@ -112,5 +113,5 @@ def _bar(count: float, most: float) -> str:
 
 
 def _details(rule: dict[str, Any]) -> str:
-    known = {"rule", "before", "after", "surest"}
+    known = {"rule", "before", "after", "surest", "limits"}
     return ", ".join(f"{name} {value}" for name, value in rule.items() if name not in known)[:200]

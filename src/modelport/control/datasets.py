@@ -7,6 +7,7 @@ id, and not what is inside a file.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -36,6 +37,8 @@ from modelport.storage.database import Database, insert_missing
 from modelport.storage.paths import check_paths
 
 LATEST = "latest"
+#: Without leading zeros, and within what a database takes for an integer.
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 Ref = int | str | None
 """A version's number, or ``latest`` (None says the same)."""
 
@@ -284,7 +287,7 @@ def _find_version(session: Session, actor: Actor, name: str, ref: Ref, *, lock: 
     text, found = LATEST if ref is None else str(ref), None
     if text == LATEST:
         found = session.scalars(query.order_by(table.number.desc()).limit(1)).one_or_none()
-    elif text.isascii() and text.isdecimal() and len(text) < 10:
+    elif _NUMBER.fullmatch(text):
         found = session.scalars(query.where(table.number == int(text))).one_or_none()
     if found is None:
         what = "no version" if text == LATEST else f"no version {text[:100]!r}"

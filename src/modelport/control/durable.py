@@ -8,11 +8,13 @@ JSON. Knows no process and no table.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.engine import make_url
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 #: Seconds until the next attempt; None when there is none.
 Attempt = Callable[[str], Awaitable[float | None]]
 
+T = TypeVar("T")
 _NAME = "modelport"
 #: Of the workflow below: DBOS goes on with what the same version began. A change of its steps is another version.
 _WORKFLOW_VERSION = "1"
@@ -67,7 +70,7 @@ class Durable:
 
     async def _there(self, work: Any) -> Any:
         assert self._loop is not None
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        return await _on(self._loop, work)
 
     async def _live(self) -> None:
         """The thread's life. Launched from a running loop, DBOS runs every workflow on that loop."""
@@ -85,11 +88,22 @@ class Durable:
         DBOS.destroy(workflow_completion_timeout_sec=0)
 
     def _launch(self, dbos: type[DBOS]) -> None:
-        from dbos import DBOSConfig  # noqa: PLC0415
-        from dbos._serialization import DBOSPortableJSON  # noqa: PLC0415  (JSON; its own default is pickle)
+        from dbos import DBOSConfig, Serializer  # noqa: PLC0415
+
+        class Json(Serializer):
+            """What is kept: never the library's own pickles."""
+
+            def name(self) -> str:
+                return "modelport_json"
+
+            def serialize(self, data: Any) -> str:
+                return json.dumps(data, default=repr)
+
+            def deserialize(self, serialized_data: str) -> Any:
+                return json.loads(serialized_data)
 
         async def attempt(job_id: str) -> float | None:
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._here(job_id), self._home_loop))
+            return await _on(self._home_loop, self._here(job_id))
 
         @dbos.workflow(name="job", max_recovery_attempts=_MOST_RECOVERIES)
         async def job(job_id: str) -> None:
@@ -102,7 +116,7 @@ class Durable:
             "system_database_url": self._url,
             "executor_id": self._server,
             "application_version": _WORKFLOW_VERSION,
-            "serializer": DBOSPortableJSON,
+            "serializer": Json(),
             "log_level": "ERROR",
             "enable_otlp": False,
         }
@@ -133,6 +147,11 @@ class Durable:
 
         for some in (job_ids[i : i + 500] for i in range(0, len(job_ids), 500)):
             await DBOS.delete_workflows_async(some)
+
+
+def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+    """Run a coroutine on another loop, outside the context of a workflow: what it begins is no part of one."""
+    return asyncio.wrap_future(Context().run(asyncio.run_coroutine_threadsafe, work, loop))
 
 
 def engine_url(database_url: str, home_url: str) -> str:

@@ -82,7 +82,8 @@ class Gate:
             if waiter.called.done() and not waiter.called.cancelled():
                 self._give_back(needs, waiter.called.result())
             else:
-                self._waiting.remove(waiter)
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
                 self._call()
             raise
         try:
@@ -103,6 +104,9 @@ class Gate:
         """Let in whoever is first, as long as there is room."""
         while self._waiting:
             first = self._waiting[0]
+            if first.called.done():  # it was cancelled, and has not left yet
+                self._waiting.pop(0)
+                continue
             needs = first.needs
             # Cores are fractions: a sum of them may miss the whole by a rounding error.
             if needs.cores > self._cores + 1e-9 or needs.memory_mb > self._memory or needs.gpus > len(self._gpus):

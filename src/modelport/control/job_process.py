@@ -28,6 +28,8 @@ _LONGEST_LINE = 16 << 20
 _LOG_END = 8192
 #: What allocators write before they give up: Rust's, C++'s.
 _NO_MEMORY = re.compile(r"memory allocation of \d+ bytes failed|std::bad_alloc|Cannot allocate memory")
+#: Variable by which a job's process, and all that it starts, can be told from others.
+MARK = "MODELPORT_JOB_ID"
 _CREDENTIALS = ("MODELPORT_BOOT", "MODELPORT_KEY")
 
 
@@ -59,6 +61,8 @@ class JobProcess:
         """Start it and wait for its end; ``hear`` gets its progress and its figures."""
         if self._unwanted:
             return Outcome(code="cancelled", message="it was told to end", again=True)
+        if self._attempt > 1:
+            await asyncio.to_thread(end_leftovers, self._facts.id)
         ours, theirs = socket.socketpair()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -66,7 +70,8 @@ class JobProcess:
             with theirs, self._log.open("ab") as log:
                 begin = log.tell()
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "modelport.control.worker", str(theirs.fileno()),
+                    sys.executable, "-m", "modelport.control.worker", str(theirs.fileno()), str(os.getpid()),
+                    str(self._facts.resources.memory_mb),
                     stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder,
                     env=self._environment(), pass_fds=(theirs.fileno(),), start_new_session=True,
                 )  # fmt: skip
@@ -77,6 +82,9 @@ class JobProcess:
         if self._unwanted:
             self.stop()
         try:
+            with contextlib.suppress(ConnectionError):  # it died at once: its end says more
+                writer.write(self._told())
+                await writer.drain()
             await self._listen(reader, hear)
             code = await self._process.wait()
         finally:
@@ -104,26 +112,29 @@ class JobProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _environment(self) -> dict[str, str]:
-        """Control's own, with what the process is told: it reads stores as control does."""
+    def _told(self) -> bytes:
+        """What the process is to do. Not in its environment, whose size is bounded, and which its children inherit."""
         facts, actor = self._facts, self._facts.actor
         told = {
-            "parent": os.getpid(),
             "id": facts.id,
             "kind": facts.kind,
             "params": facts.params,
             "attempt": self._attempt,
             "folder": str(self._folder),
-            "memory_mb": facts.resources.memory_mb,
             "actor": {
                 "project_id": actor.project_id, "project": actor.project, "name": actor.name, "role": actor.role,
                 "request_id": actor.request_id,
             },
             "settings": self._settings.model_dump(mode="json"),
         }  # fmt: skip
+        return json.dumps(told).encode() + b"\n"
+
+    def _environment(self) -> dict[str, str]:
+        """Control's own: a job reads stores as control does."""
+        resources = self._facts.resources
         env = {name: value for name, value in os.environ.items() if name not in _CREDENTIALS}
-        env |= thread_variables(max(1, int(facts.resources.cores)))
-        env |= {"PYTHONUNBUFFERED": "1", "MODELPORT_JOB": json.dumps(told), "MODELPORT_JOB_ID": facts.id}
+        env |= thread_variables(max(1, int(resources.cores)))
+        env |= {"PYTHONUNBUFFERED": "1", MARK: self._facts.id}
         env["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in self._gpus)
         return env
 
@@ -167,6 +178,15 @@ class JobProcess:
         else:
             why = f"ended by itself, with code {code}"
         return Outcome(message=f"the job's process {why}; {seen}", again=True)
+
+
+def end_leftovers(job_id: str) -> None:
+    """Kill what processes of an earlier attempt have started: a killed control could not, and they hold its folder."""
+    mark = f"{MARK}={job_id}".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 class Meter:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
-from modelport import __version__, plugins
+from modelport import plugins
 from modelport.control.actors import Actor
 from modelport.errors import InvalidInput
 
@@ -148,7 +148,7 @@ def code_version(module: str) -> str:
     """Changes with any source file of the package that a module belongs to."""
     package = module.partition(".")[0]
     spec = find_spec(package)
-    digest = hashlib.sha256(f"{package} {__version__}".encode())
+    digest = hashlib.sha256(package.encode())
     for place in (spec and spec.submodule_search_locations) or ([spec.origin] if spec and spec.origin else []):
         root = Path(place)
         for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:

@@ -153,6 +153,9 @@ class JobRunner:
             return Outcome(code="cancelled", message="it was cancelled")
         except ModelportError as error:
             return Outcome(code=error.code, message=error.message, again=error.status >= 500)
+        except Exception as error:
+            _log.exception("attempt at job %s", facts.id)
+            return Outcome(message=f"the server failed with {type(error).__name__}; its log shows where", again=True)
 
     async def _run_apart(self, facts: JobFacts, event: asyncio.Event) -> Outcome:
         """In a process of its own, when there is room."""

@@ -34,6 +34,11 @@ class Node:
     when: Condition | None
     require: list[Condition]
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether its ``when`` can be told before anything has been done."""
+        return self.when is not None and all(name.startswith("parameters.") for name in self.when.names)
+
 
 @dataclass(slots=True)
 class Graph:

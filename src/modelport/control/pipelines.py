@@ -115,10 +115,11 @@ def plan_run(services: Services, actor: Actor, params: PipelineRun) -> PipelineP
     for name, node in graph.nodes.items():
         taken: Job | None = None
         values = Values(graph.parameters, results)
-        if all(need in results or need in skipped for need in node.needs):
+        are_known = all(need in results or need in skipped for need in node.needs)
+        if are_known or node.is_decided or any(need in skipped for need in node.needs):
             if _is_left_out(node, values, skipped):
                 skipped.add(name)
-            else:
+            elif are_known:
                 taken, _ = _find_earlier(services, actor, params, node, values.resolve(node.stage.params))
         if taken is not None and taken.result is not None:
             results[name] = taken.result

@@ -1,7 +1,8 @@
-"""A job's process: ``python -m modelport.control.worker FD`` does the work that MODELPORT_JOB describes.
+"""A job's process: ``python -m modelport.control.worker FD PARENT MEMORY_MB`` does the work that it is told over FD.
 
-It tells control over FD, one JSON object per line: ``progress``, ``metric``, and last ``result`` or ``error``. It dies
-with control. Being told to end (SIGTERM) raises ``Stopped`` in the work, which may still write what it has.
+FD is a socket to control: one JSON object comes, saying what to do, and one per line goes back: ``progress``,
+``metric``, and last ``result`` or ``error``. It dies with PARENT, which is control. Being told to end (SIGTERM) raises
+``Stopped`` in the work, which may still write what it has.
 """
 
 from __future__ import annotations
@@ -40,15 +41,24 @@ class Line:
     """The way to control."""
 
     def __init__(self, fd: int) -> None:
-        self._file = os.fdopen(fd, "wb", buffering=0)
+        self._file = os.fdopen(fd, "r+b", buffering=0)
         self._lock = threading.Lock()
         self._held: dict[str, Any] | None = None
         self._told_at = 0.0
+
+    def told(self) -> dict[str, Any]:
+        """What to do."""
+        with os.fdopen(os.dup(self._file.fileno()), "rb") as reading:
+            found: dict[str, Any] = json.loads(reading.readline())
+        return found
 
     def report(self, message: dict[str, Any]) -> None:
         """Send it; of progress that comes faster than anybody looks, only the newest."""
         with self._lock:
             if "progress" in message:
+                told = message["progress"]
+                total = None if told["total"] is None else float(told["total"])
+                message = {"progress": {**told, "done": float(told["done"]), "total": total}}
                 if time.monotonic() - self._told_at < _PROGRESS_EVERY_S:
                     self._held = message
                     return
@@ -113,14 +123,14 @@ def _stop(signum: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Entry of the process."""
-    told = json.loads(os.environ.pop("MODELPORT_JOB"))
-    die_with_parent(told["parent"])
+    fd, parent, memory_mb = (int(argument) for argument in sys.argv[1:])
+    die_with_parent(parent)
     signal.signal(signal.SIGTERM, _stop)
-    limit = told["memory_mb"] << 20
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    line = Line(fd)
+    told = line.told()
     configure(told["settings"]["log"]["level"])
-    line = Line(int(sys.argv[1]))
     message = run(told, line)
     line.end(message)
     logging.shutdown()

@@ -62,15 +62,22 @@ def sketch(
 def row_hashes(files: Sequence[Path], columns: Sequence[str]) -> Iterator[Array]:
     """128 bits for each row's values in ``columns``, in the order of the rows: uint64 arrays of shape [rows, 2].
 
-    Columns are hashed apart and mixed here, because Daft's hash of a missing value forgets what it was seeded with.
+    Columns are hashed apart and mixed here: to Daft a missing value is an empty one, and forgets its seed.
     """
-    asked = [daft.col(name).hash(daft.lit(seed).cast(daft.DataType.uint64())) for name in columns for seed in (0, 1)]
-    named = [expression.alias(f"h{index}") for index, expression in enumerate(asked)]
-    for batch in batches_of(frame_of(files).select(*named)):
+    asked = []
+    for index, name in enumerate(columns):
+        column = daft.col(name)
+        for seed in (0, 1):
+            asked.append(column.hash(daft.lit(seed).cast(daft.DataType.uint64())).alias(f"h{seed}-{index}"))
+        asked.append(column.is_null().alias(f"null-{index}"))
+    for batch in batches_of(frame_of(files).select(*asked)):
         mixed = np.zeros((len(batch), 2), np.uint64)
-        for index, column in enumerate(batch.columns):
-            values = pc.fill_null(column, 0).to_numpy(zero_copy_only=False).astype(np.uint64)
-            mixed[:, index % 2] = _mixed(mixed[:, index % 2] ^ _mixed(values + np.uint64(index)))
+        for index in range(len(columns)):
+            missing = batch.column(f"null-{index}").to_numpy(zero_copy_only=False)
+            for seed in (0, 1):
+                hashes = pc.fill_null(batch.column(f"h{seed}-{index}"), 0).to_numpy(zero_copy_only=False)
+                own = np.where(missing, np.uint64(0xA0761D6478BD642F), hashes.astype(np.uint64))
+                mixed[:, seed] = _mixed(mixed[:, seed] ^ _mixed(own + np.uint64(2 * index + seed)))
         yield mixed
 
 

@@ -7,10 +7,11 @@ where it lies. Knows no format and no registry.
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -59,18 +60,6 @@ def local_files(root: Path, pattern: str | None = None) -> list[SourceFile]:
     return found
 
 
-def allowed(source: str, beginnings: list[str]) -> None:
-    """Raise NotAllowed unless the source begins as one of the operator's settings does."""
-    for beginning in beginnings:
-        inside = source == beginning or source.startswith(beginning if beginning.endswith("/") else f"{beginning}/")
-        if inside and ".." not in source.split("/"):
-            return
-    raise NotAllowed(
-        f"source {source.partition('?')[0][:200]!r}: the operator allows {', '.join(beginnings) or 'none'} "
-        "(MODELPORT_DATA_ALLOW); `modelport data collect PATH` sends files from your own machine"
-    )
-
-
 def url_files(source: str, scratch: Path, limits: Limits) -> list[SourceFile]:
     """The files behind a URL: of a store (read where they lie), or one file of the web (brought into ``scratch``).
 
@@ -102,7 +91,12 @@ def unpacked(files: list[SourceFile], scratch: Path, limits: Limits) -> list[Sou
         unpack(archive, part, max_bytes=limits.max_bytes, max_files=limits.max_files)
         archive.unlink()
         part.rename(folder)
-    return _bounded(local_files(folder))
+    return _bounded([replace(file, mark=_hash(folder / file.name)) for file in local_files(folder)])
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _bounded(files: list[SourceFile]) -> list[SourceFile]:
@@ -168,9 +162,15 @@ def _web_files(source: str, scratch: Path, limits: Limits) -> list[SourceFile]:
         folder.mkdir(parents=True)
         part = folder / ".part"
         reading = {"max_bytes": limits.max_bytes, "timeout_s": limits.timeout_s, "allow_private": limits.allow_private}
-        with opened(source, **reading) as chunks, part.open("wb") as file:  # type: ignore[arg-type]
-            for chunk in chunks:
-                file.write(chunk)
+        try:
+            with opened(source, **reading) as chunks, part.open("wb") as file:  # type: ignore[arg-type]
+                for chunk in chunks:
+                    file.write(chunk)
+        except NotAllowed:
+            raise NotAllowed(
+                f"source {source.partition('?')[0][:200]!r} is not an address of the public internet; send the file "
+                "with `modelport data collect PATH`, or let the operator set MODELPORT_DATA_ALLOW_PRIVATE=true"
+            ) from None
         part.rename(whole)
     return [_local(whole, whole.name)]
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from modelport.data import engine
 from modelport.data.writing import read_parts, rows_in, schema_of
+from modelport.errors import NotFound
 from modelport.schemas.datasets import Column, Facts, Histogram, ValueCount
 from modelport.tensors import Array
 
@@ -146,6 +147,8 @@ def describe(parts: Sequence[Path], label: str | None = None) -> Facts:
     schema = schema_of(parts)
     seen = [_Seen(column.name, column.type) for column in schema]
     label = label or ("label" if "label" in schema.names else None)
+    if label is not None and label not in schema.names:
+        raise NotFound(f"label: there is no column {label[:100]!r}; there are {', '.join(schema.names)[:500]}")
     classes: Counter[str] = Counter()
     for batch in read_parts(parts):
         for one, column in zip(seen, batch.columns, strict=True):

@@ -7,6 +7,7 @@ version. Files of this machine are uploaded as a push uploads them.
 from __future__ import annotations
 
 import re
+import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,8 +26,8 @@ DatasetList = list[Dataset]
 VersionList = list[DatasetVersion]
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|spark:")
 _WILD = re.compile(r"[*?\[]")
-_AT_ONCE = 5_000
-_MOST_FILES = 20_000
+#: Files that are sent one by one; more are packed first.
+_AT_ONCE = 32
 
 
 def _dataset(name: str, *rest: Ref) -> str:
@@ -59,14 +60,12 @@ class Datasets(Operations[D_co]):
             asked = {"name": name, "source": source, **params}
             return (yield from _submitted("collect", asked, wait, watch))
         with _files_of(source) as files:
-            if len(files) > _MOST_FILES:
-                raise InvalidInput(f"{len(files)} files are more than {_MOST_FILES}; pack them into a .zip or .tar")
             entries: list[Any] = []
             yield Work(lambda: entries.extend(hash_files(files, upload_progress)))
-            pairs = list(zip(entries, files, strict=True))
-            for start in range(0, len(pairs), _AT_ONCE):
-                some = pairs[start : start + _AT_ONCE]
-                yield from upload({entry.sha256: (file, entry.size) for entry, (_, file) in some}, upload_progress)
+            yield from upload(
+                {entry.sha256: (file, entry.size) for entry, (_, file) in zip(entries, files, strict=True)},
+                upload_progress,
+            )
         asked = {"name": name, "files": [entry.model_dump() for entry in entries], **params}
         return (yield from _submitted("collect", asked, wait, watch))
 
@@ -252,11 +251,12 @@ def name_in(ref: str) -> str:
 
 @contextmanager
 def _files_of(source: Any) -> Iterator[list[tuple[str, Path]]]:
-    """The files of a path or pattern, or those that a table in memory is written to while the block lasts."""
-    if isinstance(source, str | Path):
-        yield _found(str(source))
-        return
+    """What is sent for a path or pattern, or for a table in memory, which is written out while the block lasts."""
     with tempfile.TemporaryDirectory(prefix="modelport-") as folder:
+        if isinstance(source, str | Path):
+            found = _found(str(source))
+            yield found if len(found) <= _AT_ONCE else [_packed(found, Path(folder) / "files.tar")]
+            return
         target = Path(folder) / "table"
         _write_frame(source, target)
         yield [found for found in scan(target) if found[0].endswith(".parquet")]
@@ -272,6 +272,17 @@ def _found(source: str) -> list[tuple[str, Path]]:
     if not found:
         raise NotFound(f"no file is like {source[:200]!r}; check the pattern")
     return found
+
+
+def _packed(files: Sequence[tuple[str, Path]], target: Path) -> tuple[str, Path]:
+    """Many files as one archive, the same for the same files: a request for each would take long."""
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
+        for inside, file in sorted(files):
+            about = tarfile.TarInfo(inside)
+            about.size = file.stat().st_size
+            with file.open("rb") as stream:
+                archive.addfile(about, stream)
+    return target.name, target
 
 
 def _write_frame(frame: Any, target: Path) -> None:

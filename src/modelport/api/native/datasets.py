@@ -72,7 +72,7 @@ def get_dataset_lineage(here: Here, actor: Viewer, name: PathName, ref: PathRef)
     return here.datasets.lineage(actor, name, ref)
 
 
-@router.get("/{name}/versions/{ref}/head", responses=responses(404, 501))
+@router.get("/{name}/versions/{ref}/head", responses=responses(404))
 async def get_dataset_head(
     here: Here,
     actor: Viewer,
@@ -85,7 +85,7 @@ async def get_dataset_head(
     return await to_thread.run_sync(here.datasets.head, actor, name, ref, rows, part)
 
 
-@router.post("/{name}/versions/{ref}/archive", responses=responses(403, 404))
+@router.post("/{name}/versions/{ref}/archive", responses=responses(404))
 async def archive_dataset_version(
     here: Here, actor: Developer, name: PathName, ref: PathRef, wanted: ArchiveRequest
 ) -> DatasetVersion:

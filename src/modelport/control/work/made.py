@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,12 @@ def room(name: str) -> Any:
         if (error.name or "").startswith("modelport"):
             raise
         raise MissingExtra("data", "working with datasets") from None
+
+
+def check_installed() -> None:
+    """Raise MissingExtra, without loading what is heavy."""
+    if find_spec("daft") is None or find_spec("pyarrow") is None:
+        raise MissingExtra("data", "working with datasets")
 
 
 def begin(run: JobRun) -> tuple[Path, Path]:
@@ -87,8 +94,10 @@ def still_there(services: Services, actor: Actor, made: dict[str, Any]) -> bool:
 
 def register(run: JobRun, params: Params, folder: Path, *, parents: Sequence[str] = (), **about: Any) -> dict[str, Any]:
     """Describe the parts below ``folder`` and make them a version; the job's result."""
-    run.progress(0, None, "describing the columns", "parts")
-    parts = room("writing").parts_in(folder)
+    writing = room("writing")
+    parts = writing.parts_in(folder)
+    rows = sum(writing.rows_in(part) for part in parts)
+    run.progress(rows, rows, "describing the columns", "rows")
     label = params.label if params.label is not None else about.pop("inherited_label", None)
     about.pop("inherited_label", None)
     facts: Facts = room("statistics").describe(parts, label)
