@@ -1,7 +1,6 @@
 """A model's outputs to a table: one row for each row that was asked about, in order, beside its ids.
 
-A classifier whose classes have names gives ``label`` and ``score``; every other output is a column of values or lists.
-Knows signatures and Arrow; knows no model and no destination.
+Which columns there are has been settled by ``outputs``. Knows Arrow; knows no model and no destination.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modelport.data.outputs import ERROR, LABEL, ROW, SCORE, Column, Wanted
 from modelport.data.writing import told_of_disk
 from modelport.errors import InvalidInput
 from modelport.schemas.predictions import Shard
-from modelport.tensors import Array, Signature, TensorSpec
+from modelport.tensors import Array, TensorSpec
 
-ROW, ERROR = "row", "error"
-_LABEL, _SCORE, _PROBABILITIES = "label", "score", "probabilities"
 _ARROW: dict[str, Any] = {
     "BOOL": pa.bool_(), "UINT8": pa.uint8(), "UINT16": pa.uint16(), "UINT32": pa.uint32(), "UINT64": pa.uint64(),
     "INT8": pa.int8(), "INT16": pa.int16(), "INT32": pa.int32(), "INT64": pa.int64(), "FP16": pa.float32(),
@@ -31,132 +28,12 @@ _ARROW: dict[str, Any] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of the results."""
-
-    name: str
-    output: TensorSpec
-    part: str = ""
-    """``label`` or ``score`` of an output with scores of classes; empty for the values themselves."""
-    labels: tuple[str, ...] = ()
-
-    def type(self, ranks: Mapping[str, int]) -> Any:
-        """Its Arrow type; ``ranks`` has the number of dimensions of outputs that do not tell theirs."""
-        if self.part == _LABEL:
-            return pa.string()
-        if self.output.datatype == "BYTES":
-            found = pa.binary() if self.output.name.endswith("_bytes") else pa.string()
-        else:
-            found = _ARROW[self.output.datatype]
-        if self.part == _SCORE or _is_scalar(self.output):
-            return found
-        for _ in range(ranks.get(self.output.name, len(self.output.shape) - 1)):
-            found = pa.list_(found)
-        return found
-
-    def values(self, rows: Array, kind: Any) -> Any:
-        """An Arrow array of a run's output of shape [rows, …]."""
-        if rows.dtype.kind == "V" or rows.dtype == np.float16:
-            rows = rows.astype(np.float32)
-        if self.part:
-            return _best(rows.reshape(len(rows), -1), self.labels, self.part, kind)
-        if not pa.types.is_list(kind):
-            rows = rows.reshape(len(rows))
-        flat = rows.reshape(-1)
-        values = _texts(flat, kind) if rows.dtype.kind == "O" else pa.array(flat)
-        for size in reversed(rows.shape[1:]):
-            count = len(values) // size if size else int(np.prod(rows.shape[: rows.ndim - 1]))
-            values = pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32) * size), values)
-        if values.type != kind:
-            raise InvalidInput(
-                f"output {self.output.name!r} has {rows.ndim - 1} dimensions for each row, other rows had others; it "
-                "cannot be one column"
-            )
-        return values
-
-
-@dataclass(slots=True)
-class Wanted:
-    """What the results consist of."""
-
-    columns: tuple[Column, ...]
-    beside: tuple[str, ...]
-    """Columns of the data, in front."""
-    number: bool
-    """Whether ``row`` is the first column."""
-    record: bool
-    """Whether ``error`` is the last column."""
-    has_rows: bool
-    """Whether an output's first dimension counts rows; else all of it belongs to the one row that was asked about."""
-    ranks: dict[str, int] = field(default_factory=dict)
-
-    def schema(self, data: pa.Schema) -> pa.Schema:
-        """Of the results."""
-        fields = [pa.field(ROW, pa.int64())] if self.number else []
-        fields += [pa.field(name, data.field(name).type) for name in self.beside]
-        fields += [pa.field(column.name, column.type(self.ranks)) for column in self.columns]
-        return pa.schema([*fields, pa.field(ERROR, pa.string())] if self.record else fields)
-
-    def learn(self, outputs: Mapping[str, Array]) -> bool:
-        """Take the number of dimensions from the first answer, for outputs that do not tell; whether that is news."""
-        news = False
-        for column in self.columns:
-            name = column.output.name
-            if not column.part and column.output.dims == ("...",) and name not in self.ranks:
-                self.ranks[name], news = outputs[name].ndim - 1, True
-        return news
-
-    def by_row(self, outputs: Mapping[str, Array], rows: int) -> dict[str, Array]:
-        """A run's outputs, each of shape [rows, …]; raises InvalidInput for one that has not an entry for each row."""
-        found = {}
-        for column in self.columns:
-            name, array = column.output.name, outputs[column.output.name]
-            if not self.has_rows or (rows == 1 and array.shape[:1] != (1,)):
-                array = array[None]
-            if array.shape[:1] != (rows,):
-                raise InvalidInput(
-                    f"output {name!r} of shape {list(array.shape)} has no entry for each of {rows} rows; run the model "
-                    "row by row with batch 1"
-                )
-            found[name] = array
-        return found
-
-
-def wanted(
-    signature: Signature,
-    labels: Mapping[str, Sequence[str]],
-    beside: Sequence[str],
-    *,
-    number: bool,
-    probabilities: bool,
-    record: bool,
-    has_rows: bool,
-) -> Wanted:
-    """The columns of the results; an output whose name is taken is called ``predicted_NAME``."""
-    taken = {*beside, *([ROW] if number else []), *([ERROR] if record else [])}
-    named = [spec for spec in signature.outputs if labels.get(spec.name) and spec.datatype != "BYTES"]
-    if len(named) != 1 and probabilities:
-        raise InvalidInput("probabilities: the model is no classifier whose classes have names; leave it out")
-    columns: list[Column] = []
-    for spec in signature.outputs:
-        if len(named) == 1 and spec is named[0]:
-            classes = tuple(labels[spec.name])
-            if not any(other.name == _LABEL for other in signature.outputs if other is not spec):
-                columns.append(Column(_LABEL, spec, _LABEL, classes))
-            columns.append(Column(_SCORE, spec, _SCORE, classes))
-            if probabilities:
-                columns.append(Column(_PROBABILITIES, spec))
-        else:
-            columns.append(Column(spec.name, spec))
-    found = []
-    for column in columns:
-        name = column.name
-        while name in taken:
-            name = f"predicted_{name}"
-        taken.add(name)
-        found.append(Column(name, column.output, column.part, column.labels))
-    return Wanted(tuple(found), tuple(beside), number, record, has_rows)
+def schema_of(wanted: Wanted, data: pa.Schema) -> pa.Schema:
+    """Of the results."""
+    fields = [pa.field(ROW, pa.int64())] if wanted.number else []
+    fields += [pa.field(name, data.field(name).type) for name in wanted.beside]
+    fields += [pa.field(column.name, _type(column, wanted.ranks)) for column in wanted.columns]
+    return pa.schema([*fields, pa.field(ERROR, pa.string())] if wanted.record else fields)
 
 
 class ShardTable:
@@ -194,7 +71,7 @@ class ShardTable:
         arrays += [beside.column(name) for name in self._wanted.beside]
         for column in self._wanted.columns:
             kind = schema.field(column.name).type
-            found = [column.values(outputs[column.output.name], kind) for _, outputs in self._runs]
+            found = [_values(column, outputs[column.output.name], kind) for _, outputs in self._runs]
             arrays.append(pa.chunked_array(found, kind).combine_chunks().take(indices))
         if self._wanted.record:
             arrays.append(pa.array([self.errors.get(place) for place in range(rows)], pa.string()))
@@ -223,7 +100,7 @@ def _best(scores: Array, labels: Sequence[str], part: str, kind: Any) -> Any:
     plain = scores.astype(np.float64)
     best = np.argmax(np.where(np.isnan(plain), -np.inf, plain), axis=1)
     found = np.take_along_axis(scores, best[:, None], axis=1)[:, 0]
-    if part == _SCORE:
+    if part == SCORE:
         return pa.array(found, kind)
     names = [
         None if np.isnan(score) else labels[at] if at < len(labels) else str(at)
@@ -239,3 +116,39 @@ def _texts(values: Array, kind: Any) -> Any:
         return pa.array(values.tolist(), kind)
     texts = [v.decode(errors="backslashreplace") if isinstance(v, bytes) else str(v) for v in values.tolist()]
     return pa.array(texts, kind)
+
+
+def _type(column: Column, ranks: Mapping[str, int]) -> Any:
+    """Its Arrow type; ``ranks`` has the number of dimensions of outputs that do not tell theirs."""
+    if column.part == LABEL:
+        return pa.string()
+    if column.output.datatype == "BYTES":
+        found = pa.binary() if column.output.name.endswith("_bytes") else pa.string()
+    else:
+        found = _ARROW[column.output.datatype]
+    if column.part == SCORE or _is_scalar(column.output):
+        return found
+    for _ in range(ranks.get(column.output.name, len(column.output.shape) - 1)):
+        found = pa.list_(found)
+    return found
+
+
+def _values(column: Column, rows: Array, kind: Any) -> Any:
+    """An Arrow array of a run's output of shape [rows, …]."""
+    if rows.dtype.kind == "V" or rows.dtype == np.float16:
+        rows = rows.astype(np.float32)
+    if column.part:
+        return _best(rows.reshape(len(rows), -1), column.labels, column.part, kind)
+    if not pa.types.is_list(kind):
+        rows = rows.reshape(len(rows))
+    flat = rows.reshape(-1)
+    values = _texts(flat, kind) if rows.dtype.kind == "O" else pa.array(flat)
+    for size in reversed(rows.shape[1:]):
+        count = len(values) // size if size else int(np.prod(rows.shape[: rows.ndim - 1]))
+        values = pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32) * size), values)
+    if values.type != kind:
+        raise InvalidInput(
+            f"output {column.output.name!r} has {rows.ndim - 1} dimensions for each row, other rows had others; it "
+            "cannot be one column"
+        )
+    return values

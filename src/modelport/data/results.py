@@ -14,19 +14,20 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 import sqlalchemy as sql
 from fsspec.core import url_to_fs
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from modelport.data.databases import database_url
+from modelport.data.addresses import database_url
 from modelport.errors import Conflict, InvalidInput, MissingExtra, ModelportError, NotAllowed, Unavailable
 from modelport.storage.artifacts import EXTRAS
 from modelport.storage.sources import local_path
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MANIFEST = "manifest.json"
 _CLAIM = "_unfinished.json"
@@ -36,6 +37,10 @@ _OURS = re.compile(
 _TABLE = re.compile(r"sql://[A-Za-z0-9][A-Za-z0-9._-]{0,99}/([A-Za-z_][A-Za-z0-9_]{0,62})")
 #: Stores in which a file appears whole by itself.
 _WHOLE = (*EXTRAS, "memory")
+_SQL: dict[str, Any] = {
+    "bool": sql.Boolean, "halffloat": sql.Double, "float": sql.Double, "double": sql.Double,
+    "binary": sql.LargeBinary, "large_binary": sql.LargeBinary, "date32": sql.Date,
+}  # fmt: skip
 _log = logging.getLogger(__name__)
 
 
@@ -218,6 +223,8 @@ class TableResults:
                 table.create(connection)
 
     def put(self, number: int, file: Path) -> None:
+        import pyarrow.parquet as pq  # noqa: PLC0415  (control judges destinations without it)
+
         marks, read = self._marks, pq.read_table(file)
         table = sql.Table(self._table, sql.MetaData(), *(sql.Column(f.name, _sql_type(f.type)) for f in read.schema))
         with _told_of_database(), self._engine.begin() as connection:
@@ -244,27 +251,21 @@ class TableResults:
 
 
 def _sql_type(kind: Any) -> Any:
-    if pa.types.is_boolean(kind):
-        return sql.Boolean()
-    if pa.types.is_uint64(kind):
+    """Of an Arrow type."""
+    name = str(kind).partition("[")[0]
+    if name.startswith("timestamp"):
+        return sql.DateTime(timezone="tz=" in str(kind))
+    if name == "uint64":
         return sql.Numeric(20, 0)
-    if pa.types.is_integer(kind):
+    if name.startswith(("int", "uint")):
         return sql.BigInteger()
-    if pa.types.is_floating(kind):
-        return sql.Double()
-    if pa.types.is_binary(kind):
-        return sql.LargeBinary()
-    if pa.types.is_date(kind):
-        return sql.Date()
-    if pa.types.is_timestamp(kind):
-        return sql.DateTime(timezone=kind.tz is not None)
-    return sql.Text()
+    return _SQL.get(name, sql.Text)()
 
 
 def _plain(column: Any) -> list[Any]:
     """Values as a database takes them; a list is JSON."""
     kind, values = column.type, column.to_pylist()
-    if pa.types.is_nested(kind):
+    if str(kind).startswith(("list", "struct", "map")):
         return [None if value is None else orjson.dumps(value, default=str).decode() for value in values]
     if isinstance(_sql_type(kind), sql.Text):
         return [None if value is None else str(value) for value in values]

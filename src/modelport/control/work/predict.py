@@ -22,6 +22,9 @@ from modelport.control.assembly import trust_of
 from modelport.control.runnable import check_runnable
 from modelport.control.work import made
 from modelport.control.work.predict_run import Predictor
+from modelport.data.binding import Binding, bind
+from modelport.data.outputs import Wanted, wanted
+from modelport.data.results import Results, results_of
 from modelport.engine.routing import features_of
 from modelport.errors import InvalidInput, NotFound
 from modelport.schemas.datasets import DatasetVersion, Params
@@ -53,6 +56,7 @@ class Predict:
     Params = PredictParams
 
     def check(self, services: Services, actor: Actor, params: PredictParams) -> None:
+        made.check_installed()
         version = _model(services, actor, params.model)
         check_runnable(trust_of(services.settings), version.manifest, DeploymentSpec())
         data, part = services.datasets.resolve(actor, params.data)
@@ -81,19 +85,19 @@ class Predict:
         data, parts = made.parts_of(run.services, run.actor, pinned.data)
         if (before := made.already(run)) is not None:
             return _result(version, pinned.data, _shards(run.folder), before)
-        wanted, binding = _wanted(version, data, params), _binding(version, data, params)
-        wanted.ranks.update(pinned.ranks)
+        columns, binding = _wanted(version, data, params), _binding(version, data, params)
+        columns.ranks.update(pinned.ranks)
         results = _results(run.services, params)
         if results is not None:
-            results.claim(run.id, params.overwrite, wanted.schema(_schema(parts)))
-        predictor = Predictor(run, params, version, binding, wanted)
+            results.claim(run.id, params.overwrite, _schema(columns, parts))
+        predictor = Predictor(run, params, version, binding, columns)
 
         def done(number: int, file: Path) -> None:
             if results is not None:
                 results.put(number, file)
 
         def learnt() -> None:
-            _write(run.folder / "pinned.json", asdict(pinned) | {"ranks": wanted.ranks})
+            _write(run.folder / "pinned.json", asdict(pinned) | {"ranks": columns.ranks})
 
         asyncio.run(predictor.run(parts, done, learnt))
         os.chdir(run.folder)
@@ -101,7 +105,7 @@ class Predict:
         if results is None:
             facts = _registered(run, params, version, pinned.data)
             return _result(version, pinned.data, shards, facts)
-        manifest = _manifest(run, params, version, data, pinned.data, shards, wanted.schema(_schema(parts)))
+        manifest = _manifest(run, params, version, data, pinned.data, shards, _schema(columns, parts))
         results.finish(manifest.model_dump(mode="json"))
         return _result(version, pinned.data, shards, {"to": _into(params).partition("?")[0]})
 
@@ -130,28 +134,28 @@ def _default_name(data: str) -> str:
     return f"{data.partition('/')[0].partition(':')[0][:87]}-predictions"
 
 
-def _binding(version: ModelVersion, data: DatasetVersion, params: PredictParams) -> Any:
+def _binding(version: ModelVersion, data: DatasetVersion, params: PredictParams) -> Binding:
     columns = {column.name: column.type for column in data.manifest.columns}
     manifest = version.manifest
-    return made.room("model_inputs").bind(manifest.signature, features_of(manifest.details), columns, params.inputs)
+    return bind(manifest.signature, features_of(manifest.details), columns, params.inputs)
 
 
-def _wanted(version: ModelVersion, data: DatasetVersion, params: PredictParams) -> Any:
+def _wanted(version: ModelVersion, data: DatasetVersion, params: PredictParams) -> Wanted:
     manifest = version.manifest
     beside = list(dict.fromkeys((*params.id, *params.keep)))
-    return made.room("predictions").wanted(
+    return wanted(
         manifest.signature, manifest.labels, beside, number=not params.id, probabilities=params.probabilities,
         record=params.on_error == "record", has_rows=_binding(version, data, params).has_rows,
     )  # fmt: skip
 
 
-def _results(services: Services, params: PredictParams, probe: bool = False) -> Any:
+def _results(services: Services, params: PredictParams, probe: bool = False) -> Results | None:
     """Where results go beside the registry; None for a dataset."""
     to, settings = _into(params), services.settings.data
     if to.startswith(_DATASET):
         _checked_name(to.removeprefix(_DATASET))
         return None
-    found = made.room("results").results_of(to, settings.results, settings.databases)
+    found = results_of(to, settings.results, settings.databases)
     if probe:
         found.probe(params.overwrite)
     return found
@@ -186,8 +190,8 @@ def _shards(folder: Path) -> list[Shard]:
     return [Shard.model_validate_json(note.read_bytes()) for note in sorted((folder / "shards").glob("*.json"))]
 
 
-def _schema(parts: list[Path]) -> Any:
-    return made.room("writing").schema_of(parts)
+def _schema(columns: Wanted, parts: list[Path]) -> Any:
+    return made.room("predictions").schema_of(columns, made.room("writing").schema_of(parts))
 
 
 def _result(version: ModelVersion, data: str, shards: list[Shard], more: dict[str, Any]) -> dict[str, Any]:

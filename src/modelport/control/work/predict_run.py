@@ -47,6 +47,7 @@ class Predictor:
     def __init__(self, run: JobRun, params: PredictParams, version: ModelVersion, binding: Any, wanted: Any) -> None:
         self._run, self._params, self._version = run, params, version
         self._binding, self._wanted = binding, wanted
+        self._reading = made.room("model_inputs")
         self._data_schema: Any = None
         self._learnt: Callable[[], None] = lambda: None
         self._plane = DataPlane()
@@ -166,7 +167,7 @@ class Predictor:
         """A whole shard: written, put where it is wanted, noted in this order."""
         predictions = made.room("predictions")
         first = number * self._params.shard_rows
-        found = table.table(first, rows, self._wanted.schema(self._data_schema))
+        found = table.table(first, rows, predictions.schema_of(self._wanted, self._data_schema))
         shard = predictions.write_shard(found, file, len(table.errors))
         put(number, file)
         note = self._run.folder / "shards" / f"{number:05}.json"
@@ -180,7 +181,9 @@ class Predictor:
 
     async def _piece(self, endpoint: Endpoint, table: Any, number: int, piece: Any) -> None:
         """A few rows, which are run together where they can be."""
-        batches, wrong = await asyncio.to_thread(self._binding.read, piece.rows, self._params.nulls == "nan")
+        batches, wrong = await asyncio.to_thread(
+            self._reading.read, self._binding, piece.rows, self._params.nulls == "nan"
+        )
         self._data_schema = piece.rows.schema
         for place, why in sorted(wrong.items()):
             self._refused(table, number, piece, place, why)
@@ -197,7 +200,7 @@ class Predictor:
         self._told()
 
     async def _one_by_one(self, endpoint: Endpoint, table: Any, number: int, piece: Any, batch: Any) -> None:
-        for alone in self._binding.alone(batch):
+        for alone in self._reading.alone(batch):
             try:
                 self._take(table, piece, alone, await self._infer(endpoint, alone))
             except (InvalidInput, RunFailed) as error:
@@ -211,7 +214,7 @@ class Predictor:
     async def _infer(self, endpoint: Endpoint, batch: Any) -> dict[str, Any]:
         while True:
             deadline = time.monotonic() + _DEADLINE_S
-            request = InferRequest(self._binding.tensors(batch), deadline=deadline, alone=True)
+            request = InferRequest(self._reading.tensors(self._binding, batch), deadline=deadline, alone=True)
             try:
                 return (await self._plane.infer(endpoint, request)).outputs
             except Overloaded:  # replicas died and what they had waits again
