@@ -92,14 +92,14 @@ def test_an_attempt_goes_on_and_ends_with_the_same_bytes(make_lab: Callable[...,
     with pytest.raises(KeyboardInterrupt):
         work.run(run, params)
     there = hashes(out / "cut")
-    assert 0 < len(there) < 6 and not (out / "cut" / "manifest.json").exists()
+    assert 0 < len(there) < 6 and not (out / "cut" / "_manifest.json").exists()
     times = {name: (out / "cut" / name).stat().st_mtime_ns for name in there}
     lab.push("digits", mlp((64, 8, 10)))  # what "digits" means has changed since; the job's meaning has not
     result = work.run(lab.job("cut"), params)
     assert (result["rows"], result["model"]) == (1797, "digits:1")
     assert hashes(out / "cut") == wanted
     assert {name: (out / "cut" / name).stat().st_mtime_ns for name in there} == times, "a finished shard was run again"
-    manifest = json.loads((out / "cut" / "manifest.json").read_text())
+    manifest = json.loads((out / "cut" / "_manifest.json").read_text())
     assert manifest["rows"] == 1797 and [shard["sha256"] for shard in manifest["shards"]] == list(
         dict(sorted(wanted.items())).values()
     )
@@ -196,11 +196,11 @@ def test_on_a_store(make_lab: Callable[..., Lab], s3: S3, monkeypatch: pytest.Mo
     told = {"model": "thirteen", "data": "numbers", "to": f"s3://{bucket}/deep/er", "shard_rows": 10}
     result = lab.run("predict", job="one", **told)
     assert (result["rows"], result["to"]) == (30, f"s3://{bucket}/deep/er")
-    assert s3.keys(bucket) == ["deep/er/manifest.json", *(f"deep/er/part-{n:05}.parquet" for n in range(3))]
+    assert sorted(s3.keys(bucket)) == ["deep/er/_manifest.json", *(f"deep/er/part-{n:05}.parquet" for n in range(3))]
     with pytest.raises(Conflict, match="holds results of job one; .*--overwrite"):
         lab.run("predict", **told)
     assert lab.run("predict", **{**told, "shard_rows": 30}, overwrite=True)["shards"] == 1
-    assert s3.keys(bucket) == ["deep/er/manifest.json", "deep/er/part-00000.parquet"]
+    assert sorted(s3.keys(bucket)) == ["deep/er/_manifest.json", "deep/er/part-00000.parquet"]
     with pytest.raises(ModelportError, match="no such bucket") as caught:
         lab.run("predict", **{**told, "to": "s3://missing-bucket/x"})
     assert caught.value.status < 500

@@ -29,10 +29,11 @@ from modelport.storage.sources import local_path
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"
+"""Readers of a folder of Parquet files pass over names that begin so."""
 _CLAIM = "_unfinished.json"
 _OURS = re.compile(
-    r"part-\d{5,}\.parquet(\.unfinished)?|manifest\.json(\.unfinished)?|_unfinished\.json(\.unfinished)?"
+    r"part-\d{5,}\.parquet(\.unfinished)?|_manifest\.json(\.unfinished)?|_unfinished\.json(\.unfinished)?"
 )
 _TABLE = re.compile(r"sql://[A-Za-z0-9][A-Za-z0-9._-]{0,99}/([A-Za-z_][A-Za-z0-9_]{0,62})")
 #: Stores in which a file appears whole by itself.
@@ -80,7 +81,7 @@ def results_of(to: str, allowed: Sequence[str], databases: Mapping[str, str]) ->
 
 
 class FolderResults:
-    """``part-00000.parquet`` and on, and ``manifest.json`` when all are there."""
+    """``part-00000.parquet`` and on, and ``_manifest.json`` when all are there."""
 
     def __init__(self, url: str) -> None:
         self._url, self._scheme = url, url.partition(":")[0].lower()

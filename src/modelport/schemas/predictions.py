@@ -57,7 +57,7 @@ class Shard(BaseModel):
 
 
 class PredictManifest(BaseModel):
-    """``manifest.json``: written last, so that who finds it finds everything."""
+    """``_manifest.json``: written last, so that who finds it finds everything."""
 
     job: str
     model: str
