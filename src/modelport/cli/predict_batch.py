@@ -42,9 +42,10 @@ def predict_batch(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Predict every row of a dataset: exactly one row out for each row in, whatever is killed meanwhile.
+    """Predict every row of a dataset, as a job that survives kills.
 
-    Columns go to inputs by name; results become a dataset, files, or rows of a table.
+    Exactly one row out for each row in. Columns go to inputs by name; results become a dataset, files, or rows of a
+    table.
 
     Example: modelport predict-batch digits@champion --data digits:1/test --keep label
     """

@@ -43,6 +43,11 @@ class Wanted:
     """Whether an output's first dimension counts rows; else all of it belongs to the one row that was asked about."""
     ranks: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def vague(self) -> list[str]:
+        """Outputs that do not tell their number of dimensions."""
+        return [c.output.name for c in self.columns if not c.part and c.output.dims == ("...",)]
+
     def learn(self, outputs: Mapping[str, Array]) -> bool:
         """Take the number of dimensions from the first answer, for outputs that do not tell; whether that is news."""
         news = False

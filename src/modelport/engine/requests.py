@@ -47,10 +47,10 @@ class InferRequest:
     """Whose it is, for fair shares: the id of a key, or "" for whoever needs none."""
     priority: int = NORMAL
     """1 to 9; lower comes first."""
-    alone: bool = False
-    """Whether it shares no run with others, so that nothing but itself decides the last bits of its answer."""
     traced: bool = False
     """Whether the caller gave the id itself: then the replica writes a log line."""
+    alone: bool = False
+    """Whether it shares no run with others, so that nothing but itself decides the last bits of its answer."""
 
 
 @dataclass(slots=True)

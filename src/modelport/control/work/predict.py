@@ -65,7 +65,9 @@ class Predict:
         for column in (*params.id, *params.keep):
             made.check_column(data, column, "id and keep")
         _binding(version, data, params)
-        _wanted(version, data, params)
+        columns = _wanted(version, data, params)
+        if _into(params).startswith("sql:") and (vague := columns.vague):
+            raise InvalidInput(f"to: output {vague[0]!r} may be a value or a list, which no table has; give a folder")
         _results(services, params, probe=True)
 
     def inputs(self, services: Services, actor: Actor, params: PredictParams) -> list[str] | None:
