@@ -89,6 +89,43 @@ class ImportSettings(Section):
     """How long one may take to arrive."""
 
 
+class DataSettings(Section):
+    allow: list[str] = ["https://"]
+    """What collecting jobs may read, each the beginning of a URL: ``s3://lake``, ``file:///srv/data``. The server reads
+    with its own credentials: allow only what every developer may read."""
+    archives: list[str] = []
+    """Where dataset versions may be archived, each the beginning of a URL."""
+    databases: dict[str, str] = {}
+    """Databases that ``sql://NAME`` may query: by name a SQLAlchemy URL, or ``env:VARIABLE`` that holds one."""
+    allow_private: bool = False
+    """Whether ``https://`` may reach loopback, private and link-local addresses."""
+    max_gb: float = Field(1000, gt=0)
+    """Largest file of the web, and most that an archive may unpack to, GB."""
+    timeout_s: float = Field(86_400, gt=0)
+    """How long a file of the web may take to arrive."""
+    engine: str = Field("native", pattern="^(native|ray)$")
+    """Where Daft works: ``native`` in the job's process, ``ray`` on the cluster of RAY_ADDRESS."""
+
+
+class JobSettings(Section):
+    cores: float = Field(0, ge=0)
+    """Cores that jobs may hold at once; 0 means all of the machine's."""
+    memory_mb: int = Field(0, ge=0)
+    """Memory that jobs may hold at once, MB; 0 means four fifths of the machine's."""
+    retries: int = Field(2, ge=0, le=100)
+    """How often a job is begun again after its process failed, where its submitter does not say."""
+    backoff_s: float = Field(2, ge=0, le=3600)
+    """Pause before the first retry; each further one is twice as long, at most 5 minutes."""
+    grace_s: float = Field(10, ge=0, le=25)
+    """Time that a job's process has to end after it was told to, before it is killed."""
+    max_queued: int = Field(10_000, ge=1)
+    """Jobs of one project that may wait or run at once."""
+    keep: int = Field(1000, ge=0)
+    """Ended jobs of one project that stay listed, with their logs and figures; the oldest go first."""
+    keep_days: float = Field(90, ge=0)
+    """Days after which an ended job goes, even if fewer than `keep` are there."""
+
+
 class LogSettings(Section):
     level: str = Field("info", pattern="^(debug|info|warning|error)$")
     """What libraries may say: debug, info, warning or error."""
@@ -112,6 +149,8 @@ class Settings(BaseSettings):
     artifacts: ArtifactSettings = ArtifactSettings()
     trust: TrustSettings = TrustSettings()
     imports: ImportSettings = ImportSettings()
+    data: DataSettings = DataSettings()
+    jobs: JobSettings = JobSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from modelport import Client
+from tests import job_kinds
 
 _START_S = 60
 
@@ -135,6 +136,35 @@ def own_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     yield start
     for found in started:
         found.stop()
+
+
+@pytest.fixture(scope="session")
+def job_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server with the kinds of the tests, shared."""
+    folder = tmp_path_factory.mktemp("jobs")
+    env = {**job_kinds.install(folder / "kinds"), "MODELPORT_JOBS_CORES": "2", "MODELPORT_JOBS_BACKOFF_S": "0.1"}
+    found = Server(folder / "home", ("--gateways", "1"), {**env, "MODELPORT_JOBS_GRACE_S": "1"}).start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def call(job_server: Server) -> Any:
+    """Plain HTTP to it."""
+    from tests.services.job_calls import Caller
+
+    return Caller(job_server)
+
+
+@pytest.fixture
+def own_job_server(own_server: Callable[..., Server], tmp_path: Path) -> Callable[..., Server]:
+    """Servers with the kinds of the tests that one test may kill."""
+
+    def start(**env: str) -> Server:
+        known = {**job_kinds.install(tmp_path / "kinds"), "MODELPORT_JOBS_BACKOFF_S": "0.1"}
+        return own_server("--gateways", "1", **{**known, **env})
+
+    return start
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -23,6 +23,9 @@ from modelport.api import metrics
 from modelport.api.app import create_app
 from modelport.api.hub import Hub
 from modelport.api.native import deployments as deployment_routes
+from modelport.api.native import jobs as job_routes
+from modelport.api.native import pipelines as pipeline_routes
+from modelport.api.native import schedules as schedule_routes
 from modelport.api.native import server as server_routes
 from modelport.api.native.context import Context, Here, Tree, Viewer
 from modelport.api.proxy import SOCKET
@@ -31,8 +34,11 @@ from modelport.control.collector import Collector
 from modelport.control.deployments import Deployments
 from modelport.control.environments import Environments
 from modelport.control.imports import Imports
+from modelport.control.job_runner import JobRunner
+from modelport.control.jobs import Jobs
 from modelport.control.reconciler import Reconciler
 from modelport.control.runnable import check_runnable
+from modelport.control.schedules import Schedules
 from modelport.engine.fleet import Fleet
 from modelport.engine.placement.ports import is_loopback
 from modelport.engine.placement.process import SupervisorLink
@@ -63,7 +69,12 @@ class Control:
             tuple(settings.trust.sklearn_types),
             self.environments,
         )
-        self.collector = Collector(services.database, services.registry, settings.artifacts.gc_interval_s)
+        self.jobs = Jobs(services, settings)
+        self.schedules = Schedules(self.jobs)
+        self.runner = JobRunner(self.jobs, self.deployments, settings)
+        self.collector = Collector(
+            services.database, services.registry, settings.artifacts.gc_interval_s, self.jobs.prune
+        )
         self.link = SupervisorLink(self._heard)
         self.fleet = self.reconciler.fleet = Fleet(self.link, self.reconciler.replica_changed)
         self._gateways: dict[str, int] = {}
@@ -75,7 +86,8 @@ class Control:
         tree = Tree(endpoint["pid"], boot["started_at"], endpoint["url"], endpoint["grpc"], self.gateways)
         self.context = Context(
             settings, services.registry, services.identity, services.database, self.deployments, tree,
-            Imports(services.registry, settings.imports, settings.home / "cache" / "imports"),
+            Imports(services.registry, settings.imports, settings.home / "cache" / "imports"), self.jobs,
+            self.schedules, services.datasets,
         )  # fmt: skip
 
     def _collect_environments(self, dry_run: bool) -> tuple[int, int]:
@@ -119,7 +131,8 @@ class Control:
         await self.hub.open(folder)
         await self.fleet.open(folder)
         await self.link.open(fd)
-        loops = [asyncio.create_task(self.reconciler.run()), asyncio.create_task(self.collector.run())]
+        lives = (self.reconciler.run(), self.collector.run(), self.runner.run(), self.schedules.run())
+        loops = [asyncio.create_task(life) for life in lives]
         (folder / SOCKET).unlink(missing_ok=True)
         server = _Server(
             uvicorn.Config(
@@ -127,16 +140,22 @@ class Control:
                 server_header=False, proxy_headers=False, timeout_graceful_shutdown=2,
             )
         )  # fmt: skip
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, lambda: setattr(server, "should_exit", True))
+
+        def end() -> None:
+            server.should_exit = True
+            loops.append(asyncio.create_task(self.runner.close()))
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
         await server.serve()
+        await self.runner.close()
         for task in loops:
             task.cancel()
         self.services.database.close()
 
     def app(self) -> FastAPI:
         """The management API, with what only a running tree can answer."""
-        app = create_app(self.context, (deployment_routes.router, server_routes.router))
+        nouns = (deployment_routes, job_routes, schedule_routes, pipeline_routes, server_routes)
+        app = create_app(self.context, [noun.router for noun in nouns])
         app.include_router(server_routes.repository)
         app.include_router(self._metrics())
         return app

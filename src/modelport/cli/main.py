@@ -17,12 +17,15 @@ from modelport.cli import (
     apply,
     bench,
     build,
+    data,
     deployments,
     doctor,
     explain_error,
+    jobs,
     keys,
     models,
     predict,
+    run,
     serve,
     snippet,
     status,
@@ -74,6 +77,7 @@ app.command()(models.push)
 app.command()(deployments.deploy)
 app.command()(deployments.undeploy)
 app.command()(predict.predict)
+app.command()(run.run)
 app.command()(bench.bench)
 app.command()(deployments.logs)
 app.command()(apply.apply)
@@ -82,7 +86,9 @@ app.command()(snippet.snippet)
 app.command()(explain_error.explain_error)
 app.command()(doctor.doctor)
 app.add_typer(models.group, name="models")
+app.add_typer(data.group, name="data")
 app.add_typer(deployments.group, name="deployments")
+app.add_typer(jobs.group, name="jobs")
 app.add_typer(keys.group, name="keys")
 
 

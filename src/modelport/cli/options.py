@@ -23,6 +23,7 @@ Reference = Annotated[
 ]
 Timeout = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Come back at once, not when it serves.")]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Come back at once, not when it has ended.")]
 Env = Annotated[
     list[str] | None,
     typer.Option(

@@ -25,6 +25,10 @@ _STYLES = {
     "starting": "cyan",
     "updating": "cyan",
     "draining": "cyan",
+    "succeeded": "green",
+    "running": "cyan",
+    "queued": "dim",
+    "cancelled": "yellow",
 }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelport.control.blobs import Limits
+from modelport.control.blobs import Blobs, Limits
+from modelport.control.datasets import Datasets
 from modelport.control.identity import Identity
 from modelport.control.registry import Registry
 from modelport.engine.inspect import inspect_apart
@@ -20,9 +21,12 @@ from modelport.storage.database import Database
 class Services:
     """What knows no process."""
 
+    settings: Settings
     database: Database
+    artifacts: Artifacts
     identity: Identity
     registry: Registry
+    datasets: Datasets
 
 
 def trust_of(settings: Settings) -> Trust:
@@ -30,11 +34,14 @@ def trust_of(settings: Settings) -> Trust:
     return Trust(tuple(settings.trust.sklearn_types), settings.trust.python_predictors, settings.trust.native_code)
 
 
-def build_services(settings: Settings, *, owner_token: str | None, keys_required: bool) -> Services:
-    """Open the database (bringing its schema up to date) and the artifact store."""
+def build_services(
+    settings: Settings, *, owner_token: str | None, keys_required: bool, migrate: bool = True
+) -> Services:
+    """Open the database (with ``migrate`` bringing its schema up to date) and the artifact store."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.database_url)
-    database.migrate()
+    if migrate:
+        database.migrate()
     trust = trust_of(settings)
 
     def inspect(folder: Path, files: tuple[str, ...]) -> Inspection:
@@ -51,5 +58,12 @@ def build_services(settings: Settings, *, owner_token: str | None, keys_required
     limits = Limits(int(settings.artifacts.max_file_gb * 1e9), settings.artifacts.gc_grace_s)
     artifacts = Artifacts(settings.artifacts_url, settings.home / "cache")
     return Services(
-        database, Identity(database, owner_token, keys_required), Registry(database, artifacts, inspect, limits)
+        settings,
+        database,
+        artifacts,
+        Identity(database, owner_token, keys_required),
+        Registry(database, artifacts, inspect, limits),
+        Datasets(
+            database, artifacts, Blobs(database, artifacts, limits), settings.home / "cache", settings.data.archives
+        ),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Delete, delete, exists, select, update
@@ -26,6 +27,8 @@ from modelport.storage.database import Database, insert_missing
 _AT_ONCE = 500
 #: A folder that was asked for lately may be under inspection, whatever the grace time of blobs.
 _INSPECTION_S = 600
+#: What keeps a blob from being collected.
+_NEEDS = (tables.VersionBlob, tables.DatasetBlob)
 T = TypeVar("T")
 
 
@@ -70,6 +73,12 @@ class Blobs:
             self._keep(actor.project_id, staged)
             return FileEntry(path=path, size=staged.size, sha256=staged.sha256)
 
+    def adopt(self, actor: Actor, inside: str, file: Path) -> FileEntry:
+        """Store a file of this server, which nobody may change from now on, as the file ``inside`` of a version."""
+        with self._artifacts.linked(file) as staged:
+            self._keep(actor.project_id, staged)
+            return FileEntry(path=inside, size=staged.size, sha256=staged.sha256)
+
     def check(self, session: Session, project_id: int, files: Iterable[FileEntry]) -> None:
         """Raise InvalidInput unless the files' contents are all stored with the declared sizes; keeps them fresh."""
         declared = {entry.sha256: entry for entry in files}
@@ -94,13 +103,15 @@ class Blobs:
         unused = (
             blob.project_id == actor.project_id,
             blob.touched_at <= tables.now() - timedelta(seconds=grace),
-            ~exists().where(tables.VersionBlob.project_id == blob.project_id, tables.VersionBlob.sha256 == blob.sha256),
+            *(~exists().where(need.project_id == blob.project_id, need.sha256 == blob.sha256) for need in _NEEDS),
         )
         with self._database.reading() as session:
             found = session.execute(select(blob.sha256, blob.size).where(*unused)).all()
-            digests = set(
-                session.scalars(select(tables.Version.digest).where(tables.Version.project_id == actor.project_id))
-            )
+            digests = {
+                digest
+                for table in (tables.Version, tables.DatasetVersion)
+                for digest in session.scalars(select(table.digest).where(table.project_id == actor.project_id))
+            }
         for sha256, bytes_ in found:
             if dry_run or self._remove(actor.project_id, delete(blob).where(*unused, blob.sha256 == sha256), sha256):
                 count, size = count + 1, size + (bytes_ or 0)

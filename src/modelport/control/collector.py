@@ -1,4 +1,4 @@
-"""Collects garbage by itself: each project's, whenever its last collection lies an interval back.
+"""Collects garbage by itself: each project's, whenever its last collection lies an interval back; and old jobs.
 
 When that was stands in the audit, so that restarts, and other servers on the same database, do not count. What a
 running push has sent is kept by the grace time of blobs, as in a collection by hand. Knows no HTTP and no clock of
@@ -8,6 +8,7 @@ its own but the database's rows.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
@@ -26,17 +27,26 @@ _SHORTEST_TICK_S = 1.0
 class Collector:
     """The loop."""
 
-    def __init__(self, database: Database, registry: Registry, interval_s: float) -> None:
-        self._database, self._registry = database, registry
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        interval_s: float,
+        prune_jobs: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._database, self._registry, self._prune_jobs = database, registry, prune_jobs
         self._interval = timedelta(seconds=interval_s)
-        self._tick_s = min(_LONGEST_TICK_S, max(_SHORTEST_TICK_S, interval_s / 10))
+        self._tick_s = min(_LONGEST_TICK_S, max(_SHORTEST_TICK_S, (interval_s or _LONGEST_TICK_S) / 10))
 
     async def run(self) -> None:
-        """For ever; returns at once when the interval is 0."""
-        while self._interval:
+        """For ever; with an interval of 0 only old jobs are collected."""
+        while True:
             await asyncio.sleep(self._tick_s)
             try:
-                await asyncio.to_thread(self.collect_due)
+                if removed := await asyncio.to_thread(self._prune_jobs):
+                    log("jobs_removed", count=removed)
+                if self._interval:
+                    await asyncio.to_thread(self.collect_due)
             except Exception as error:  # the database or the store is away: the next tick tries again
                 message = error.message if isinstance(error, ModelportError) else type(error).__name__
                 log("gc_waits", error=message)

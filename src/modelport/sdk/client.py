@@ -19,11 +19,14 @@ from modelport.schemas.server import ServerStatus
 from modelport.sdk import endpoint as discovery
 from modelport.sdk.blocking import BlockingDriver
 from modelport.sdk.blocking import Transport as BlockingTransport
+from modelport.sdk.datasets import Datasets
 from modelport.sdk.deployments import Deployments, Watch, apply, ignore_state, wish_of
 from modelport.sdk.flows import Awaiting, Blocking, D_co, Flow, operation, send_json
 from modelport.sdk.inference import Inference
+from modelport.sdk.jobs import Jobs, Schedules
 from modelport.sdk.keys import Keys
 from modelport.sdk.models import API, Models
+from modelport.sdk.pipelines import Pipelines
 
 if TYPE_CHECKING:
     from modelport.sdk.awaiting import Transport as AwaitingTransport
@@ -35,8 +38,12 @@ class Surface(Inference[D_co]):
     def __init__(self, driver: D_co) -> None:
         super().__init__(driver)
         self.models = Models(driver)
+        self.datasets = Datasets(driver)
         self.deployments = Deployments(driver)
         self.keys = Keys(driver)
+        self.jobs = Jobs(driver)
+        self.schedules = Schedules(driver)
+        self.pipelines = Pipelines(driver)
 
     @operation
     def deploy(

@@ -95,7 +95,7 @@ class Models(Operations[D_co]):
             )
         except ValidationError as error:
             raise refused(error) from None
-        yield from _upload(
+        yield from upload(
             {entry.sha256: (file, entry.size) for entry, (_, file) in zip(entries, files, strict=True)}, progress
         )
         answer = yield from send_json(
@@ -198,7 +198,7 @@ class Models(Operations[D_co]):
         return version
 
 
-def _upload(blobs: dict[str, tuple[Path, int]], progress: Progress) -> Flow[None]:
+def upload(blobs: dict[str, tuple[Path, int]], progress: Progress) -> Flow[None]:
     """Send those of the blobs (path and size by hash) that the server lacks."""
     answer = yield from send_json("POST", f"{API}/blobs/missing", {"sha256": list(blobs)})
     missing = [sha256 for sha256 in answer["missing"] if sha256 in blobs]

@@ -18,12 +18,13 @@ from modelport.storage.paths import check_paths
 
 _CHUNK = 1 << 20
 _MOST_PADDING = 64  # chunks
-_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".bentomodel")
+#: How archives are called.
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".bentomodel")
 
 
 def is_archive(path: Path) -> bool:
     """Whether the file is called like an archive, and is one."""
-    if not path.name.lower().endswith(_SUFFIXES):
+    if not path.name.lower().endswith(SUFFIXES):
         return False
     try:
         return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)

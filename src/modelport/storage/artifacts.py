@@ -102,6 +102,25 @@ class Artifacts:
             os.fsync(file.fileno())
             yield Staged(path, digest.hexdigest(), size)
 
+    @contextmanager
+    def linked(self, file: Path) -> Iterator[Staged]:
+        """Hash a file of this machine, to be stored without being copied where the store is on the same disk.
+
+        The file becomes read-only: it may be the stored content itself.
+        """
+        with self._temporary() as (path, _):
+            twin = path.with_name(f"{path.name}-link")
+            try:
+                _link(file, twin)
+                with twin.open("rb") as source:
+                    _locked(source)  # as the file that it takes the place of was
+                    digest = hashlib.file_digest(source, "sha256")
+                    os.fsync(source.fileno())
+                    twin.replace(path)
+                    yield Staged(path, digest.hexdigest(), os.fstat(source.fileno()).st_size)
+            finally:
+                twin.unlink(missing_ok=True)
+
     def store(self, project_id: int, staged: Staged) -> None:
         """Move a staged content to its address: whole or not at all. Storing it twice is harmless."""
         if self._local is None:
@@ -267,6 +286,13 @@ class Artifacts:
         except FileNotFoundError:
             return False
         return True
+
+
+def _link(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)
+    except OSError:  # another disk, or no hard links there
+        shutil.copyfile(file, target)
 
 
 def check_staged(staged: Staged, sha256: str, size: int | None) -> None:

@@ -153,8 +153,8 @@ def _from_web(source: str, into: Path, limits: Limits, budget: _Budget) -> Path:
 
 
 def _from_store(source: str, scheme: str, into: Path, budget: _Budget) -> Path:
-    with _told(source):
-        filesystem, root = _store(source, EXTRAS[scheme])
+    with told(source):
+        filesystem, root = open_store(source, EXTRAS[scheme])
         files = _listed(filesystem, root)
         if not files:
             raise NotFound(f"source {source[:200]!r}: there is nothing; is it the bucket and prefix that you mean?")
@@ -167,7 +167,8 @@ def _from_store(source: str, scheme: str, into: Path, budget: _Budget) -> Path:
     return into / next(iter(files)) if _is_one_file(root, files) else into
 
 
-def _store(source: str, extra: str) -> tuple[Any, str]:
+def open_store(source: str, extra: str) -> tuple[Any, str]:
+    """The file system of a store's URL, and the place in it; raises MissingExtra, NotAllowed."""
     from fsspec.core import url_to_fs  # noqa: PLC0415
 
     try:
@@ -219,7 +220,7 @@ def _from_hub(source: str, into: Path, limits: Limits) -> Path:
     if not sys.stderr.isatty():
         utils.disable_progress_bars()
     repo, revision, path = found["repo"], found["revision"], found["path"]
-    with _told(source):
+    with told(source):
         total = _hub_size(hub, utils, repo, revision, path, limits)
         if total > limits.max_bytes:
             raise TooLarge(f"source: {total} bytes are over the limit of {limits.max_bytes}; name one model")
@@ -247,7 +248,7 @@ def _hub_size(hub: Any, utils: Any, repo: str, revision: str | None, path: str |
 
 
 @contextmanager
-def _told(source: str) -> Iterator[None]:
+def told(source: str) -> Iterator[None]:
     """What a store's library raises, as an error that names the source and the next step."""
     shown = repr(source[:200])
     try:

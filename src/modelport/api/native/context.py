@@ -19,11 +19,14 @@ from pydantic import BaseModel, ValidationError
 
 from modelport.api.auth import HOW, secret_of
 from modelport.control.actors import Actor
+from modelport.control.datasets import Datasets
 from modelport.control.deployments import Deployments
 from modelport.control.identity import Identity
 from modelport.control.imports import Imports
+from modelport.control.jobs import Jobs
 from modelport.control.registry import Registry
-from modelport.errors import InvalidInput, NotAllowed, TooLarge
+from modelport.control.schedules import Schedules
+from modelport.errors import InvalidInput, NotAllowed, NotFound, TooLarge
 from modelport.schemas.access import Role
 from modelport.schemas.names import NAME_PATTERN
 from modelport.schemas.server import GatewayStatus
@@ -68,6 +71,19 @@ class Context:
     """Set by the process that runs under a supervisor."""
     imports: Imports | None = None
     """Set where the server may bring models itself."""
+    jobs: Jobs | None = None
+    """Set where jobs are run."""
+    schedules: Schedules | None = None
+    """Set where jobs are run."""
+    datasets_: Datasets | None = None
+    """Set where there are datasets."""
+
+    @property
+    def datasets(self) -> Datasets:
+        """The registry of datasets; raises NotFound where there is none."""
+        if self.datasets_ is None:
+            raise NotFound("this server keeps no datasets")
+        return self.datasets_
 
     @property
     def max_file_bytes(self) -> int:

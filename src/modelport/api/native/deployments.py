@@ -104,12 +104,13 @@ async def _lines(logs: Path, pattern: str, count: int, follow: bool) -> AsyncIte
     while follow:
         await asyncio.sleep(_POLL_S)
         for file in sorted(await asyncio.to_thread(lambda: list(logs.glob(pattern)))):
-            text, positions[file] = await asyncio.to_thread(_since, file, positions.get(file, 0))
+            text, positions[file] = await asyncio.to_thread(log_lines_since, file, positions.get(file, 0))
             if text:
                 yield text
 
 
-def _since(file: Path, position: int) -> tuple[str, int]:
+def log_lines_since(file: Path, position: int) -> tuple[str, int]:
+    """Whole lines of a log from a position on, and the position behind them."""
     size = file.stat().st_size
     if size < position:  # it was rotated
         position = 0

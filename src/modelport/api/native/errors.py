@@ -62,6 +62,7 @@ _DESCRIPTIONS = {
     413: "The body is over the limit",
     415: "The Content-Type is not spoken here",
     422: "A field is wrong, or the artifact was refused",
+    501: "An optional package is not installed on the server",
     503: "Try again in a moment",
 }
 

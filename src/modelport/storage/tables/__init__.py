@@ -3,7 +3,9 @@
 from modelport.storage.tables.access import Audit, Key
 from modelport.storage.tables.base import Base, now
 from modelport.storage.tables.blobs import Blob, VersionBlob
+from modelport.storage.tables.datasets import Dataset, DatasetBlob, DatasetParent, DatasetVersion
 from modelport.storage.tables.deployments import Deployment, Revision
+from modelport.storage.tables.jobs import Job, JobEvent, JobMetric, Schedule
 from modelport.storage.tables.models import Alias, Label, Model, Parent, Version
 from modelport.storage.tables.projects import Project
 
@@ -12,13 +14,21 @@ __all__ = [
     "Audit",
     "Base",
     "Blob",
+    "Dataset",
+    "DatasetBlob",
+    "DatasetParent",
+    "DatasetVersion",
     "Deployment",
+    "Job",
+    "JobEvent",
+    "JobMetric",
     "Key",
     "Label",
     "Model",
     "Parent",
     "Project",
     "Revision",
+    "Schedule",
     "Version",
     "VersionBlob",
     "now",

@@ -1,0 +1,115 @@
+"""Routes of datasets: versions, lineage, files, first rows, archive. What makes a version is a job."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated
+from urllib.parse import quote
+
+from anyio import to_thread
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import StreamingResponse
+
+from modelport.api.native.context import (
+    AfterName,
+    AfterNumber,
+    Developer,
+    Here,
+    Limit,
+    Page,
+    PathName,
+    PathRef,
+    Viewer,
+)
+from modelport.api.native.errors import responses
+from modelport.schemas.datasets import ArchiveRequest, Dataset, DatasetLineage, DatasetVersion, Head
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+_BINARY = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+@router.get("")
+def list_datasets(here: Here, actor: Viewer, limit: Limit = 100, after: AfterName = None) -> Page[Dataset]:
+    """The project's datasets, by name."""
+    return Page(items=list(here.datasets.list(actor, limit, after)))
+
+
+@router.get("/{name}", responses=responses(404))
+def get_dataset(here: Here, actor: Viewer, name: PathName) -> Dataset:
+    """One dataset: its newest version."""
+    return here.datasets.get(actor, name)
+
+
+@router.delete("/{name}", status_code=204, responses=responses(404))
+def delete_dataset(here: Here, actor: Developer, name: PathName) -> None:
+    """Delete a dataset with all its versions; what was made from them stays."""
+    here.datasets.delete(actor, name)
+
+
+@router.get("/{name}/versions", responses=responses(404))
+def list_dataset_versions(
+    here: Here, actor: Viewer, name: PathName, limit: Limit = 100, after: AfterNumber = None
+) -> Page[DatasetVersion]:
+    """A dataset's versions, newest first."""
+    return Page(items=list(here.datasets.versions(actor, name, limit, after)))
+
+
+@router.get("/{name}/versions/{ref}", responses=responses(404))
+def get_dataset_version(here: Here, actor: Viewer, name: PathName, ref: PathRef) -> DatasetVersion:
+    """One version: schema, statistics, class balance, lineage, files."""
+    return here.datasets.version(actor, name, ref)
+
+
+@router.delete("/{name}/versions/{ref}", status_code=204, responses=responses(404))
+def delete_dataset_version(here: Here, actor: Developer, name: PathName, ref: PathRef) -> None:
+    """Delete a version; what was made from it stays."""
+    here.datasets.delete(actor, name, ref)
+
+
+@router.get("/{name}/versions/{ref}/lineage", responses=responses(404))
+def get_dataset_lineage(here: Here, actor: Viewer, name: PathName, ref: PathRef) -> DatasetLineage:
+    """What a version was made from, and which versions and models were made from it."""
+    return here.datasets.lineage(actor, name, ref)
+
+
+@router.get("/{name}/versions/{ref}/head", responses=responses(404))
+async def get_dataset_head(
+    here: Here,
+    actor: Viewer,
+    name: PathName,
+    ref: PathRef,
+    rows: Annotated[int, Query(ge=1, le=1000, description="How many.")] = 10,
+    part: Annotated[str, Query(max_length=50, description="Of a split, such as `train`.")] = "",
+) -> Head:
+    """The first rows. Bytes are shown as their length, long texts are cut."""
+    return await to_thread.run_sync(here.datasets.head, actor, name, ref, rows, part)
+
+
+@router.post("/{name}/versions/{ref}/archive", responses=responses(404))
+async def archive_dataset_version(
+    here: Here, actor: Developer, name: PathName, ref: PathRef, wanted: ArchiveRequest
+) -> DatasetVersion:
+    """Move a version's files to a place that the operator allows; they come back when somebody needs them."""
+    here.datasets.check_archive(wanted.to)
+    return await to_thread.run_sync(here.datasets.archive, actor, name, ref, wanted.to)
+
+
+@router.get(
+    "/{name}/versions/{ref}/files/{path:path}",
+    response_class=StreamingResponse,
+    responses={200: _BINARY, **responses(404)},
+)
+def get_dataset_file(
+    here: Here, actor: Viewer, name: PathName, ref: PathRef, path: Annotated[str, Path(max_length=500)]
+) -> StreamingResponse:
+    """One Parquet file of a version. It breaks off before its end when the stored content is damaged."""
+    entry = here.datasets.find_file(actor, name, ref, path)
+    chunks = here.datasets.iterate_file(actor, entry)
+    first = next(chunks)  # a lost content is a clean error, not half an answer
+    headers = {
+        "content-length": str(entry.size),
+        "etag": f'"{entry.sha256}"',
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(entry.path.rpartition('/')[2], safe='')}",
+        "x-content-type-options": "nosniff",
+    }
+    return StreamingResponse(itertools.chain((first,), chunks), 200, headers, "application/octet-stream")

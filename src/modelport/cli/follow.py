@@ -1,0 +1,96 @@
+"""Follows a job on the terminal until it ends: a bar with rate and time left, and for a pipeline its stages."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from modelport.cli.render import console, plain, say, seconds_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from modelport.schemas.jobs import Job
+    from modelport.sdk.client import Client
+
+_INTERRUPTED = 130
+
+
+def follow(client: Client, job_id: str) -> Job:
+    """Wait until a job has ended, and show how far it is; raises JobFailed when it did not succeed.
+
+    Ctrl-C ends the following only: the job goes on.
+    """
+    try:
+        if not sys.stderr.isatty():
+            return client.jobs.wait(job_id)
+        return _drawn(client, job_id)
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            f"\njob {job_id} goes on; `modelport jobs show {job_id}` shows it, "
+            f"`modelport jobs cancel {job_id}` ends it\n"
+        )
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+def detached(job: Job) -> None:
+    """What is said when nobody waits for a job."""
+    say(job.id)
+    sys.stderr.write(f"{job.kind} is {job.state}; follow it: modelport jobs logs {job.id} -f\n")
+
+
+def _drawn(client: Client, job_id: str) -> Job:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (
+        SpinnerColumn(finished_text=" "),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[count]}", markup=False),
+        TextColumn("{task.fields[left]}", markup=False),
+    )
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+        bars: dict[str, Any] = {}
+        draw = _drawer(progress, bars)
+
+        def look(job: Job) -> None:
+            draw(job, job.kind)
+            if job.kind == "pipeline":
+                for stage in reversed(client.jobs.list(run=job.id, limit=1000)):
+                    draw(stage, f"  {stage.stage}")
+
+        return client.jobs.wait(job_id, progress=look)
+
+
+def _drawer(progress: Any, bars: dict[str, Any]) -> Callable[[Job, str], None]:
+    def draw(job: Job, name: str) -> None:
+        if job.id not in bars:
+            bars[job.id] = progress.add_task(name, total=None, count="", left="")
+        told = job.progress
+        done, total = (told.done, told.total) if told is not None else (0.0, None)
+        if job.has_ended:
+            total = done = total or done or 1
+        said = job.message or (told.message if told is not None else "")
+        progress.update(
+            bars[job.id],
+            description=f"{name} {job.state}" + (f" (attempt {job.attempt})" if job.attempt > 1 else ""),
+            completed=done,
+            total=total,
+            count=count_text(job),
+            left=plain(said)[:60] if said else "",
+        )
+
+    return draw
+
+
+def count_text(job: Job) -> str:
+    """``1200/5000 rows, 300/s, 12s left``."""
+    told = job.progress
+    if told is None:
+        return ""
+    whole = f"{told.done:g}" + (f"/{told.total:g}" if told.total is not None else "")
+    rate = f", {told.rate:.3g}/s" if told.rate and not job.has_ended else ""
+    left = f", {seconds_text(told.eta_s)} left" if told.eta_s is not None and not job.has_ended else ""
+    return f"{whole} {plain(told.unit)}{rate}{left}"

@@ -1,0 +1,124 @@
+"""What every kind of job that makes a dataset version does around its own work: read versions, describe, register.
+
+Knows what a job's run is; the rows are the business of the room ``data``, which is imported when a job runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelport.control.actors import Actor
+from modelport.errors import MissingExtra, NotFound
+from modelport.schemas.datasets import DatasetVersion, Facts, Params
+
+if TYPE_CHECKING:
+    from modelport.control.assembly import Services
+    from modelport.control.job_run import JobRun
+
+_log = logging.getLogger(__name__)
+
+
+def room(name: str) -> Any:
+    """A module of the room ``data``; raises MissingExtra."""
+    try:
+        import_module("modelport.data.engine")
+        return import_module(f"modelport.data.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("modelport"):
+            raise
+        raise MissingExtra("data", "working with datasets") from None
+
+
+def check_installed() -> None:
+    """Raise MissingExtra, without loading what is heavy."""
+    if find_spec("daft") is None or find_spec("pyarrow") is None:
+        raise MissingExtra("data", "working with datasets")
+
+
+def begin(run: JobRun) -> tuple[Path, Path]:
+    """Folders for the parts and for what helps to make them; Daft is told where to work."""
+    room("engine").use_runner(run.services.settings.data.engine)
+    scratch = run.folder / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    return run.folder / "parts", scratch
+
+
+def already(run: JobRun) -> dict[str, Any] | None:
+    """The result, when an earlier attempt ended just after it registered what it had made."""
+    made = run.services.datasets.made_by(run.actor, run.id)
+    return None if made is None else result(made)
+
+
+def parts_of(services: Services, actor: Actor, ref: str) -> tuple[DatasetVersion, list[Path]]:
+    """The version that a reference means, and its Parquet files here, those of its part only when it names one."""
+    version, part = services.datasets.resolve(actor, ref)
+    folder = services.datasets.materialize(actor, version)
+    parts = room("writing").parts_in(folder / part if part else folder)
+    if not parts:
+        raise NotFound(f"dataset {ref!r} has no rows there")
+    return version, parts
+
+
+def check_column(version: DatasetVersion, name: str | None, what: str) -> None:
+    """Raise NotFound unless the version has the column; None is fine."""
+    names = [column.name for column in version.manifest.columns]
+    if name is not None and name not in names:
+        raise NotFound(
+            f"{what}: dataset {version.dataset}:{version.version} has no column {name[:100]!r}; "
+            f"it has {', '.join(names)[:500]}"
+        )
+
+
+def digests(services: Services, actor: Actor, refs: Sequence[str]) -> list[str] | None:
+    """Digests of versions, for who wants to know whether the same was done before."""
+    found = []
+    for ref in refs:
+        version, part = services.datasets.resolve(actor, ref)
+        found.append(f"{version.digest} {part or ''}")
+    return found
+
+
+def still_there(services: Services, actor: Actor, made: dict[str, Any]) -> bool:
+    """Whether the version that an earlier run made exists still."""
+    try:
+        services.datasets.resolve(actor, str(made.get("dataset")))
+    except NotFound:
+        return False
+    return True
+
+
+def register(run: JobRun, params: Params, folder: Path, *, parents: Sequence[str] = (), **about: Any) -> dict[str, Any]:
+    """Describe the parts below ``folder`` and make them a version; the job's result."""
+    writing = room("writing")
+    parts = writing.parts_in(folder)
+    rows = sum(writing.rows_in(part) for part in parts)
+    run.progress(rows, rows, "describing the columns", "rows")
+    label = params.label if params.label is not None else about.pop("inherited_label", None)
+    about.pop("inherited_label", None)
+    facts: Facts = room("statistics").describe(parts, label)
+    given = params.model_dump(mode="json", exclude_defaults=True, exclude={"files"})
+    facts = facts.model_copy(update={"recipe": given, "code_version": metadata.version("modelport"), **about})
+    made = run.services.datasets.register(
+        run.actor, params.name, folder, facts, parents=parents, job_id=run.id, description=params.description
+    )
+    _log.info("made %s:%d of %d rows", made.dataset, made.version, made.rows)
+    return result(made)
+
+
+def result(made: DatasetVersion) -> dict[str, Any]:
+    """What a job that made a version gives back; a pipeline's gates and stages read it."""
+    report = {name: value for name, value in made.manifest.report.items() if isinstance(value, int | float | str)}
+    return {
+        "dataset": f"{made.dataset}:{made.version}",
+        "version": made.version,
+        "digest": made.digest,
+        "rows": made.rows,
+        "bytes": made.size,
+        "parts": made.manifest.parts,
+        "report": report,
+    }

@@ -1,0 +1,1 @@
+"""Compute on tables: read, write, describe, clean, integrate, split. Knows no registry and no job."""
