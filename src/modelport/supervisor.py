@@ -1,4 +1,4 @@
-"""The root of the tree: locks the home, binds the ports, alone spawns processes, restarts what dies.
+"""The root of the tree: locks the home, binds the ports, alone spawns processes, restarts what dies or hangs.
 
     supervisor
     ├─ control      decides; asks for replicas over a socket
@@ -30,12 +30,17 @@ from typing import Any
 
 from modelport.engine.placement.ports import CannotStart, bind
 from modelport.engine.placement.process import replica_environment, spawn
+from modelport.engine.placement.pulse import EVERY_S, GOODBYE, Pulse
+from modelport.telemetry import log
 
 _RESTART_S = 0.2
 _SLOWEST_RESTART_S = 30.0
 _STABLE_S = 10.0
 """A process that lived so long was well: its successor comes at once."""
+_LATE_S = 4 * EVERY_S
 _ROTATE_EVERY_S = 10.0
+_KEPT_LOGS = 200
+"""Of replicas that have ended."""
 _LEAVING = "leaving-"
 """What a gateway is called that answers its last requests."""
 
@@ -65,6 +70,8 @@ class Child:
     process: subprocess.Popen[bytes]
     about: Any = None
     started: float = field(default_factory=time.monotonic)
+    pulse: Pulse | None = None
+    """Of a gateway that has not been given up."""
 
 
 class Supervisor:
@@ -107,6 +114,7 @@ class Supervisor:
             for index in range(self._config.gateways):
                 self._start_gateway(index)
             self._in_background(self._rotate_logs())
+            self._in_background(self._feel_pulses())
             try:
                 await self._watch()
             finally:
@@ -182,24 +190,48 @@ class Supervisor:
 
     def _start_gateway(self, index: int) -> None:
         name, fd = f"gateway-{index}", self._http[index].fileno()
-        leaves, staying = os.pipe()
-        argv = [sys.executable, "-m", "modelport.api.gateway", str(index), str(fd), str(staying)]
-        self._spawn(name, argv, name, {**os.environ, "MODELPORT_BOOT": self._boot()}, (fd, staying))
-        os.close(staying)
+        ours, its = os.pipe()
+        argv = [sys.executable, "-m", "modelport.api.gateway", str(index), str(fd), str(its)]
+        self._spawn(name, argv, name, {**os.environ, "MODELPORT_BOOT": self._boot()}, (fd, its))
+        os.close(its)
         child = self._children[name]
-        asyncio.get_running_loop().add_reader(leaves, self._gateway_leaves, child, index, leaves)
+        child.pulse = Pulse(child.process.pid, child.started)
+        asyncio.get_running_loop().add_reader(ours, self._hear_gateway, child, index, ours)
         self._tell("started", **self._describe(child))
 
-    def _gateway_leaves(self, child: Child, index: int, leaves: int) -> None:
-        """It ends, and what is under way there may take a while: its successor takes the new callers at once."""
-        asyncio.get_running_loop().remove_reader(leaves)
-        has_said_so = os.read(leaves, 1)
-        os.close(leaves)
-        if not has_said_so or self._stopping.is_set():  # it died: see _watch
+    def _hear_gateway(self, child: Child, index: int, pipe: int) -> None:
+        """It is alive, or leaves; the pipe ends when it has ended (see _watch)."""
+        said = os.read(pipe, 4096)
+        if not said:
+            asyncio.get_running_loop().remove_reader(pipe)
+            os.close(pipe)
             return
+        if child.pulse is not None:
+            child.pulse.beat(time.monotonic())
+        if GOODBYE in said and not self._stopping.is_set():
+            self._succeed(child, index)
+
+    def _succeed(self, child: Child, index: int) -> None:
+        """It ends, and what is under way there may take a while: its successor takes the new callers at once."""
         self._children[f"{_LEAVING}{child.process.pid}"] = self._children.pop(child.id)
         child.id = f"{_LEAVING}{child.process.pid}"
         self._start_gateway(index)
+
+    async def _feel_pulses(self) -> None:
+        """End the gateways that hang: their callers, old and new, would wait for ever."""
+        felt = time.monotonic()
+        while True:
+            await asyncio.sleep(EVERY_S)
+            before, felt = felt, time.monotonic()
+            for child in list(self._children.values()):
+                if child.pulse is None or child.process.poll() is not None:
+                    continue
+                if felt - before > _LATE_S:
+                    child.pulse.forgive(felt)
+                elif why := child.pulse.hung(felt):
+                    log("gateway_hung", gateway=child.id, pid=child.process.pid, reason=f"it {why}, and is killed")
+                    child.pulse = None
+                    self._signal([child.id], signal.SIGKILL)
 
     def _describe(self, child: Child) -> dict[str, Any]:
         return {"id": child.id, "pid": child.process.pid, "about": child.about}
@@ -297,6 +329,15 @@ class Supervisor:
                     if file.stat().st_size > self._config.log_max_bytes:
                         shutil.copyfile(file, file.with_suffix(".log.1"))
                         os.truncate(file, 0)
+            self._drop_old_logs()
+
+    def _drop_old_logs(self) -> None:
+        """Every replica has a log of its own, and they come and go for years."""
+        running = {f"replica-{name}" for name in self._children}
+        with contextlib.suppress(OSError):
+            ended = [file for file in self._logs.glob("replica-*") if file.name.partition(".log")[0] not in running]
+            for file in sorted(ended, key=lambda file: file.stat().st_mtime)[:-_KEPT_LOGS]:
+                file.unlink()
 
 
 def main() -> None:

@@ -18,7 +18,10 @@ from tests.services.conftest import Server
 pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(1200)]
 ROUNDS = 20 if LONG else 1
 CONTROL_KILLS = 20 if LONG else 2
+PAUSE_S = 8
+HANGS = 5 if LONG else 1
 CONNECTIONS = 16
+MOST_CONNECTIONS = 400
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,49 @@ def test_a_killed_gateway_loses_what_it_held_and_no_more(serving: Server, line: 
     assert lost["HTTP"] <= CONNECTIONS * kills
     assert lost["streams"] <= 2 * kills
     assert lost["gRPC"] <= 10 * kills
+
+
+def test_a_hung_gateway_is_found_and_replaced(serving: Server, line: Line) -> None:
+    """SIGSTOP: its callers hear nothing until it is killed; whoever is at the other one notices nothing."""
+    other = gateways(serving)[1]
+    with Callers(serving, everybody(serving)) as callers:
+        time.sleep(0.5)
+        for _ in range(HANGS):
+            hangs = gateways(serving)[0]
+            hangs.suspend()
+            found = wait_until(lambda hangs=hangs: not hangs.is_running(), "the hung gateway is killed")
+            wait_until(lambda hangs=hangs: gateways(serving).get(0, hangs) != hangs, "its successor starts")
+            time.sleep(1.5)  # until it answers
+    callers.retried = 0
+    lost = {name: sum(group["failures"].values()) for name, group in callers.found.items()}
+    shown = ", ".join(f"{count} {name}" for name, count in lost.items())
+    line(f"{HANGS} gateways hung (SIGSTOP)", callers, f"killed after {found:.1f} s; cut: {shown}")
+    assert gateways(serving)[1] == other, "a gateway that was well has been killed"
+    assert heard_by_control(serving) == {0, 1}
+    assert callers["HTTP"]["answered"] > 0.9 * callers["HTTP"]["sent"]
+    assert set(callers["HTTP"]["failures"]) <= {"connection lost without an answer"}, callers.failures
+    assert lost["HTTP"] <= MOST_CONNECTIONS * HANGS
+
+
+def test_a_pause_of_the_whole_machine_is_nobodys_fault(serving: Server) -> None:
+    assert serving.process is not None
+    before = gateways(serving)
+    tree = [psutil.Process(serving.process.pid), *serving.tree()]
+    for process in tree:
+        process.suspend()
+    time.sleep(PAUSE_S)
+    for process in tree:  # the supervisor first, which hears nothing from the others
+        process.resume()
+    with Callers(serving, everybody(serving)) as callers:
+        time.sleep(2)
+    assert callers.failures == {}
+    assert gateways(serving) == before
+
+
+def heard_by_control(server: Server) -> set[int]:
+    """Which gateways listen to control."""
+    with server.client() as client:
+        return {int(gateway.name.rpartition("-")[2]) for gateway in client.status().gateways if gateway.connected}
 
 
 def test_a_gateway_restarts_while_the_only_replica_is_busy(tree: Server) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import socket
 import time
 
@@ -125,6 +126,44 @@ async def test_overload_is_refused_early() -> None:
         assert len(refused) > 1000
         for task in tasks:
             task.cancel()
+
+
+async def test_who_asks_for_little_goes_ahead_of_a_floods_frame_at_the_replica() -> None:
+    async with engine(onnx_models.identity(), max_batch=1) as (made, endpoint):
+        answered: list[str] = []
+
+        async def call(caller: str) -> None:
+            await made.plane.infer(endpoint, InferRequest({"input": np.ones((1, 3), np.float32)}, caller=caller))
+            answered.append(caller)
+
+        async def everybody() -> None:
+            flood = [asyncio.ensure_future(call("flood")) for _ in range(20)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the first of them is sent
+            await asyncio.gather(*flood, call("other"))
+
+        lane = endpoint.dispatcher._lane
+        (process,) = made.processes.values()
+        process.send_signal(signal.SIGSTOP)  # so that the flood is there when the other comes
+        calls = asyncio.ensure_future(everybody())
+        await made.until(lambda: lane._opening)
+        process.send_signal(signal.SIGCONT)
+        await calls
+        await made.until(lambda: len(lane.idle) == 2)
+        process.send_signal(signal.SIGSTOP)
+        answered.clear()
+        calls = asyncio.ensure_future(everybody())
+        await made.until(lambda: len(lane.idle) == 1)
+        assert endpoint.dispatcher.in_flight - endpoint.dispatcher.waiting == 2
+        process.send_signal(signal.SIGCONT)
+        await calls
+        assert answered[0] == "other", answered
+        await made.until(lambda: len(lane.idle) == 2)
+        made.kill("1")
+        await made.add(1)
+        await made.publish(max_batch=1)
+        await made.until(lambda: not lane.links)
+        await everybody()
 
 
 async def test_another_version_answers_new_requests_and_the_old_one_its_own() -> None:

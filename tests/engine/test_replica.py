@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 import socket
 import time
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import pytest
 
 from modelport.engine import frames
 from modelport.engine.frames import HEAD, Frame, Item
-from modelport.engine.replica import Heartbeat, Replica, Spec
+from modelport.engine.heartbeat import Heartbeat
+from modelport.engine.replica import Replica, Spec
 from modelport.engine.running import Running
 from modelport.engine.turns import Turns
 from modelport.tensors import Array
@@ -38,7 +40,7 @@ def connected(
     monkeypatch.chdir(tmp_path)
     runtime = Doubling()
     spec = Spec("1", "s", "h", "x", os.fspath(tmp_path), [], {}, {})
-    replica: Any = Replica(spec, runtime, {}, Heartbeat(spec))  # type: ignore[arg-type]
+    replica: Any = Replica(spec, runtime, {}, Heartbeat(spec.id, spec.heartbeat))  # type: ignore[arg-type]
     replica._turns = Turns(Running.create("s"), replica._grant)
     here, there = socket.socketpair()
     replica._gateways[there] = None
@@ -91,3 +93,26 @@ def test_a_frame_behind_one_that_is_not_answered_is_run(connected: Any, unanswer
     replica._answer(there)
     assert runtime.ran == [[1.0]]
     assert answers(here, 1)[0].items[0].id == 2
+
+
+def test_what_comes_ahead_is_run_before_what_waits(connected: Any) -> None:
+    replica, runtime, here, there = connected
+    ahead, its = socket.socketpair()
+    with ahead, its:
+        replica._gateways[its] = None
+        replica._strangers.add(its)
+        replica._selector.register(its, selectors.EVENT_READ, its)
+        ahead.sendall(frames.encode(frames.AHEAD)[0])
+        replica._answer(its)
+        assert answers(ahead, 1)[0].kind == frames.HELLO
+        for connection, value in ((here, 1.0), (ahead, 2.0)):
+            x = np.full((1, 1), value, np.float32)
+            connection.sendall(b"".join(frames.encode(frames.RUN, [Item(1, 1)], {"x": x})))
+        replica._let_pass()
+        replica._answer(there)
+        assert runtime.ran == [[2.0], [1.0]]
+        replica._let_pass()  # nothing waits there
+        ahead.close()
+        replica._let_pass()
+        assert its not in replica._gateways
+        assert not replica._ahead

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
+from modelport.engine import frames
 from modelport.engine.dataplane import DataPlane, Endpoint
+from modelport.engine.frames import Item
 from modelport.engine.requests import InferRequest
 from modelport.engine.routing import RoutingTable
 from modelport.engine.running import Running
@@ -160,3 +164,35 @@ async def test_rows_of_two_gateways_go_back_to_whom_they_belong(seed: int) -> No
 
         await asyncio.gather(killer(), *(call(number) for number in range(200)))
         plane.close()
+
+
+async def test_a_gateway_that_hangs_when_it_is_its_turn_does_not_hang_the_replica() -> None:
+    """Its question is heard after another's run, with nothing behind it."""
+    async with engine(onnx_models.slow(20), replicas=1) as (made, _):
+        (process,) = made.processes.values()
+        works, *hang = (socket.socket(socket.AF_UNIX) for _ in range(3))
+        run = b"".join(frames.encode(frames.RUN, [Item(1, 1)], {"input": np.ones((1, 1), np.float32)}))
+        with works, hang[0], hang[1]:
+            for gateway in (works, *hang):
+                gateway.settimeout(10)
+                gateway.connect("r-1.sock")
+                gateway.sendall(frames.encode(frames.CONNECT)[0])
+                assert next_kind(gateway) == frames.HELLO
+            process.send_signal(signal.SIGSTOP)
+            await made.until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+            hang[0].sendall(frames.encode(frames.ASK)[0])
+            works.sendall(run)
+            hang[1].sendall(frames.encode(frames.ASK)[0])  # whatever the order in which the three are heard
+            process.send_signal(signal.SIGCONT)
+            assert next_kind(works) == frames.RESULT
+            works.sendall(run)
+            assert next_kind(works) == frames.RESULT
+
+
+def next_kind(connection: socket.socket) -> int:
+    """Of the next frame that somebody is sent."""
+    while True:
+        head = connection.recv(frames.HEAD.size, socket.MSG_WAITALL)
+        connection.recv(frames.body_size(head), socket.MSG_WAITALL)
+        if frames.kind_of(head) != frames.ALIVE:
+            return frames.kind_of(head)

@@ -126,6 +126,25 @@ def test_a_flood_leaves_others_their_turns() -> None:
     assert shares["other"] == pytest.approx(200, abs=8)
 
 
+def test_a_flood_is_known_by_what_it_has_waiting() -> None:
+    waiting = Waiting()
+    for number in range(16):
+        waiting.push(pending(number, "flood"))
+    waiting.take(1, NOW)
+    assert not waiting.behind_flood(1), "it is its own turn"
+    waiting.push(pending(100, "other"))
+    assert waiting.callers == 2
+    assert waiting.behind_flood(1)
+    assert not waiting.behind_flood(8), "what waits is a run or two"
+    for number in range(101, 104):
+        waiting.push(pending(number, "other"))
+    assert not waiting.behind_flood(1), "the other one asks for as much"
+    waiting.push(pending(200, "urgent", priority=1))
+    assert waiting.behind_flood(1)
+    everything(waiting)
+    assert waiting.callers == 0
+
+
 def test_turns_are_counted_in_rows() -> None:
     waiting = Waiting()
     for number in range(100):

@@ -1,8 +1,8 @@
 """One gateway: HTTP and gRPC on inherited sockets, no model inside, no state that matters.
 
 Inference and health are answered here; every other route is streamed to control. Knows the adapters, the data plane
-and who may call; ``front`` knows the HTTP server. ``python -m modelport.api.gateway INDEX FD STAYING`` is what the
-supervisor starts.
+and who may call; ``front`` knows the HTTP server. ``python -m modelport.api.gateway INDEX FD PULSE`` is what the
+supervisor starts: it listens on FD, and says on the pipe PULSE that it lives, and when it leaves.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from modelport.api.messages import Caller, HttpRequest, HttpResponse, HttpRoute
 from modelport.api.proxy import ControlProxy, Receive, Send
 from modelport.api.streaming import until_gone
 from modelport.engine.dataplane import DataPlane
+from modelport.engine.placement.pulse import ALIVE, EVERY_S, GOODBYE
 from modelport.engine.requests import request_id_of
 from modelport.engine.routing import RoutingTable
 from modelport.errors import Cancelled, MethodNotAllowed, MissingExtra, ModelportError, NotFound
@@ -339,8 +340,8 @@ async def serve_http(
         app.tracing.close()
 
 
-async def run(index: int, fd: int, staying: int, boot: dict[str, Any]) -> None:
-    """One gateway of the tree, until a signal; then it writes to ``staying``, for the supervisor."""
+async def run(index: int, fd: int, pulse: int, boot: dict[str, Any]) -> None:
+    """One gateway of the tree, until a signal."""
     http = boot["settings"]["http"]
     endpoint = boot["endpoint"]
     config = GatewayConfig(
@@ -348,11 +349,26 @@ async def run(index: int, fd: int, staying: int, boot: dict[str, Any]) -> None:
         boot["tls_certificate"], boot["tls_key"], _grpc_address(boot),
     )  # fmt: skip
     app = Gateway(config, ControlProxy())
+    os.set_blocking(pulse, False)
+    beating = asyncio.create_task(_beat(pulse))
     following = asyncio.create_task(follow_control(app.act, lambda figures: app.report(index, figures)))
     await app.opened(_FIRST_TABLE_S)
     grpc_server = await start_grpc(app, config)
-    await serve_http(app, [socket.socket(fileno=fd)], config, grpc_server, lambda: os.write(staying, b"."))
+    await serve_http(app, [socket.socket(fileno=fd)], config, grpc_server, lambda: _say(pulse, GOODBYE))
     following.cancel()
+    beating.cancel()
+
+
+async def _beat(pulse: int) -> None:
+    """By the loop that answers callers, so that its silence is theirs."""
+    while True:
+        _say(pulse, ALIVE)
+        await asyncio.sleep(EVERY_S)
+
+
+def _say(pulse: int, word: bytes) -> None:
+    with suppress(OSError):  # nobody has listened for hours
+        os.write(pulse, word)
 
 
 def _grpc_address(boot: dict[str, Any]) -> str | None:

@@ -72,8 +72,8 @@ def view(version: DatasetVersion, lineage: DatasetLineage) -> None:
             (name, count, f"{count / version.rows:.1%}", _bar(count, most))
             for name, count in list(manifest.class_balance.items())[:_MOST]
         ]
-        columns = (f"CLASS ({render.plain(manifest.label)})", "ROWS", "SHARE", "")
-        render.console().print(render.make_table(columns, rows))
+        headers = (f"CLASS ({render.plain(manifest.label)})", "ROWS", "SHARE", "")
+        render.console().print(render.make_table(headers, rows))
     if manifest.report:
         render.say("")
         report(manifest.report)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import logging
-import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,10 +19,9 @@ from sqlalchemy import Connection, Engine, bindparam, column, create_engine, sel
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from modelport.data.values import type_of_objects
-from modelport.errors import InvalidInput, MissingExtra, NotAllowed, Unavailable
+from modelport.errors import InvalidInput, MissingExtra, Unavailable
 
 _PIECE = 10_000
-_SOURCE = re.compile(r"sql://(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,99})/?")
 #: PostgreSQL's types by their object ids; numeric becomes float64, what is not here its text.
 _POSTGRES = {
     16: pa.bool_(), 17: pa.binary(), 20: pa.int64(), 21: pa.int64(), 23: pa.int64(), 700: pa.float64(),
@@ -32,37 +29,6 @@ _POSTGRES = {
     1184: pa.timestamp("us", "UTC"), 25: pa.string(), 1043: pa.string(), 1042: pa.string(), 18: pa.string(),
 }  # fmt: skip
 _log = logging.getLogger(__name__)
-
-
-def database_url(source: str, databases: Mapping[str, str]) -> str:
-    """The address that ``sql://NAME`` stands for; raises InvalidInput, NotAllowed with the known names."""
-    found = _SOURCE.fullmatch(source)
-    if found is None:
-        raise InvalidInput(
-            "source: give sql://NAME, where the operator's setting data.databases "
-            "says what NAME is; addresses and passwords stay there"
-        )
-    known = databases.get(found["name"])
-    if known is None:
-        names = ", ".join(sorted(databases)) or "none"
-        raise NotAllowed(f"source: the operator has set up no database {found['name']!r}; there are {names}")
-    if known.startswith("env:"):
-        known = os.environ.get(known.removeprefix("env:"), "")
-        if not known:
-            raise Unavailable(
-                f"source: the server's environment does not say where {found['name']!r} is; the operator sets it"
-            )
-    return known
-
-
-def check_query(query: str | None) -> str:
-    """One statement that reads; raises InvalidInput."""
-    if query is None:
-        raise InvalidInput("query: a sql:// source needs one, such as --query 'SELECT * FROM orders'")
-    bare = re.sub(r"--[^\n]*|/\*.*?\*/", " ", query, flags=re.DOTALL).strip().rstrip(";").strip()
-    if not re.match(r"(?i)(select|with|values|table)\b", bare):
-        raise InvalidInput("query: only reads are run; begin with SELECT or WITH")
-    return query.strip().rstrip(";")
 
 
 def query_rows(

@@ -60,18 +60,6 @@ def local_files(root: Path, pattern: str | None = None) -> list[SourceFile]:
     return found
 
 
-def allowed(source: str, beginnings: list[str]) -> None:
-    """Raise NotAllowed unless the source begins as one of the operator's settings does."""
-    for beginning in beginnings:
-        inside = source == beginning or source.startswith(beginning if beginning.endswith("/") else f"{beginning}/")
-        if inside and ".." not in source.split("/"):
-            return
-    raise NotAllowed(
-        f"source {source.partition('?')[0][:200]!r}: the operator allows {', '.join(beginnings) or 'none'} "
-        "(MODELPORT_DATA_ALLOW); `modelport data collect PATH` sends files from your own machine"
-    )
-
-
 def url_files(source: str, scratch: Path, limits: Limits) -> list[SourceFile]:
     """The files behind a URL: of a store (read where they lie), or one file of the web (brought into ``scratch``).
 

@@ -7,7 +7,6 @@ started it: local, unless SPARK_REMOTE or Spark's own configuration names a clus
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,24 +14,16 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 
+from modelport.data.addresses import parse_spark
 from modelport.data.sources import SourceFile, local_files
 from modelport.errors import InvalidInput, MissingExtra, Unavailable
 
-_SOURCE = re.compile(r"spark:(?P<format>[A-Za-z0-9_.-]{1,100}):(?P<url>.+)")
 _REFUSED, _FAILED = 3, 4
-
-
-def parse(source: str) -> tuple[str, str]:
-    """Format and URL; raises InvalidInput."""
-    found = _SOURCE.fullmatch(source)
-    if found is None:
-        raise InvalidInput(f"source {source[:100]!r}: give spark:FORMAT:URL, such as spark:orc:file:///srv/data/orders")
-    return found["format"], found["url"]
 
 
 def spark_files(source: str, scratch: Path) -> list[SourceFile]:
     """Have Spark write what it reads; once, however often the job is begun again."""
-    kind, url = parse(source)
+    kind, url = parse_spark(source)
     folder, part = scratch / "spark", scratch / "spark.part"
     if not folder.is_dir():
         if find_spec("pyspark") is None:

@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from bisect import bisect_left
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 from modelport import errors
 from modelport.engine import frames
 from modelport.engine.batching import BatchSize
 from modelport.engine.cache import fingerprint, size_of
 from modelport.engine.frames import Frame
+from modelport.engine.lane import Lane
 from modelport.engine.link import Link, Pending
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import ReplicaAddress, Route
+from modelport.engine.stats import EndpointStats
 from modelport.engine.waiting import Waiting
 from modelport.tensors import Array
 
@@ -46,9 +47,6 @@ _SMOOTH_S = 0.5
 _MOST_WEIGHT = 0.1
 """Of a single run in that average."""
 
-LATENCY_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_BOUNDS_NS = [int(bound * 1e9) for bound in LATENCY_BOUNDS_S]
-
 _ids = itertools.count(1)
 
 
@@ -56,33 +54,10 @@ class Moved(errors.Unavailable):
     """The version that was asked is gone; the data plane asks the one that answers now."""
 
 
-@dataclass(slots=True)
-class Stats:
-    """Plain counters of one endpoint in this gateway; times in ns."""
-
-    success: int = 0
-    success_ns: int = 0
-    failed: int = 0
-    failed_ns: int = 0
-    queue_ns: int = 0
-    compute_ns: int = 0
-    executions: int = 0
-    """Runs of the model; a run may serve several requests."""
-    rows: int = 0
-    retried: int = 0
-    recalled: int = 0
-    """Requests answered from the cache, or by the run of an equal one."""
-    last_success_ms: int = 0
-    """Milliseconds since the epoch."""
-    batch_sizes: dict[int, int] = field(default_factory=dict)
-    latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
-    """Successful requests by the bucket of LATENCY_BOUNDS_S; the last is beyond all."""
-
-
 class Dispatcher:
     """Requests of one endpoint version on their way to its replicas."""
 
-    def __init__(self, route: Route, stats: Stats) -> None:
+    def __init__(self, route: Route, stats: EndpointStats) -> None:
         self.route = route
         self.stats = stats
         self._loop = asyncio.get_running_loop()
@@ -90,6 +65,7 @@ class Dispatcher:
         self._batch_size = BatchSize(route.max_batch)
         self._links: dict[str, Link] = {}
         self._idle: deque[Link] = deque()
+        self._lane = Lane(self._answered, self._lost, self._plan_flush)
         self._quarantine: OrderedDict[bytes, None] = OrderedDict()
         self._flush_planned = False
         self._sweeper: asyncio.TimerHandle | None = None
@@ -111,7 +87,7 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """Requests queued or under way."""
-        return self._waiting.count + sum(len(link.inflight) for link in self._links.values())
+        return self._waiting.count + sum(len(link.inflight) for link in self._every_link)
 
     @property
     def waiting(self) -> int:
@@ -140,7 +116,7 @@ class Dispatcher:
     def cancel(self, pending: Pending) -> None:
         """Nobody waits for the answer any more."""
         pending.future.cancel()
-        for link in self._links.values():
+        for link in self._every_link:
             link.cancel(pending)
 
     async def update(self, route: Route) -> None:
@@ -158,6 +134,7 @@ class Dispatcher:
         for name, link in list(self._links.items()):
             if name not in wanted and not link.draining:
                 self._let_go(link)
+        self._lane.keep(wanted)
         if not wanted and not route.recovering:
             self._refuse_waiting(
                 errors.Unavailable(f"endpoint {route.name!r} has no replica any more; see `modelport status`")
@@ -170,6 +147,7 @@ class Dispatcher:
         if not self._links:  # all were dead, and nobody will come for what waits here
             self._refuse_waiting(self._moved())
         if not self.in_flight:
+            self._lane.keep(())
             for link in list(self._links.values()):
                 self._let_go(link)
 
@@ -179,6 +157,7 @@ class Dispatcher:
         self._refuse_waiting(errors.Unavailable("the server is stopping"))
         for task in self._connecting.values():
             task.cancel()
+        self._lane.close()
         for link in list(self._links.values()):
             link.close()
         if self._sweeper is not None:
@@ -209,7 +188,7 @@ class Dispatcher:
 
     def _enqueue(self, pending: Pending) -> None:
         self._waiting.push(pending)
-        if self._idle:
+        if self._idle or self._waiting.callers > 1:
             self._plan_flush()
 
     def _plan_flush(self) -> None:
@@ -221,12 +200,20 @@ class Dispatcher:
         self._flush_planned = False
         while self._waiting.count and self._idle:
             if (self.route.max_delay_ms and self._should_wait()) or not self._find_free():
-                return
-            batch, overdue = self._waiting.take(self._batch_size.limit, time.monotonic())
-            for pending in overdue:
-                pending.fail(_expired(self.route.name, "queued"))
-            if batch:
-                self._idle.popleft().send(batch)
+                break
+            self._send_next(self._idle)
+        if self._waiting.callers > 1 and self._waiting.behind_flood(self._batch_size.limit):
+            if self._lane.idle:
+                self._send_next(self._lane.idle)
+            else:
+                self._lane.open(link.address for link in self._links.values() if not link.draining)
+
+    def _send_next(self, idle: deque[Link]) -> None:
+        batch, overdue = self._waiting.take(self._batch_size.limit, time.monotonic())
+        for pending in overdue:
+            pending.fail(_expired(self.route.name, "queued"))
+        if batch:
+            idle.popleft().send(batch)
 
     def _find_free(self) -> bool:
         """Whether the first idle link may send now. Those whose replica is busy for another gateway, which would make
@@ -264,7 +251,7 @@ class Dispatcher:
             if pending.deadline < now:
                 pending.fail(_expired(self.route.name, "queued"))
         self._waiting.drop_done()
-        for link in self._links.values():
+        for link in self._every_link:
             for pending in link.inflight.values():
                 if pending.deadline < now and not pending.future.done():
                     pending.fail(_expired(self.route.name, "running"))
@@ -281,6 +268,11 @@ class Dispatcher:
     def _refuse_waiting(self, error: errors.ModelportError) -> None:
         for pending in self._waiting.clear():
             pending.fail(error)
+
+    @property
+    def _every_link(self) -> Iterator[Link]:
+        yield from self._links.values()
+        yield from self._lane.links
 
     # -- replicas -------------------------------------------------------------------------------------------------
 
@@ -333,7 +325,7 @@ class Dispatcher:
             if link.draining:
                 link.close()
             else:
-                self._idle.append(link)
+                (self._lane.idle if link.ahead else self._idle).append(link)
                 if self._waiting.count:
                     self._flush()
                 elif self._retired and not self.in_flight:
@@ -360,12 +352,13 @@ class Dispatcher:
             if pending is None:
                 continue
             seconds = (now - link.begun_ns) / 1e9
-            self._count(pending, now)
+            self.stats.answered(pending.queued_ns, pending.sent_ns, now)
             if not pending.future.done():
                 tensors = frame.tensors if whole else {name: array[rows] for name, array in frame.tensors.items()}
                 queued = pending.sent_ns - pending.queued_ns
                 pending.future.set_result(InferResult(tensors, queued, frame.ns, total, link.address.id))
-        self._count_run(total, frame.ns)
+        self._run_ns = frame.ns
+        self.stats.ran(total, frame.ns)
         self._batch_size.learn(total, frame.ns, now)
         if seconds:
             self._measure(len(frame.items), total, seconds)
@@ -389,27 +382,11 @@ class Dispatcher:
         pending = link.inflight.pop(frame.items[0].id, None)
         if pending is None:
             return
-        self._count(pending, time.perf_counter_ns())
-        self._count_run(1, frame.ns)
+        self.stats.answered(pending.queued_ns, pending.sent_ns, time.perf_counter_ns())
+        self.stats.ran(1, frame.ns)
         if not pending.future.done() and pending.parts is not None:
             pending.future.set_result(InferResult({}, compute_ns=frame.ns))
             pending.parts.put_nowait(None)
-
-    def _count(self, pending: Pending, now: int) -> None:
-        stats, elapsed = self.stats, now - pending.queued_ns
-        stats.success += 1
-        stats.queue_ns += pending.sent_ns - pending.queued_ns
-        stats.success_ns += elapsed
-        stats.latency[bisect_left(_BOUNDS_NS, elapsed)] += 1
-
-    def _count_run(self, rows: int, ns: int) -> None:
-        stats = self.stats
-        self._run_ns = ns
-        stats.executions += 1
-        stats.rows += rows
-        stats.compute_ns += ns
-        stats.last_success_ms = int(time.time() * 1e3)
-        stats.batch_sizes[rows] = stats.batch_sizes.get(rows, 0) + 1
 
     def _failed(self, link: Link, frame: Frame) -> None:
         code, _, message = bytes(frame.data).decode(errors="replace").partition("\0")
@@ -436,6 +413,7 @@ class Dispatcher:
         """The replica died, or has been let go: what it had is sent again, each alone."""
         if self._links.get(link.address.id) is link:
             del self._links[link.address.id]
+        self._lane.forget(link)
         if link in self._idle:
             self._idle.remove(link)
         lost, was_running = list(link.inflight.values()), link.was_running

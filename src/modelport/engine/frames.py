@@ -53,6 +53,8 @@ GRANT: Final = 12
 """Replica to gateway, in answer to ASK: it is your turn."""
 PASS: Final = 13
 """Gateway to replica, in answer to GRANT: nothing waits any more."""
+AHEAD: Final = 14
+"""In place of CONNECT, of a connection whose frames are run before those that wait on others."""
 
 _IN_SLAB: Final = 0x80
 """Added to a kind: the tensors' bytes lie in shared memory."""

@@ -77,9 +77,12 @@ class Link(asyncio.BufferedProtocol):
         address: ReplicaAddress,
         on_frame: Callable[[Link, Frame], None],
         on_lost: Callable[[Link], None],
+        *,
+        ahead: bool = False,
     ) -> None:
-        """Nothing is connected yet; see ``connect``."""
+        """Nothing is connected yet; see ``connect``. Frames sent ``ahead`` are run before what waits there."""
         self.address = address
+        self.ahead = ahead
         self.inflight: dict[int, Pending] = {}
         self.draining = False
         self.last_ok = 0.0
@@ -108,7 +111,7 @@ class Link(asyncio.BufferedProtocol):
         connection.setblocking(False)
         try:
             await loop.sock_connect(connection, self.address.socket)
-            hello = frames.encode(frames.CONNECT)[0]
+            hello = frames.encode(frames.AHEAD if self.ahead else frames.CONNECT)[0]
             made = Slab.create()
             if made is None:
                 connection.send(hello)

@@ -2,7 +2,7 @@
 
 ``python -m modelport.engine.replica SPEC`` loads a version, proves it, and only then listens. Inference happens in
 the main thread; a second thread sends a heartbeat to whoever decides, so that a hung run shows. It knows no queue: a
-gateway has at most one frame here at a time. Imports only the standard library, numpy and its runtime.
+connection has at most one frame here at a time. Imports only the standard library, numpy and its runtime.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import selectors
 import signal
 import socket
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Generator, Iterator
@@ -29,6 +28,7 @@ from typing import Any
 from modelport import plugins
 from modelport.engine import frames, preprocessing, proof
 from modelport.engine.frames import Frame, Item
+from modelport.engine.heartbeat import Heartbeat
 from modelport.engine.running import Running, mark_of
 from modelport.engine.runtime import LoadOptions, Runtime, Streams, Trust
 from modelport.engine.slab import Slab
@@ -38,12 +38,13 @@ from modelport.telemetry import log
 from modelport.tensors import Array, Signature
 
 _PROOF_EVERY_S = 4.0
-_HEARTBEAT_S = 0.5
 _POLL_S = 0.002
 _PEER_TIMEOUT_S = 30.0
 _LONG_NS = 500_000
 """After a run of this length it is worth a look who has asked for the next turn."""
 _SCRATCH = 1 << 18
+_MOST_AHEAD = 4
+"""Frames in a row."""
 
 
 @dataclass(slots=True)
@@ -74,53 +75,6 @@ class Spec:
     """What the model itself takes, where preprocessing changes it."""
 
 
-class Heartbeat(threading.Thread):
-    """Tells the control process twice a second how the replica is; reconnects when control comes back."""
-
-    def __init__(self, spec: Spec) -> None:
-        super().__init__(name="heartbeat", daemon=True)
-        self._spec = spec
-        self._socket: socket.socket | None = None
-        self._lock = threading.Lock()
-        self.facts: dict[str, Any] = {"id": spec.id, "pid": os.getpid(), "state": "starting"}
-        self.busy_since: float | None = None
-        self.last_ok: float | None = None
-
-    def run(self) -> None:
-        while True:
-            self.send()
-            time.sleep(_HEARTBEAT_S)
-
-    def send(self) -> None:
-        """Send the facts as they are now; a control process that is away is no reason to stop."""
-        now = time.monotonic()
-        busy, last_ok = self.busy_since, self.last_ok
-        facts = {
-            **self.facts,
-            "busy_s": round(now - busy, 3) if busy is not None else 0.0,
-            "ok_age_s": round(now - last_ok, 3) if last_ok is not None else None,
-            "memory": _resident_bytes(),
-        }
-        line = json.dumps(facts).encode() + b"\n"
-        with self._lock:
-            try:
-                if self._socket is None:
-                    self._socket = socket.socket(socket.AF_UNIX)
-                    self._socket.settimeout(5)
-                    self._socket.connect(self._spec.heartbeat)
-                self._socket.sendall(line)
-            except OSError:
-                if self._socket is not None:
-                    self._socket.close()
-                self._socket = None
-
-
-def _resident_bytes() -> int:
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 class Replica:
     """A loaded, proven model and the gateways that are connected to it."""
 
@@ -134,6 +88,10 @@ class Replica:
         """Those that are connected, with the memory that each shares."""
         self._strangers: set[socket.socket] = set()
         """Those that have said nothing yet."""
+        self._ahead: set[socket.socket] = set()
+        """Those whose frames are run before the others'."""
+        self._heard: set[socket.socket] = set()
+        """Those whose word has been taken since the last look: perhaps there is nothing more to read."""
         self._scratch = bytearray(_SCRATCH)
         self._draining = False
         self._last_ok = time.monotonic()
@@ -159,13 +117,16 @@ class Replica:
             timeout = max(0.0, self._last_ok + _PROOF_EVERY_S - time.monotonic())
             if (patience := self._turns.patience) is not None:
                 timeout = min(timeout, patience)
+            self._heard.clear()
             for key, _ in self._selector.select(timeout):
                 if key.data == "gateway":
                     self._accept(listener)
                 elif key.data == "signal":
                     woken.recv(64)
                 else:
-                    self._answer(key.data)
+                    self._let_pass()
+                    if key.data in self._gateways and key.data not in self._ahead and key.data not in self._heard:
+                        self._answer(key.data)
             self._turns.give()
             if time.monotonic() - self._last_ok >= _PROOF_EVERY_S:
                 self._prove_again()
@@ -188,6 +149,7 @@ class Replica:
         if gateway in self._gateways:
             del self._gateways[gateway]
             self._strangers.discard(gateway)
+            self._ahead.discard(gateway)
             self._selector.unregister(gateway)
             self._turns.leave(gateway)
             gateway.close()
@@ -217,6 +179,14 @@ class Replica:
             self._heartbeat.busy_since = None
 
     # -- one frame ------------------------------------------------------------------------------------------------
+
+    def _let_pass(self) -> None:
+        """Run what goes ahead of the frame whose turn it is, but not so much that it waits for ever."""
+        left = _MOST_AHEAD
+        while left and self._ahead and (ready := select.select(self._ahead, [], [], 0)[0]):
+            for gateway in ready[:left]:
+                self._answer(gateway)
+                left -= 1
 
     def _answer(self, gateway: socket.socket) -> None:
         try:
@@ -253,6 +223,7 @@ class Replica:
                     head = gateway.recv(frames.HEAD.size, socket.MSG_PEEK)
                     if len(head) == frames.HEAD.size and frames.kind_of(head) == frames.ASK:
                         gateway.recv(frames.HEAD.size)
+                        self._heard.add(gateway)
                         self._turns.ask(gateway)
         self._turns.give()
 
@@ -265,7 +236,9 @@ class Replica:
         if len(head) < frames.HEAD.size:
             return None
         frame = frames.decode(head, b"")
-        if frame.kind != frames.CONNECT:
+        if frame.kind == frames.AHEAD:
+            self._ahead.add(gateway)
+        elif frame.kind != frames.CONNECT:
             raise frames.BrokenFrame("a gateway did not say that it connects")
         self._strangers.discard(gateway)
         slab = self._gateways[gateway] = Slab.adopt(descriptors[0]) if descriptors else None
@@ -438,7 +411,7 @@ def start(spec: Spec) -> Replica:
     """Load and prove; raises whatever made that impossible."""
     if spec.memory is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (spec.memory, spec.memory))
-    heartbeat = Heartbeat(spec)
+    heartbeat = Heartbeat(spec.id, spec.heartbeat)
     heartbeat.start()
     signature = Signature.from_json(spec.signature)
     try:

@@ -14,6 +14,8 @@ from modelport.engine.link import Pending
 
 _AHEAD = 4.0
 """Rows that a caller who asks now and then may have before it is a flood's turn again."""
+_FLOOD = 4
+"""Times as much as another has waiting: a flood."""
 _REMEMBERED = 256
 """Callers with nothing waiting whose past is known."""
 
@@ -40,6 +42,8 @@ class Waiting:
 
     def __init__(self) -> None:
         self.count = 0
+        self.callers = 0
+        """Of whom something waits, each counted at every priority."""
         self._levels: dict[int, dict[str, _Flow]] = {}
         self._turn = 0.0
         """Rows that the caller whose turn was last had had before it: newcomers begin a little below."""
@@ -64,6 +68,7 @@ class Waiting:
         if flow is None:
             had = self._left.pop((pending.priority, pending.caller), 0.0) if self._left else 0.0
             flow = flows[pending.caller] = _Flow(pending.caller, max(had, self._turn - _AHEAD))
+            self.callers += 1
         queue = flow.queues.get(pending.key)
         if queue is None:
             queue = flow.queues[pending.key] = deque()
@@ -76,6 +81,12 @@ class Waiting:
         if not self.count:
             return None
         return self._next_flow(self._levels[min(self._levels)]).oldest()[0]
+
+    def behind_flood(self, limit: int) -> bool:
+        """Whether it is the turn of somebody who asks for little, while another has enough waiting for many a run."""
+        head = self._next_flow(self._levels[min(self._levels)])
+        many = max(_FLOOD * head.count, 2 * limit)
+        return any(flow.count >= many for flows in self._levels.values() for flow in flows.values() if flow is not head)
 
     def rows_with(self, key: object) -> int:
         """Rows that wait and may share a run."""
@@ -161,7 +172,7 @@ class Waiting:
         """Everybody, and nobody waits any more."""
         everybody = list(self)
         self._levels.clear()
-        self.count = 0
+        self.count = self.callers = 0
         return everybody
 
     def _next_flow(self, flows: dict[str, _Flow]) -> _Flow:
@@ -181,6 +192,7 @@ class Waiting:
         del flow.queues[key]
         if not flow.queues:
             del flows[flow.caller]
+            self.callers -= 1
             self._left[priority, flow.caller] = flow.served
             if len(self._left) > _REMEMBERED:
                 self._left = {who: had for who, had in self._left.items() if had > self._turn - _AHEAD}

@@ -20,6 +20,7 @@ class Clean:
     Params = CleanParams
 
     def check(self, services: Services, actor: Actor, params: CleanParams) -> None:
+        made.check_installed()
         recipe = parse_recipe(params.recipe)
         version, _ = services.datasets.resolve(actor, params.dataset)
         check_columns(recipe, {column.name: column.type for column in version.manifest.columns}, params.dataset)

@@ -5,12 +5,12 @@ Who may read what: uploaded files are the caller's own; everything else begins a
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelport.control.actors import Actor
 from modelport.control.work import made
+from modelport.data.addresses import check_query, check_source, database_url
 from modelport.errors import InvalidInput, NotFound
 from modelport.schemas.datasets import CollectParams, DatasetVersion
 from modelport.storage.paths import check_paths
@@ -27,29 +27,21 @@ class Collect:
     Params = CollectParams
 
     def check(self, services: Services, actor: Actor, params: CollectParams) -> None:
+        made.check_installed()
         settings = services.settings.data
         if params.files is not None:
             check_paths(entry.path for entry in params.files)
             services.datasets.check_uploaded(actor, params.files)
         source = params.source or ""
         if source.startswith("sql:"):
-            databases = made.room("databases")
-            databases.database_url(source, settings.databases)
-            databases.check_query(params.query)
+            database_url(source, settings.databases)
+            check_query(params.query)
             if params.incremental == "files":
                 raise InvalidInput("incremental: a query has no files; name a column that only grows")
-            return
-        if params.query is not None:
+        elif params.query is not None:
             raise InvalidInput("query: only a sql:// source takes one")
-        if source:
-            sources = made.room("sources")
-            inner = made.room("spark").parse(source)[1] if source.startswith("spark:") else source
-            if not re.match(r"[a-z][a-z0-9+.-]*://", inner):
-                raise InvalidInput(
-                    f"source {inner[:100]!r}: the server reads no path of its own; give a URL, or send your files with "
-                    "`modelport data collect PATH`"
-                )
-            sources.allowed(inner, settings.allow)
+        elif source:
+            check_source(source, settings.allow)
 
     def inputs(self, services: Services, actor: Actor, params: CollectParams) -> list[str] | None:
         """Uploaded contents are known; what lies elsewhere may have changed."""
@@ -133,13 +125,13 @@ def _from_database(
     kept = len(before.manifest.files) if before is not None else 0
     for part in parts[kept:]:  # a query has no order of its own: what an earlier attempt wrote is of no use
         part.unlink()
-    url = databases.database_url(params.source or "", run.services.settings.data.databases)
+    url = database_url(params.source or "", run.services.settings.data.databases)
     after, known = None, writing.schema_of(parts[:kept]) if kept else None
     if params.incremental is not None:
         value = _value(before, params.incremental)
         kind = known.field(params.incremental).type if known is not None and value is not None else None
         after = (params.incremental, collect.Mark(params.incremental, value).typed(kind))
-    rows = databases.query_rows(url, databases.check_query(params.query), after, known)
+    rows = databases.query_rows(url, check_query(params.query), after, known)
     if before is not None and (rows := collect.unless_empty(rows)) is None:
         return collect.Collected([], 0), {}
     return collect.collect_batches(rows, folder, _telling(run, "rows")), {}

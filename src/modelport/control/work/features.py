@@ -22,6 +22,7 @@ class Features:
     Params = FeatureParams
 
     def check(self, services: Services, actor: Actor, params: FeatureParams) -> None:
+        made.check_installed()
         recipe = parse_features(params.recipe)
         version, _ = services.datasets.resolve(actor, params.dataset)
         made.check_column(version, params.label, "label")

@@ -20,6 +20,7 @@ class Join:
     Params = JoinParams
 
     def check(self, services: Services, actor: Actor, params: JoinParams) -> None:
+        made.check_installed()
         for ref in (params.left, params.right):
             version, _ = services.datasets.resolve(actor, ref)
             for key in params.on:
@@ -55,6 +56,7 @@ class Concat:
     Params = ConcatParams
 
     def check(self, services: Services, actor: Actor, params: ConcatParams) -> None:
+        made.check_installed()
         for ref in params.datasets:
             services.datasets.resolve(actor, ref)
 

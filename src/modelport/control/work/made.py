@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,12 @@ def room(name: str) -> Any:
         if (error.name or "").startswith("modelport"):
             raise
         raise MissingExtra("data", "working with datasets") from None
+
+
+def check_installed() -> None:
+    """Raise MissingExtra, without loading what is heavy."""
+    if find_spec("daft") is None or find_spec("pyarrow") is None:
+        raise MissingExtra("data", "working with datasets")
 
 
 def begin(run: JobRun) -> tuple[Path, Path]:

@@ -21,6 +21,7 @@ class Split:
     Params = SplitParams
 
     def check(self, services: Services, actor: Actor, params: SplitParams) -> None:
+        made.check_installed()
         version, part = services.datasets.resolve(actor, params.dataset)
         for what in ("stratify", "group", "time"):
             made.check_column(version, getattr(params, what), what)
