@@ -251,6 +251,18 @@ def test_a_full_disk_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lab.services.datasets.list(lab.actor) == []
 
 
+def test_a_disk_that_fills_while_an_archive_is_unpacked_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelport.data import sources
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sources, "unpack", full)
+    with pytest.raises(Unavailable, match="the server's disk is full"):
+        lab.collect("t", {"t.zip": b"PK"})
+    assert lab.services.datasets.list(lab.actor) == []
+
+
 def test_only_new_files_are_added(lab: Lab) -> None:
     day1 = {"1.csv": "a\n1\n2\n"}
     assert lab.collect("log", day1, incremental="files")["new_rows"] == 2
