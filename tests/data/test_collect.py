@@ -105,12 +105,12 @@ CSV = "id,x,s,ok\n1,0.5,a,true\n2,,b c,false\n,2.5,ü,true\n4,-1.0,,\n"
     [
         ("rows.csv", CSV),
         ("rows.tsv", CSV.replace(",", "\t")),
-        ("rows.csv.gz", gzip.compress(CSV.encode())),
+        ("rows.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
         ("bom.csv", b"\xef\xbb\xbf" + CSV.encode()),
         ("crlf.csv", CSV.replace("\n", "\r\n")),
         ("rows.jsonl", JSONL),
         ("rows.ndjson", JSONL + "\n\n"),
-        ("rows.jsonl.gz", gzip.compress(JSONL.encode())),
+        ("rows.jsonl.gz", gzip.compress(JSONL.encode(), mtime=0)),
         ("rows.parquet", parquet_of(ROWS)),
     ],
 )
