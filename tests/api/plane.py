@@ -7,10 +7,11 @@ from typing import Any
 
 import onnxruntime as ort
 
-from modelport.engine.dataplane import DataPlane, Endpoint, EndpointStats, _check_outputs
+from modelport.engine.dataplane import DataPlane, Endpoint, _check_outputs
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import Route
 from modelport.engine.runtimes.onnx import OnnxRuntime, session_options
+from modelport.engine.stats import EndpointStats
 from modelport.errors import DeadlineExceeded, NotFound
 from modelport.tensors import Signature, TensorSpec, check_inputs
 from tests.api.zoo import LABELS, MODELS

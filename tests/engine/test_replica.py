@@ -15,7 +15,8 @@ import pytest
 
 from modelport.engine import frames
 from modelport.engine.frames import HEAD, Frame, Item
-from modelport.engine.replica import Heartbeat, Replica, Spec
+from modelport.engine.heartbeat import Heartbeat
+from modelport.engine.replica import Replica, Spec
 from modelport.engine.running import Running
 from modelport.engine.turns import Turns
 from modelport.tensors import Array
@@ -39,7 +40,7 @@ def connected(
     monkeypatch.chdir(tmp_path)
     runtime = Doubling()
     spec = Spec("1", "s", "h", "x", os.fspath(tmp_path), [], {}, {})
-    replica: Any = Replica(spec, runtime, {}, Heartbeat(spec))  # type: ignore[arg-type]
+    replica: Any = Replica(spec, runtime, {}, Heartbeat(spec.id, spec.heartbeat))  # type: ignore[arg-type]
     replica._turns = Turns(Running.create("s"), replica._grant)
     here, there = socket.socketpair()
     replica._gateways[there] = None

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import msgspec
 
-from modelport.engine.dataplane import EndpointStats
 from modelport.engine.routing import RoutingTable
+from modelport.engine.stats import EndpointStats
 
 SOCKET = "routes.sock"
 _RETRY_S = 0.2

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from modelport.api.channel import EndpointFigures, Report
 from modelport.control.deployments import Observation, Wishes
-from modelport.engine.dataplane import LATENCY_BOUNDS_S
+from modelport.engine.stats import LATENCY_BOUNDS_S
 
 _LABELS = ("project", "endpoint", "model", "version")
 _BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)

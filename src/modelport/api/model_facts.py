@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import modelport
-from modelport.engine.dataplane import Endpoint, EndpointStats
+from modelport.engine.dataplane import Endpoint
 from modelport.engine.routing import Route
+from modelport.engine.stats import EndpointStats
 from modelport.tensors import TensorSpec
 
 #: Extensions of the Open Inference Protocol that are spoken here.

@@ -65,7 +65,7 @@ class Datasets:
         job_id: str | None = None,
         description: str = "",
     ) -> DatasetVersion:
-        """Make the files of a folder the next version of ``name``; all of it or nothing.
+        """Make the Parquet files of a folder the next version of ``name``; all of it or nothing.
 
         Registering again for the same job gives the version that it made. The folder's files become read-only.
         """
@@ -73,7 +73,7 @@ class Datasets:
             raise InvalidInput(f"dataset name {name[:40]!r}: letters, digits, '.', '_' and '-', at most 100")
         if (made := self.made_by(actor, job_id)) is not None:
             return made
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        paths = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
         inside = [path.relative_to(folder).as_posix() for path in paths]
         check_paths(inside)
         if not inside:

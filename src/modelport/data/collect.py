@@ -133,7 +133,7 @@ def unless_empty(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch] 
 
 
 def begin_with(folder: Path, parts: Sequence[Path]) -> None:
-    """Put an earlier version's parts first. They are linked, for nobody changes them."""
+    """Put copies of an earlier version's parts first; those that are there already are not made again."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, part in enumerate(parts):
         target = folder / f"part-{index:05}.parquet"

@@ -13,13 +13,11 @@ import numpy as np
 
 from modelport import errors
 from modelport.engine.cache import Cache, size_of
-from modelport.engine.dispatcher import LATENCY_BOUNDS_S, Dispatcher, Moved, Stats
+from modelport.engine.dispatcher import Dispatcher, Moved
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import Route, RoutingTable
+from modelport.engine.stats import EndpointStats
 from modelport.tensors import Array, check_inputs
-
-EndpointStats = Stats
-__all__ = ["LATENCY_BOUNDS_S", "DataPlane", "Endpoint", "EndpointStats", "batch_key"]
 
 
 class Endpoint:

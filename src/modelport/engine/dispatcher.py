@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from modelport import errors
 from modelport.engine import frames
@@ -24,6 +22,7 @@ from modelport.engine.lane import Lane
 from modelport.engine.link import Link, Pending
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import ReplicaAddress, Route
+from modelport.engine.stats import EndpointStats
 from modelport.engine.waiting import Waiting
 from modelport.tensors import Array
 
@@ -48,9 +47,6 @@ _SMOOTH_S = 0.5
 _MOST_WEIGHT = 0.1
 """Of a single run in that average."""
 
-LATENCY_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_BOUNDS_NS = [int(bound * 1e9) for bound in LATENCY_BOUNDS_S]
-
 _ids = itertools.count(1)
 
 
@@ -58,33 +54,10 @@ class Moved(errors.Unavailable):
     """The version that was asked is gone; the data plane asks the one that answers now."""
 
 
-@dataclass(slots=True)
-class Stats:
-    """Plain counters of one endpoint in this gateway; times in ns."""
-
-    success: int = 0
-    success_ns: int = 0
-    failed: int = 0
-    failed_ns: int = 0
-    queue_ns: int = 0
-    compute_ns: int = 0
-    executions: int = 0
-    """Runs of the model; a run may serve several requests."""
-    rows: int = 0
-    retried: int = 0
-    recalled: int = 0
-    """Requests answered from the cache, or by the run of an equal one."""
-    last_success_ms: int = 0
-    """Milliseconds since the epoch."""
-    batch_sizes: dict[int, int] = field(default_factory=dict)
-    latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
-    """Successful requests by the bucket of LATENCY_BOUNDS_S; the last is beyond all."""
-
-
 class Dispatcher:
     """Requests of one endpoint version on their way to its replicas."""
 
-    def __init__(self, route: Route, stats: Stats) -> None:
+    def __init__(self, route: Route, stats: EndpointStats) -> None:
         self.route = route
         self.stats = stats
         self._loop = asyncio.get_running_loop()
@@ -379,12 +352,13 @@ class Dispatcher:
             if pending is None:
                 continue
             seconds = (now - link.begun_ns) / 1e9
-            self._count(pending, now)
+            self.stats.answered(pending.queued_ns, pending.sent_ns, now)
             if not pending.future.done():
                 tensors = frame.tensors if whole else {name: array[rows] for name, array in frame.tensors.items()}
                 queued = pending.sent_ns - pending.queued_ns
                 pending.future.set_result(InferResult(tensors, queued, frame.ns, total, link.address.id))
-        self._count_run(total, frame.ns)
+        self._run_ns = frame.ns
+        self.stats.ran(total, frame.ns)
         self._batch_size.learn(total, frame.ns, now)
         if seconds:
             self._measure(len(frame.items), total, seconds)
@@ -408,27 +382,11 @@ class Dispatcher:
         pending = link.inflight.pop(frame.items[0].id, None)
         if pending is None:
             return
-        self._count(pending, time.perf_counter_ns())
-        self._count_run(1, frame.ns)
+        self.stats.answered(pending.queued_ns, pending.sent_ns, time.perf_counter_ns())
+        self.stats.ran(1, frame.ns)
         if not pending.future.done() and pending.parts is not None:
             pending.future.set_result(InferResult({}, compute_ns=frame.ns))
             pending.parts.put_nowait(None)
-
-    def _count(self, pending: Pending, now: int) -> None:
-        stats, elapsed = self.stats, now - pending.queued_ns
-        stats.success += 1
-        stats.queue_ns += pending.sent_ns - pending.queued_ns
-        stats.success_ns += elapsed
-        stats.latency[bisect_left(_BOUNDS_NS, elapsed)] += 1
-
-    def _count_run(self, rows: int, ns: int) -> None:
-        stats = self.stats
-        self._run_ns = ns
-        stats.executions += 1
-        stats.rows += rows
-        stats.compute_ns += ns
-        stats.last_success_ms = int(time.time() * 1e3)
-        stats.batch_sizes[rows] = stats.batch_sizes.get(rows, 0) + 1
 
     def _failed(self, link: Link, frame: Frame) -> None:
         code, _, message = bytes(frame.data).decode(errors="replace").partition("\0")

@@ -18,7 +18,6 @@ import selectors
 import signal
 import socket
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Generator, Iterator
@@ -29,6 +28,7 @@ from typing import Any
 from modelport import plugins
 from modelport.engine import frames, preprocessing, proof
 from modelport.engine.frames import Frame, Item
+from modelport.engine.heartbeat import Heartbeat
 from modelport.engine.running import Running, mark_of
 from modelport.engine.runtime import LoadOptions, Runtime, Streams, Trust
 from modelport.engine.slab import Slab
@@ -38,7 +38,6 @@ from modelport.telemetry import log
 from modelport.tensors import Array, Signature
 
 _PROOF_EVERY_S = 4.0
-_HEARTBEAT_S = 0.5
 _POLL_S = 0.002
 _PEER_TIMEOUT_S = 30.0
 _LONG_NS = 500_000
@@ -74,53 +73,6 @@ class Spec:
     """Steps before the model, as the manifest declares them."""
     model_signature: dict[str, Any] | None = None
     """What the model itself takes, where preprocessing changes it."""
-
-
-class Heartbeat(threading.Thread):
-    """Tells the control process twice a second how the replica is; reconnects when control comes back."""
-
-    def __init__(self, spec: Spec) -> None:
-        super().__init__(name="heartbeat", daemon=True)
-        self._spec = spec
-        self._socket: socket.socket | None = None
-        self._lock = threading.Lock()
-        self.facts: dict[str, Any] = {"id": spec.id, "pid": os.getpid(), "state": "starting"}
-        self.busy_since: float | None = None
-        self.last_ok: float | None = None
-
-    def run(self) -> None:
-        while True:
-            self.send()
-            time.sleep(_HEARTBEAT_S)
-
-    def send(self) -> None:
-        """Send the facts as they are now; a control process that is away is no reason to stop."""
-        now = time.monotonic()
-        busy, last_ok = self.busy_since, self.last_ok
-        facts = {
-            **self.facts,
-            "busy_s": round(now - busy, 3) if busy is not None else 0.0,
-            "ok_age_s": round(now - last_ok, 3) if last_ok is not None else None,
-            "memory": _resident_bytes(),
-        }
-        line = json.dumps(facts).encode() + b"\n"
-        with self._lock:
-            try:
-                if self._socket is None:
-                    self._socket = socket.socket(socket.AF_UNIX)
-                    self._socket.settimeout(5)
-                    self._socket.connect(self._spec.heartbeat)
-                self._socket.sendall(line)
-            except OSError:
-                if self._socket is not None:
-                    self._socket.close()
-                self._socket = None
-
-
-def _resident_bytes() -> int:
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class Replica:
@@ -459,7 +411,7 @@ def start(spec: Spec) -> Replica:
     """Load and prove; raises whatever made that impossible."""
     if spec.memory is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (spec.memory, spec.memory))
-    heartbeat = Heartbeat(spec)
+    heartbeat = Heartbeat(spec.id, spec.heartbeat)
     heartbeat.start()
     signature = Signature.from_json(spec.signature)
     try:

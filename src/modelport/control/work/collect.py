@@ -61,10 +61,11 @@ class Collect:
         if before is not None:
             _, parts = made.parts_of(run.services, run.actor, f"{params.name}:{before.version}")
             made.room("collect").begin_with(folder, parts)
-        if (params.source or "").startswith("sql:"):
-            found, watermark = _from_database(run, params, folder, before)
-        else:
-            found, watermark = _from_files(run, params, folder, scratch, before)
+        with made.room("writing").told_of_disk():
+            if (params.source or "").startswith("sql:"):
+                found, watermark = _from_database(run, params, folder, before)
+            else:
+                found, watermark = _from_files(run, params, folder, scratch, before)
         if before is not None and not found.new_rows:
             return {**made.result(before), "new_rows": 0}
         source = params.source.partition("?")[0] if params.source else _uploaded_text(params)
