@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from modelport.control.actors import Actor
 from modelport.control.assembly import build_services
-from modelport.control.job_run import JobRun
+from modelport.control.jobs.run import JobRun
 from modelport.control.work.collect import Collect
 from modelport.schemas.datasets import CollectParams
 from modelport.settings import Settings

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelport.control.actors import Actor
-from modelport.control.job_run import JobRun
+from modelport.control.jobs.run import JobRun
 from modelport.errors import InvalidInput, Unavailable
 
 ROOT = Path(__file__).parents[1]

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from modelport.control.durable import engine_url
+from modelport.control.jobs.durable import engine_url
 
 # One process, as control is: attempts of jobs are written to a file; the first at "die…" kills the process, the first
 # two at "again…" want another attempt soon.
 PROGRAM = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from modelport.control.durable import Durable
+from modelport.control.jobs.durable import Durable
 
 url, trace, *jobs = sys.argv[1:]
 

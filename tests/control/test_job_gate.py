@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelport.control.job_gate import Capacity, Gate
+from modelport.control.jobs.gate import Capacity, Gate
 from modelport.errors import InvalidInput
 from modelport.schemas.jobs import Resources, ResourcesAsked
 

@@ -16,11 +16,11 @@ from modelport.control.assembly import Services
 from modelport.control.blobs import Blobs, Limits
 from modelport.control.datasets import Datasets
 from modelport.control.identity import Identity
-from modelport.control.job_process import Meter
-from modelport.control.job_records import JobRecords, new_job_id
-from modelport.control.jobs import Jobs
+from modelport.control.jobs.process import Meter
+from modelport.control.jobs.records import JobRecords, new_job_id
+from modelport.control.jobs.schedules import Schedules, next_tick
+from modelport.control.jobs.service import Jobs
 from modelport.control.registry import Registry
-from modelport.control.schedules import Schedules, next_tick
 from modelport.errors import Conflict, InvalidInput, NotFound, Overloaded
 from modelport.schemas.jobs import JobSubmit, ScheduleCreate
 from modelport.settings import JobSettings, Settings

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelport.control.conditions import Condition
-from modelport.control.pipeline_graph import Values, check_pipeline
+from modelport.control.pipelines.conditions import Condition
+from modelport.control.pipelines.graph import Values, check_pipeline
 from modelport.errors import InvalidInput
 from modelport.schemas.pipelines import Pipeline
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from modelport.control.actors import Actor
 from modelport.control.assembly import Services
-from modelport.control.job_run import JobRun, Work, params_of
+from modelport.control.jobs.run import JobRun, Work, params_of
 from modelport.control.work.clean import Clean
 from modelport.control.work.collect import Collect
 from modelport.control.work.features import Features

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sql
 
-from modelport.control.job_run import params_of
+from modelport.control.jobs.run import params_of
 from modelport.control.work.predict import Predict
 from modelport.data.statistics import describe
 from modelport.data.writing import write_parts

@@ -48,7 +48,7 @@ def workers_of(server: Server) -> list[psutil.Process]:
     found = []
     for process in server.tree():
         try:
-            if "modelport.control.worker" in process.cmdline():
+            if "modelport.control.jobs.worker" in process.cmdline():
                 found.append(process)
         except psutil.Error:
             continue

@@ -178,7 +178,7 @@ def test_a_killed_collection_ends_as_an_undisturbed_one(own_server: Callable[...
             time.sleep(1.5)
             for process in server.tree():
                 try:
-                    if "modelport.control.worker" in process.cmdline():
+                    if "modelport.control.jobs.worker" in process.cmdline():
                         os.kill(process.pid, signal.SIGKILL)
                         killed += 1
                 except (psutil.Error, ProcessLookupError):

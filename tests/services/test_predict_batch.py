@@ -94,7 +94,7 @@ def strike(server: Server, victim: str) -> bool:
         server.kill()
         server.start()
         return True
-    module = "modelport.control.worker" if victim == "job" else "modelport.engine.replica"
+    module = "modelport.control.jobs.worker" if victim == "job" else "modelport.engine.replica"
     found = processes(server, module)
     if not found:
         return False

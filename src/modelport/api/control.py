@@ -34,11 +34,11 @@ from modelport.control.collector import Collector
 from modelport.control.deployments import Deployments
 from modelport.control.environments import Environments
 from modelport.control.imports import Imports
-from modelport.control.job_runner import JobRunner
-from modelport.control.jobs import Jobs
+from modelport.control.jobs.runner import JobRunner
+from modelport.control.jobs.schedules import Schedules
+from modelport.control.jobs.service import Jobs
 from modelport.control.reconciler import Reconciler
 from modelport.control.runnable import check_runnable
-from modelport.control.schedules import Schedules
 from modelport.engine.fleet import Fleet
 from modelport.engine.placement.ports import is_loopback
 from modelport.engine.placement.process import SupervisorLink

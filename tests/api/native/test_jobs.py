@@ -18,9 +18,9 @@ from modelport.api.native import schedules as schedule_routes
 from modelport.api.native.context import Context
 from modelport.control.assembly import build_services
 from modelport.control.deployments import Deployments
-from modelport.control.jobs import Jobs
-from modelport.control.pipelines import PipelineWork
-from modelport.control.schedules import Schedules
+from modelport.control.jobs.schedules import Schedules
+from modelport.control.jobs.service import Jobs
+from modelport.control.pipelines.service import PipelineWork
 from modelport.control.work.deploy import Deploy
 from modelport.settings import JobSettings, Settings
 from tests.api.native.conftest import AS_OWNER, OWNER, KeyOf

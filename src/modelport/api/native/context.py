@@ -23,9 +23,9 @@ from modelport.control.datasets import Datasets
 from modelport.control.deployments import Deployments
 from modelport.control.identity import Identity
 from modelport.control.imports import Imports
-from modelport.control.jobs import Jobs
+from modelport.control.jobs.schedules import Schedules
+from modelport.control.jobs.service import Jobs
 from modelport.control.registry import Registry
-from modelport.control.schedules import Schedules
 from modelport.errors import InvalidInput, NotAllowed, NotFound, TooLarge
 from modelport.schemas.access import Role
 from modelport.schemas.names import NAME_PATTERN

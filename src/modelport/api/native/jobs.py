@@ -16,7 +16,7 @@ from modelport.api.native.context import Developer, Here, Limit, Page, Viewer
 from modelport.api.native.deployments import log_lines_since
 from modelport.api.native.errors import responses
 from modelport.control.actors import Actor
-from modelport.control.jobs import Jobs
+from modelport.control.jobs.service import Jobs
 from modelport.control.reconciler import tail as tail_of
 from modelport.errors import NotFound
 from modelport.schemas.jobs import Job, JobEvent, JobId, JobMetric, JobState, JobSubmit

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from modelport.api.native.context import Viewer
 from modelport.api.native.errors import responses
 from modelport.api.native.jobs import TheJobs
-from modelport.control.pipelines import plan_run
+from modelport.control.pipelines.service import plan_run
 from modelport.schemas.pipelines import PipelinePlan, PipelineRun
 
 router = APIRouter(prefix="/pipelines", tags=["pipelines"])

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 
 from modelport.api.native.context import Developer, Here, Page, Viewer
 from modelport.api.native.errors import responses
-from modelport.control.schedules import Schedules
+from modelport.control.jobs.schedules import Schedules
 from modelport.errors import NotFound
 from modelport.schemas.jobs import Schedule, ScheduleCreate
 from modelport.schemas.names import Name

@@ -11,7 +11,7 @@ from modelport.schemas.datasets import CleanParams
 
 if TYPE_CHECKING:
     from modelport.control.assembly import Services
-    from modelport.control.job_run import JobRun
+    from modelport.control.jobs.run import JobRun
 
 
 class Clean:

@@ -18,7 +18,7 @@ from modelport.storage.sources import Limits
 
 if TYPE_CHECKING:
     from modelport.control.assembly import Services
-    from modelport.control.job_run import JobRun
+    from modelport.control.jobs.run import JobRun
 
 
 class Collect:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelport.control.actors import Actor
 from modelport.control.assembly import Services
-from modelport.control.job_run import ConductedRun
+from modelport.control.jobs.run import ConductedRun
 from modelport.errors import Conflict, InvalidInput
 from modelport.schemas.deployments import DeploymentApply, DeploymentSpec
 from modelport.schemas.names import AliasName, Name

@@ -13,7 +13,7 @@ from modelport.schemas.features import Aggregate, check_steps, parse_features
 
 if TYPE_CHECKING:
     from modelport.control.assembly import Services
-    from modelport.control.job_run import JobRun
+    from modelport.control.jobs.run import JobRun
 
 
 class Features:

@@ -18,7 +18,7 @@ from modelport.schemas.datasets import DatasetVersion, Facts, Params
 
 if TYPE_CHECKING:
     from modelport.control.assembly import Services
-    from modelport.control.job_run import JobRun
+    from modelport.control.jobs.run import JobRun
 
 _log = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ from modelport.schemas.predictions import PredictManifest, PredictParams, Shard
 
 if TYPE_CHECKING:
     from modelport.control.assembly import Services
-    from modelport.control.job_run import JobRun
+    from modelport.control.jobs.run import JobRun
 
 _DATASET = "dataset:"
 _log = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ from modelport.schemas.models import ModelVersion
 from modelport.schemas.predictions import PredictParams
 
 if TYPE_CHECKING:
-    from modelport.control.job_run import JobRun
+    from modelport.control.jobs.run import JobRun
 
 _START_S = 600.0
 _DEADLINE_S = 30 * 86_400.0

@@ -12,7 +12,7 @@ from modelport.schemas.datasets import SplitParams
 
 if TYPE_CHECKING:
     from modelport.control.assembly import Services
-    from modelport.control.job_run import JobRun
+    from modelport.control.jobs.run import JobRun
 
 
 class Split:

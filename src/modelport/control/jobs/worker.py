@@ -1,4 +1,4 @@
-"""A job's process: ``python -m modelport.control.worker FD PARENT MEMORY_MB`` does the work that it is told over FD.
+"""A job's process: ``python -m modelport.control.jobs.worker FD PARENT MEMORY_MB`` does what it is told over FD.
 
 FD is a socket to control: one JSON object comes, saying what to do, and one per line goes back: ``progress``,
 ``metric``, and last ``result`` or ``error``. It dies with PARENT, which is control. Being told to end (SIGTERM) raises
@@ -22,7 +22,7 @@ from typing import Any
 
 from modelport.control.actors import Actor
 from modelport.control.assembly import build_services
-from modelport.control.job_run import JobRun, Work, kind_of, params_of
+from modelport.control.jobs.run import JobRun, Work, kind_of, params_of
 from modelport.engine.placement.process import die_with_parent
 from modelport.errors import ModelportError
 from modelport.settings import Settings

@@ -14,9 +14,9 @@ from sqlalchemy import select
 
 from modelport.control.actors import Actor
 from modelport.control.assembly import Services
-from modelport.control.job_gate import Capacity
-from modelport.control.job_records import change_state
-from modelport.control.job_run import (
+from modelport.control.jobs.gate import Capacity
+from modelport.control.jobs.records import change_state
+from modelport.control.jobs.run import (
     Conducted,
     ConductedRun,
     Repeatable,
@@ -24,8 +24,8 @@ from modelport.control.job_run import (
     kind_of,
     params_of,
 )
-from modelport.control.jobs import shown
-from modelport.control.pipeline_graph import Graph, Node, Values, check_pipeline
+from modelport.control.jobs.service import shown
+from modelport.control.pipelines.graph import Graph, Node, Values, check_pipeline
 from modelport.errors import Cancelled, Conflict, InvalidInput, ModelportError, NotFound
 from modelport.schemas.jobs import ENDED, Job, JobSubmit
 from modelport.schemas.pipelines import PipelinePlan, PipelineRun, PlannedStage

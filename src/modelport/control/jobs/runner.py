@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from modelport.control.deployments import Deployments
-from modelport.control.durable import Durable, engine_url
-from modelport.control.job_gate import Gate
-from modelport.control.job_process import JobProcess, Meter, Outcome
-from modelport.control.job_records import JobFacts, JobRecords
-from modelport.control.job_run import Conducted, ConductedRun, kind_of, params_of
-from modelport.control.jobs import Jobs
+from modelport.control.jobs.durable import Durable, engine_url
+from modelport.control.jobs.gate import Gate
+from modelport.control.jobs.process import JobProcess, Meter, Outcome
+from modelport.control.jobs.records import JobFacts, JobRecords
+from modelport.control.jobs.run import Conducted, ConductedRun, kind_of, params_of
+from modelport.control.jobs.service import Jobs
 from modelport.errors import Cancelled, ModelportError
 from modelport.settings import Settings
 from modelport.telemetry import log

@@ -1,6 +1,6 @@
 """Jobs: submit, look, follow, cancel. A job is a row first; then whoever runs jobs is told.
 
-Knows no process: what a kind of work needs is checked here, what becomes of it is written by ``job_records``.
+Knows no process: what a kind of work needs is checked here, what becomes of it is written by ``records``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from modelport.control import audit
 from modelport.control.actors import Actor
 from modelport.control.assembly import Services
-from modelport.control.job_gate import Capacity
-from modelport.control.job_records import change_state, new_job_id
-from modelport.control.job_run import Conducted, kind_of, params_of
+from modelport.control.jobs.gate import Capacity
+from modelport.control.jobs.records import change_state, new_job_id
+from modelport.control.jobs.run import Conducted, kind_of, params_of
 from modelport.errors import Conflict, NotFound, Overloaded
 from modelport.schemas.jobs import (
     ENDED,

@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 
 from modelport.control import audit
 from modelport.control.actors import Actor
-from modelport.control.job_records import actor_of
-from modelport.control.jobs import Jobs
+from modelport.control.jobs.records import actor_of
+from modelport.control.jobs.service import Jobs
 from modelport.errors import InvalidInput, ModelportError, NotFound
 from modelport.schemas.jobs import ENDED, JobSubmit, Resources, Schedule, ScheduleCreate
 from modelport.storage import tables

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from modelport.control.conditions import Condition
+from modelport.control.pipelines.conditions import Condition
 from modelport.errors import InvalidInput
 from modelport.schemas.pipelines import Parameter, Pipeline, Scalar, Stage
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelport.control.job_records import JobFacts
+from modelport.control.jobs.records import JobFacts
 from modelport.engine.placement.process import thread_variables
 from modelport.settings import Settings
 
@@ -70,7 +70,7 @@ class JobProcess:
             with theirs, self._log.open("ab") as log:
                 begin = log.tell()
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "modelport.control.worker", str(theirs.fileno()), str(os.getpid()),
+                    sys.executable, "-m", "modelport.control.jobs.worker", str(theirs.fileno()), str(os.getpid()),
                     str(self._facts.resources.memory_mb),
                     stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder,
                     env=self._environment(), pass_fds=(theirs.fileno(),), start_new_session=True,

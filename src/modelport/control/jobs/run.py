@@ -23,7 +23,7 @@ from modelport.errors import InvalidInput
 if TYPE_CHECKING:
     from modelport.control.assembly import Services
     from modelport.control.deployments import Deployments
-    from modelport.control.jobs import Jobs
+    from modelport.control.jobs.service import Jobs
 
 GROUP = "jobs"
 
