@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,8 @@ from modelport.sdk.jobs import JobFailed
 from tests.databases import postgres  # noqa: F401
 from tests.services.conftest import Server
 from tests.services.job_calls import Caller, counted, is_at, workers_of
+
+KILLS = 20 if os.environ.get("MODELPORT_PROVE") else 2
 
 
 def test_a_job_from_submission_to_result(call: Caller, job_server: Server) -> None:
@@ -68,7 +71,9 @@ def test_a_killed_tree_goes_on_with_its_jobs(own_job_server: Callable[..., Serve
 def test_a_stopped_server_lets_jobs_go_on_when_it_is_up_again(own_job_server: Callable[..., Server]) -> None:
     server = own_job_server(MODELPORT_JOBS_CORES="1")
     call = Caller(server)
-    running, waiting = call.submit("count", {"to": 60}), call.submit("count", {"to": 2})
+    running = call.submit("count", {"to": 60})
+    call.wait(running, is_at(1))
+    waiting = call.submit("count", {"to": 2})
     call.wait(running, is_at(10))
     assert call("GET", f"/jobs/{waiting}")["state"] == "queued"
     began = time.monotonic()
@@ -84,13 +89,13 @@ def test_a_stopped_server_lets_jobs_go_on_when_it_is_up_again(own_job_server: Ca
 def test_many_kills_of_the_tree_cost_nothing_but_time(own_job_server: Callable[..., Server]) -> None:
     server = own_job_server()
     call = Caller(server)
-    job_id = call.submit("count", {"to": 100, "pause_s": 0.04})
-    for kill in range(3):
+    job_id = call.submit("count", {"to": 50 + 25 * KILLS, "pause_s": 0.04})
+    for kill in range(KILLS):
         call.wait(job_id, is_at(5 + 25 * kill))
         server.kill()
         server.start()
     job = call.wait(job_id)
-    assert (job["state"], job["attempt"], job["result"]["sha256"]) == ("succeeded", 4, counted(100))
+    assert (job["state"], job["attempt"], job["result"]["sha256"]) == ("succeeded", KILLS + 1, counted(50 + 25 * KILLS))
 
 
 def test_on_postgresql(own_job_server: Callable[..., Server], postgres: Any) -> None:  # noqa: F811
@@ -191,7 +196,7 @@ def test_priority_then_age_decides_and_nothing_slips_past(call: Caller) -> None:
     new = call.submit("count", {"to": 1}, resources={"cores": 0.1})
     high = call.submit("count", {"to": 1}, priority=5, resources={"cores": 2})
     jobs = {name: call.wait(job_id) for name, job_id in {"low": low, "old": old, "new": new, "high": high}.items()}
-    assert jobs["new"]["started_at"] > jobs["old"]["ended_at"], "it would have fitted beside the first"
+    assert jobs["new"]["started_at"] > call.wait(first)["ended_at"], "it would have fitted beside the first"
     assert sorted(jobs, key=lambda name: jobs[name]["started_at"]) == ["high", "old", "new", "low"]
 
 

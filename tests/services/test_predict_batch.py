@@ -23,7 +23,7 @@ from modelport.errors import InvalidInput
 from tests.data.digits import digits_onnx, digits_table
 from tests.services.conftest import Server
 
-_TIMES = 60
+_TIMES = 60 if os.environ.get("MODELPORT_PROVE") else 30
 """Digits over and over: long enough to be killed in the middle."""
 _KILLS = 20 if os.environ.get("MODELPORT_PROVE") else 3
 _VICTIMS = ("job", "replica", "tree")

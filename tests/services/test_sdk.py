@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 from tests import onnx_models
 from tests.services.conftest import Server
 
@@ -16,6 +18,10 @@ DOC = Path(__file__).parents[2] / "docs" / "sdk.md"
 
 def test_the_documentation_runs(server: Server, tmp_path: Path) -> None:
     (tmp_path / "digits.onnx").write_bytes(onnx_models.mlp())
+    for number in range(40):
+        image = tmp_path / "images" / str(number % 2) / f"{number}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(image)
     program = "\n".join(re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL))
     env = {name: value for name, value in os.environ.items() if name not in ("MODELPORT_URL", "MODELPORT_KEY")}
     done = subprocess.run(
