@@ -270,7 +270,7 @@ BAD: list[tuple[str, dict[str, Any], type[ModelportError], str]] = [
     ("batch 0", {"batch": 0}, InvalidInput, "params.batch"),
     ("on error", {"on_error": "skip"}, InvalidInput, "params.on_error"),
     ("unknown", {"speed": 1}, InvalidInput, "params.speed"),
-    ("path", {"to": "/tmp/out"}, InvalidInput, "give dataset:NAME, a URL"),
+    ("path", {"to": "/srv/out"}, InvalidInput, "give dataset:NAME, a URL"),
     ("dataset name", {"to": "dataset:../x"}, InvalidInput, "is no name of a dataset"),
     ("not allowed", {"to": "s3://other/x"}, NotAllowed, "MODELPORT_DATA_RESULTS"),
     ("out of it", {"to": "{allowed}/../x"}, NotAllowed, "MODELPORT_DATA_RESULTS"),
