@@ -136,11 +136,13 @@ async def test_a_turn_that_nobody_needs_any_more_is_passed_on() -> None:
         await asyncio.sleep(0.01)
         gone = asyncio.ensure_future(plane.infer(there, rows(1)))
         await asyncio.sleep(0.01)
+        (link,) = there.dispatcher._links.values()
+        assert link not in there.dispatcher._idle, "it has asked"
         gone.cancel()
         await busy
-        for _ in range(2):
-            await made.plane.infer(here, rows(2))
-            await plane.infer(there, rows(3))
+        running: Any = link._running
+        await made.until(lambda: running.connection == 0)  # nobody's frame is expected any more
+        await plane.infer(there, rows(3))
         plane.close()
 
 

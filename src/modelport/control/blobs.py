@@ -144,6 +144,21 @@ class Blobs:
             return False
 
 
+def release(
+    session: Session,
+    need: type[tables.VersionBlob] | type[tables.DatasetBlob],
+    project_id: int,
+    version_ids: Sequence[int],
+) -> None:
+    """These versions need their blobs no more, which are kept for the grace time from now."""
+    blob = tables.Blob
+    for some in batched(version_ids):
+        needed = select(need.sha256).where(need.version_id.in_(some))
+        mine = (blob.project_id == project_id, blob.sha256.in_(needed))
+        session.execute(update(blob).where(*mine).values(touched_at=tables.now()))
+        session.execute(delete(need).where(need.version_id.in_(some)))
+
+
 def _claim(session: Session, project_id: int, sha256: str) -> None:
     insert_missing(session, tables.Blob, project_id=project_id, sha256=sha256, size=None, touched_at=tables.now())
     _touch(session, project_id, [sha256])

@@ -6,21 +6,20 @@ id, and not what is inside a file.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from modelport.control import audit
 from modelport.control.actors import Actor
-from modelport.control.blobs import Blobs, batched
-from modelport.control.push import digest_of
-from modelport.control.versions import is_name
+from modelport.control.blobs import Blobs, batched, release
+from modelport.control.push import as_json, digest_of
+from modelport.control.versions import is_name, take_number
 from modelport.errors import InvalidInput, MissingExtra, NotAllowed, NotFound
 from modelport.schemas.datasets import (
     Dataset,
@@ -33,7 +32,7 @@ from modelport.schemas.datasets import (
 from modelport.schemas.models import FileEntry
 from modelport.storage import tables
 from modelport.storage.artifacts import Artifacts
-from modelport.storage.database import Database, insert_missing
+from modelport.storage.database import Database
 from modelport.storage.paths import check_paths
 
 LATEST = "latest"
@@ -247,7 +246,7 @@ class Datasets:
             with self._database.session() as session:
                 row = _find_version(session, actor, name, version.version, lock=True)
                 row.archive_url = url
-                _let_go(session, actor, [row.id])
+                release(session, tables.DatasetBlob, actor.project_id, [row.id])
                 audit.record(session, actor, "dataset_version.archive", f"{name}:{version.version}", {"to": url})
         return self.version(actor, name, version.version)
 
@@ -311,16 +310,12 @@ def _insert(
     job_id: str | None,
     description: str,
 ) -> tables.DatasetVersion:
-    table, now, project_id = tables.Dataset, tables.now(), actor.project_id
-    mine = (table.project_id == project_id, table.name == name)
-    insert_missing(session, table, project_id=project_id, name=name, next_version=1, created_at=now)
-    session.execute(update(table).where(*mine, table.deleted_at.is_not(None)).values(deleted_at=None, created_at=now))
-    taking = update(table).where(*mine).values(next_version=table.next_version + 1)  # holds the row: numbers queue up
-    dataset_id, following = session.execute(taking.returning(table.id, table.next_version)).one()
+    now, project_id = tables.now(), actor.project_id
+    dataset_id, number = take_number(session, tables.Dataset, project_id, name)
     manifest = DatasetManifest(
         **facts.model_dump(),
         dataset=name,
-        version=following - 1,
+        version=number,
         files=files,
         size=sum(entry.size for entry in files),
         digest=digest_of(files),
@@ -337,7 +332,7 @@ def _insert(
         digest=manifest.digest,
         rows=manifest.rows,
         size=manifest.size,
-        manifest=_as_json(manifest),
+        manifest=as_json(manifest),
         job_id=job_id,
         created_at=now,
         created_by=actor.name,
@@ -353,12 +348,6 @@ def _insert(
     return version
 
 
-def _as_json(manifest: DatasetManifest) -> dict[str, Any]:
-    """The manifest as it is stored; numbers that JSON does not have become null."""
-    stored: dict[str, Any] = json.loads(manifest.model_dump_json())
-    return stored
-
-
 def _need(session: Session, actor: Actor, version_id: int, files: Sequence[FileEntry]) -> None:
     session.add_all(
         tables.DatasetBlob(project_id=actor.project_id, version_id=version_id, sha256=sha256)
@@ -366,18 +355,9 @@ def _need(session: Session, actor: Actor, version_id: int, files: Sequence[FileE
     )
 
 
-def _let_go(session: Session, actor: Actor, version_ids: Sequence[int]) -> None:
-    """The versions' blobs are kept for the grace time from now, unless others need them."""
-    for some in batched(version_ids):
-        needed = select(tables.DatasetBlob.sha256).where(tables.DatasetBlob.version_id.in_(some))
-        mine = (tables.Blob.project_id == actor.project_id, tables.Blob.sha256.in_(needed))
-        session.execute(update(tables.Blob).where(*mine).values(touched_at=tables.now()))
-        session.execute(delete(tables.DatasetBlob).where(tables.DatasetBlob.version_id.in_(some)))
-
-
 def _delete_versions(session: Session, actor: Actor, versions: Sequence[tables.DatasetVersion]) -> None:
     ids = [version.id for version in versions]
-    _let_go(session, actor, ids)
+    release(session, tables.DatasetBlob, actor.project_id, ids)
     for some in batched(ids):
         session.execute(delete(tables.DatasetVersion).where(tables.DatasetVersion.id.in_(some)))
 

@@ -96,7 +96,7 @@ def make_manifest(
     )
 
 
-def as_json(manifest: Manifest) -> dict[str, Any]:
+def as_json(manifest: BaseModel) -> dict[str, Any]:
     """The manifest as it is stored; numbers that JSON does not have become null."""
     stored: dict[str, Any] = json.loads(manifest.model_dump_json())
     return stored

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from modelport.control import audit, resolved
 from modelport.control.actors import Actor
-from modelport.control.blobs import Blobs, Limits, batched
+from modelport.control.blobs import Blobs, Limits, batched, release
 from modelport.control.push import (
     as_json,
     check_alias_name,
@@ -32,6 +32,7 @@ from modelport.control.versions import (
     is_name,
     show_models,
     show_versions,
+    take_number,
 )
 from modelport.engine.runtime import Inspected
 from modelport.errors import Conflict, InvalidInput, NotFound
@@ -47,7 +48,7 @@ from modelport.schemas.models import (
 )
 from modelport.storage import tables
 from modelport.storage.artifacts import Artifacts
-from modelport.storage.database import Database, insert_missing
+from modelport.storage.database import Database
 from modelport.storage.paths import check_paths
 
 Inspect = Callable[[Path, tuple[str, ...]], Inspection | Inspected]
@@ -225,7 +226,7 @@ class Registry:
             shown = show_versions(session, [version])[0]
             if shown.aliases:
                 raise Conflict(f"{name}:{version.number} is {', '.join(shown.aliases)}; move or remove the alias first")
-            _delete_versions(session, name, [version])
+            _delete_versions(session, actor, name, [version])
             audit.record(session, actor, "version.delete", f"{name}:{version.number}", {"digest": version.digest})
 
     def delete_model(self, actor: Actor, name: str) -> None:
@@ -237,7 +238,7 @@ class Registry:
             model = find_model(session, actor.project_id, name, lock=True)
             versions = session.scalars(select(tables.Version).where(tables.Version.model_id == model.id)).all()
             session.execute(delete(tables.Alias).where(tables.Alias.model_id == model.id))
-            _delete_versions(session, name, versions)
+            _delete_versions(session, actor, name, versions)
             model.deleted_at = tables.now()
             audit.record(session, actor, "model.delete", name, {"versions": len(versions)})
 
@@ -270,13 +271,9 @@ class Registry:
 
 
 def _insert_version(session: Session, actor: Actor, name: str, push: VersionPush, found: Inspection) -> tables.Version:
-    model, now, project_id = tables.Model, tables.now(), actor.project_id
-    mine = (model.project_id == project_id, model.name == name)
-    insert_missing(session, model, project_id=project_id, name=name, next_version=1, created_at=now)
-    session.execute(update(model).where(*mine, model.deleted_at.is_not(None)).values(deleted_at=None, created_at=now))
-    taking = update(model).where(*mine).values(next_version=model.next_version + 1)  # holds the row: numbers queue up
-    model_id, following = session.execute(taking.returning(model.id, model.next_version)).one()
-    manifest = make_manifest(name, following - 1, push, found, now, actor.name)
+    now, project_id = tables.now(), actor.project_id
+    model_id, number = take_number(session, tables.Model, project_id, name)
+    manifest = make_manifest(name, number, push, found, now, actor.name)
     version = tables.Version(
         project_id=project_id,
         model_id=model_id,
@@ -297,7 +294,7 @@ def _insert_version(session: Session, actor: Actor, name: str, push: VersionPush
     detail = {"digest": manifest.digest, "format": manifest.format, "labels": push.labels}
     audit.record(session, actor, "version.push", f"{name}:{manifest.version}", detail)
     if push.alias is not None:
-        _set_alias(session, actor, session.get_one(model, model_id), push.alias, version)
+        _set_alias(session, actor, session.get_one(tables.Model, model_id), push.alias, version)
     return version
 
 
@@ -312,16 +309,14 @@ def _set_alias(session: Session, actor: Actor, model: tables.Model, alias: str, 
     audit.record(session, actor, "alias.set", f"{model.name}@{alias}", detail)
 
 
-def _delete_versions(session: Session, name: str, versions: Sequence[tables.Version]) -> None:
+def _delete_versions(session: Session, actor: Actor, name: str, versions: Sequence[tables.Version]) -> None:
     ids = [version.id for version in versions]
     using = deployments_of(session, ids, lock=True)
     if using:
         names = sorted({deployment for found in using.values() for deployment in found})
         raise Conflict(f"model {name!r} is in use by {', '.join(names)}; undeploy or move it to another version first")
+    release(session, tables.VersionBlob, actor.project_id, ids)
     for some in batched(ids):
-        needed = select(tables.VersionBlob.sha256).where(tables.VersionBlob.version_id.in_(some))
-        mine = (tables.Blob.project_id == versions[0].project_id, tables.Blob.sha256.in_(needed))
-        session.execute(update(tables.Blob).where(*mine).values(touched_at=tables.now()))  # the grace time begins now
         # Revisions that are neither wished for nor serving are history, and go with what they ran.
         session.execute(delete(tables.Revision).where(tables.Revision.version_id.in_(some)))
         session.execute(delete(tables.Version).where(tables.Version.id.in_(some)))

@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from modelport.control.blobs import batched
@@ -17,6 +17,7 @@ from modelport.errors import NotFound
 from modelport.schemas.models import Manifest, Model, ModelVersion
 from modelport.schemas.names import NAME_PATTERN
 from modelport.storage import tables
+from modelport.storage.database import insert_missing
 
 LATEST = "latest"
 Ref = int | str | None
@@ -59,6 +60,19 @@ def find_version(session: Session, project_id: int, name: str, ref: Ref = None) 
         what = "no version" if ref == LATEST else f"no version or alias {ref[:100]!r}"
         raise NotFound(f"model {name!r} has {what}; `modelport models list` shows what there is")
     return found
+
+
+def take_number(
+    session: Session, table: type[tables.Model] | type[tables.Dataset], project_id: int, name: str
+) -> tuple[int, int]:
+    """The row of a name, and the number of its next version, which nobody else gets. The name is made where it is new,
+    and comes back from its deletion."""
+    now, mine = tables.now(), (table.project_id == project_id, table.name == name)
+    insert_missing(session, table, project_id=project_id, name=name, next_version=1, created_at=now)
+    session.execute(update(table).where(*mine, table.deleted_at.is_not(None)).values(deleted_at=None, created_at=now))
+    taking = update(table).where(*mine).values(next_version=table.next_version + 1)  # holds the row: numbers queue up
+    row_id, following = session.execute(taking.returning(table.id, table.next_version)).one()
+    return row_id, following - 1
 
 
 def deployments_of(session: Session, version_ids: Sequence[int], *, lock: bool = False) -> dict[int, list[str]]:
