@@ -22,6 +22,7 @@ from modelport import Client
 from modelport.errors import InvalidInput
 from tests.data.digits import digits_onnx, digits_table
 from tests.services.conftest import Server
+from tests.services.test_predictors import write
 
 _TIMES = 60 if os.environ.get("MODELPORT_PROVE") else 30
 """Digits over and over: long enough to be killed in the middle."""
@@ -75,6 +76,34 @@ def test_a_command_predicts_what_the_process_predicts(make_server: Callable[...,
         with pytest.raises(InvalidInput, match=r"input 'X': a row of it is \[64\]"):
             client.datasets.predict("digits", "digits", inputs={"X": ["p0"]})
         assert [job.kind for job in client.jobs.list(kind="predict", state="failed")] == []
+
+
+def test_a_stage_of_a_pipeline_predicts_with_a_python_predictor(
+    make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = make_server(MODELPORT_TRUST_PYTHON_PREDICTORS="true")
+    source = (
+        "class Upper:\n    def predict(self, inputs):\n        return [t.decode().upper() for t in inputs['text']]\n"
+    )
+    stages = [
+        {"name": "parts", "kind": "split", "params": {"dataset": "notes", "name": "notes-parts", "seed": 1}},
+        {
+            "name": "scored", "kind": "predict", "require": "rows == 20",
+            "params": {
+                "model": "upper", "data": "${stages.parts.result.dataset}", "keep": ["text"], "to": "dataset:scored"
+            },
+        },
+    ]  # fmt: skip
+    with server.client() as client:
+        client.models.push(write(tmp_path / "upper", source), "upper")
+        client.datasets.collect(pa.table({"text": [f"note {n}" for n in range(20)]}), "notes")
+        run = client.jobs.wait(client.pipelines.run({"name": "score", "stages": stages}).id)
+        assert run.result is not None and run.result["stages"]["scored"]["dataset"] == "scored:1", run
+        client.datasets.pull("scored", 1, tmp_path / "scored")
+        assert client.datasets.lineage("scored").parents == ["notes-parts:1", "model:upper:1"]
+    found = pq.read_table(tmp_path / "scored").to_pylist()
+    assert sorted(row["text"] for row in found) == sorted(f"note {n}" for n in range(20))
+    assert all(row["answer"] == row["text"].upper() for row in found)
 
 
 def processes(server: Server, module: str) -> list[psutil.Process]:
