@@ -112,7 +112,7 @@ def test_an_archived_version_leaves_and_comes_back(
     assert (datasets.materialize(actor, datasets.version(actor, "d")) / "one.parquet").read_bytes() == b"1"
     assert datasets.version(actor, "d").archived is None
     assert blobs.collect(actor, dry_run=False).blobs == 0
-    for place in ("file:///etc", f"{url}x", f"{url}/../up"):
+    for place in ("file:///etc", f"{url}x", f"{url}/../up", f"{url}/%2e%2e/up"):
         with pytest.raises(NotAllowed, match="the operator allows"):
             datasets.check_archive(place)
 

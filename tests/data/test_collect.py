@@ -293,11 +293,18 @@ def test_a_folder_of_the_server_is_read_where_it_is_allowed(make_lab: Callable[.
     (data / "a.csv").write_text("x\n1\n")
     (data / "deep" / "b.csv").write_text("x\n2\n")
     (data / ".hidden.csv").write_text("x\n3\n")
+    (tmp_path / "secret.csv").write_text("x\n4\n")
     lab = make_lab(allow=[data.as_uri()])
     assert lab.run("collect", name="t", source=data.as_uri())["rows"] == 2
     assert lab.run("collect", name="t", source=f"{data.as_uri()}/*.csv")["rows"] == 2
     assert lab.run("collect", name="t", source=f"{data.as_uri()}/deep/*.csv")["rows"] == 1
-    for source in (tmp_path.as_uri(), f"{data.as_uri()}x", f"{data.as_uri()}/../secret", "file:///etc/passwd"):
+    for source in (
+        tmp_path.as_uri(),
+        f"{data.as_uri()}x",
+        f"{data.as_uri()}/../secret",
+        "file:///etc/passwd",
+        *(f"{data.as_uri()}/{up}secret.csv" for up in ("%2e%2e/", "..%2f", "deep/%2E./.%2e/")),
+    ):
         with pytest.raises(NotAllowed, match="the operator allows"):
             lab.run("collect", name="t", source=source)
 

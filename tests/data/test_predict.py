@@ -274,6 +274,8 @@ BAD: list[tuple[str, dict[str, Any], type[ModelportError], str]] = [
     ("dataset name", {"to": "dataset:../x"}, InvalidInput, "is no name of a dataset"),
     ("not allowed", {"to": "s3://other/x"}, NotAllowed, "MODELPORT_DATA_RESULTS"),
     ("out of it", {"to": "{allowed}/../x"}, NotAllowed, "MODELPORT_DATA_RESULTS"),
+    ("out of it, escaped", {"to": "{allowed}/%2e%2E/x"}, NotAllowed, "MODELPORT_DATA_RESULTS"),
+    ("out of it, in one", {"to": "{allowed}/..%2fx"}, NotAllowed, "MODELPORT_DATA_RESULTS"),
     ("no database", {"to": "sql://nowhere/t"}, ModelportError, "no database 'nowhere'"),
     ("no table", {"to": "sql://nowhere/t;drop"}, InvalidInput, "TABLE of letters"),
     ("a file there", {"to": "{allowed}/file"}, ModelportError, "a file is where a folder should be"),

@@ -34,6 +34,7 @@ from modelport.storage import tables
 from modelport.storage.artifacts import Artifacts
 from modelport.storage.database import Database
 from modelport.storage.paths import check_paths
+from modelport.storage.sources import is_within
 
 LATEST = "latest"
 #: Without leading zeros, and within what a database takes for an integer.
@@ -195,10 +196,8 @@ class Datasets:
 
     def check_archive(self, url: str) -> None:
         """Raise NotAllowed unless the operator lets versions be archived there."""
-        for place in self._archives:
-            inside = url == place or url.startswith(place if place.endswith("/") else f"{place}/")
-            if inside and ".." not in url.split("/"):
-                return
+        if is_within(url, self._archives):
+            return
         raise NotAllowed(
             f"archive {url.partition('?')[0][:200]!r}: the operator allows {', '.join(self._archives) or 'none'} "
             "(MODELPORT_DATA_ARCHIVES)"

@@ -18,7 +18,7 @@ from modelport.errors import InvalidInput, NotAllowed
 from modelport.schemas.imports import ImportRequest
 from modelport.schemas.models import FileEntry, ModelVersion, VersionPush
 from modelport.settings import ImportSettings
-from modelport.storage.sources import CHUNK, Limits, fetch, scheme_of
+from modelport.storage.sources import CHUNK, Limits, fetch, is_within, scheme_of
 
 
 class Imports:
@@ -51,7 +51,7 @@ class Imports:
         scheme = scheme_of(source)
         if scheme is None or scheme == "file":
             raise NotAllowed("the server reads no files of its own machine; `modelport push PATH` sends yours")
-        if not any(_covers(allowed, source) for allowed in self._settings.allow):
+        if not is_within(source, self._settings.allow):
             raise NotAllowed(
                 f"source {source[:200]!r}: the operator allows {', '.join(self._settings.allow) or 'none'} "
                 "(MODELPORT_IMPORTS_ALLOW); `modelport push` reads it with your own credentials"
@@ -71,13 +71,6 @@ def _version_push(files: list[FileEntry], part: Part, wanted: ImportRequest, ali
         description=wanted.description,
         licence=wanted.licence,
     )
-
-
-def _covers(allowed: str, source: str) -> bool:
-    """Whether a source begins as the operator allows; ``s3://models`` covers that bucket and no longer name."""
-    if allowed.endswith("/"):
-        return source.startswith(allowed)
-    return source == allowed or source.startswith(f"{allowed}/")
 
 
 def _files(part: Part) -> list[tuple[str, Path]]:

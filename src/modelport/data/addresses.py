@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from modelport.errors import InvalidInput, NotAllowed, Unavailable
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from modelport.errors import InvalidInput, MissingExtra, NotAllowed, Unavailable
+from modelport.storage.sources import is_within
 
 _DATABASE = re.compile(r"sql://(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,99})/?")
 _SPARK = re.compile(r"spark:(?P<format>[A-Za-z0-9_.-]{1,100}):(?P<url>.+)")
@@ -26,10 +31,8 @@ def check_source(source: str, beginnings: Sequence[str]) -> None:
 
 def allowed(source: str, beginnings: Sequence[str]) -> None:
     """Raise NotAllowed unless the source begins as one of the operator's settings does."""
-    for beginning in beginnings:
-        inside = source == beginning or source.startswith(beginning if beginning.endswith("/") else f"{beginning}/")
-        if inside and ".." not in source.split("/"):
-            return
+    if is_within(source, beginnings):
+        return
     raise NotAllowed(
         f"source {source.partition('?')[0][:200]!r}: the operator allows {', '.join(beginnings) or 'none'} "
         "(MODELPORT_DATA_ALLOW); `modelport data collect PATH` sends files from your own machine"
@@ -63,6 +66,19 @@ def database_url(source: str, databases: Mapping[str, str]) -> str:
                 f"source: the server's environment does not say where {found['name']!r} is; the operator sets it"
             )
     return known
+
+
+def database_engine(url: str, **options: Any) -> Engine:
+    """What connects to a database that the operator has named; raises MissingExtra, Unavailable."""
+    try:
+        parsed = make_url(url)
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        return create_engine(parsed, **options)
+    except (ModuleNotFoundError, NoSuchModuleError):
+        raise MissingExtra("postgres", "working with that database") from None
+    except ArgumentError:
+        raise Unavailable("the database's address is not one; the operator corrects data.databases") from None
 
 
 def check_query(query: str | None) -> str:

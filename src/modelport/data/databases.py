@@ -15,11 +15,12 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
-from sqlalchemy import Connection, Engine, bindparam, column, create_engine, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import Connection, bindparam, column, select, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from modelport.data.addresses import database_engine
 from modelport.data.values import type_of_objects
-from modelport.errors import InvalidInput, MissingExtra, Unavailable
+from modelport.errors import InvalidInput, Unavailable
 
 _PIECE = 10_000
 #: PostgreSQL's types by their object ids; numeric becomes float64, what is not here its text.
@@ -114,7 +115,7 @@ def _text(value: Any) -> str:
 
 @contextmanager
 def _connected(url: str) -> Iterator[Connection]:
-    engine = _engine(url)
+    engine = database_engine(url)
     try:
         with engine.connect() as connection:
             if connection.dialect.name == "postgresql":
@@ -124,17 +125,6 @@ def _connected(url: str) -> Iterator[Connection]:
             yield connection
     finally:
         engine.dispose()
-
-
-def _engine(url: str) -> Engine:
-    try:
-        if url.startswith("postgresql://"):
-            url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-        return create_engine(url)
-    except (ModuleNotFoundError, NoSuchModuleError):
-        raise MissingExtra("postgres", "querying that database") from None
-    except ArgumentError:
-        raise Unavailable("source: the database's address is not one; the operator corrects data.databases") from None
 
 
 @contextmanager

@@ -39,6 +39,12 @@ def frame_of(files: Sequence[Path]) -> Any:
     return daft.read_parquet([str(file) for file in files])
 
 
+def met(left: Any, right: Any, keys: Sequence[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """``columns`` of the rows of two lazy tables whose keys are equal, in no order; a missing key meets nothing."""
+    joined = left.join(right, on=[daft.col(key) for key in keys], how="inner")
+    return batches_of(joined.select(*columns))
+
+
 def batches_of(frame: Any) -> Iterator[pa.RecordBatch]:
     """A lazy table's rows in their order, piece by piece."""
     return frame.to_arrow_iter(results_buffer_size=_WAITING)  # type: ignore[no-any-return]

@@ -85,15 +85,12 @@ def _joined_schema(left: pa.Schema, right: pa.Schema, wanted: JoinParams) -> tup
 
 def _pairs(left: Parts, right: Parts, wanted: JoinParams, rows: int, scratch: Path) -> Array:
     """Row numbers of left and right that meet, ordered: int64 of shape [pairs, 2]."""
-    import daft  # noqa: PLC0415
-
     frames = [
         _keys(parts, wanted.on, f"row{side}", scratch / f"keys-{side}.parquet")
         for side, parts in enumerate((left, right))
     ]
-    joined = frames[0].join(frames[1], on=[daft.col(key) for key in wanted.on], how="inner").select("row0", "row1")
     pieces, count = [], 0
-    for batch in engine.batches_of(joined):
+    for batch in engine.met(frames[0], frames[1], wanted.on, ("row0", "row1")):
         pieces.append(np.stack([column.to_numpy(zero_copy_only=False) for column in batch.columns], 1))
         count += len(batch)
         if wanted.expect == "one" and count > rows:  # some row is multiplied already; how often, a look at few tells

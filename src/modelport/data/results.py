@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 import sqlalchemy as sql
 from fsspec.core import url_to_fs
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from modelport.data.addresses import database_url
+from modelport.data.addresses import database_engine, database_url
 from modelport.errors import Conflict, InvalidInput, MissingExtra, ModelportError, NotAllowed, Unavailable
 from modelport.storage.artifacts import EXTRAS
-from modelport.storage.sources import local_path
+from modelport.storage.sources import is_within, local_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,8 +66,7 @@ def results_of(to: str, allowed: Sequence[str], databases: Mapping[str, str]) ->
     shown = repr(to.partition("?")[0][:200])
     if not re.match(r"[a-z][a-z0-9+.-]*://", to):
         raise InvalidInput(f"to {shown}: give dataset:NAME, a URL such as s3://bucket/folder, or sql://DATABASE/TABLE")
-    inside = any(to == b or to.startswith(b if b.endswith("/") else f"{b}/") for b in allowed)
-    if not inside or ".." in to.split("/"):
+    if not is_within(to, allowed):
         raise NotAllowed(
             f"to {shown}: the operator lets results be written to {', '.join(allowed) or 'datasets only'} "
             "(MODELPORT_DATA_RESULTS); dataset:NAME needs no permission"
@@ -179,14 +178,7 @@ class TableResults:
 
     def __init__(self, url: str, table: str) -> None:
         self._table, self._job = table, ""
-        try:
-            if url.startswith("postgresql://"):
-                url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-            self._engine = sql.create_engine(url, poolclass=sql.NullPool)
-        except (ModuleNotFoundError, NoSuchModuleError):
-            raise MissingExtra("postgres", "writing to that database") from None
-        except ArgumentError:
-            raise Unavailable("to: the database's address is not one; the operator corrects data.databases") from None
+        self._engine = database_engine(url, poolclass=sql.NullPool)
         self._marks = sql.Table(
             "modelport_results", sql.MetaData(),
             sql.Column("table_name", sql.String(63), primary_key=True),

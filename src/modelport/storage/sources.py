@@ -137,6 +137,14 @@ def local_path(source: str) -> Path:
     return Path(unquote(parts.path))
 
 
+def is_within(source: str, beginnings: Iterable[str]) -> bool:
+    """Whether a URL begins as one of the operator's settings does, and leads out of there neither plainly nor in
+    escapes. ``s3://models`` covers that bucket and no longer name."""
+    if ".." in re.split(r"[/\\]", unquote(source)):
+        return False
+    return any(source == one or source.startswith(one if one.endswith("/") else f"{one}/") for one in beginnings)
+
+
 # The web
 
 
