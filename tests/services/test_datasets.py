@@ -51,6 +51,11 @@ def test_python_collects_cleans_splits_and_pulls(server: Server, images: Path, t
         assert {p.name for p in (tmp_path / "pulled").iterdir()} == set(parts)
         assert pq.read_table(tmp_path / "pulled" / "train").num_rows == parts["train"]
         assert found.manifest.parents == ["py-clean:1"]
+        (entry, *_) = found.manifest.files
+        where = f"{server.url}/api/v1/datasets/py-clean-split/versions/{found.version}/files/{entry.path}"
+        rest = httpx.get(where, headers={"x-api-key": server.token, "range": "bytes=100-"})
+        whole = (tmp_path / "pulled" / entry.path).read_bytes()
+        assert (rest.status_code, rest.content) == (206, whole[100:]), "an interrupted pull goes on"
         assert client.datasets.lineage("py-digits").children == ["py-clean:1"]
         assert client.datasets.head("py-digits", rows=1).rows[0]["image"].endswith(" bytes")
         same = client.datasets.collect(images, "py-again")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
+from functools import partial
 from typing import Annotated
-from urllib.parse import quote
 
 from anyio import to_thread
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from modelport.api.native.context import (
@@ -22,10 +21,10 @@ from modelport.api.native.context import (
     Viewer,
 )
 from modelport.api.native.errors import responses
+from modelport.api.native.files import FILE, FilePath, IfRange, Range, file_answer
 from modelport.schemas.datasets import ArchiveRequest, Dataset, DatasetLineage, DatasetVersion, Head
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
-_BINARY = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
 
 @router.get("")
@@ -95,21 +94,11 @@ async def archive_dataset_version(
 
 
 @router.get(
-    "/{name}/versions/{ref}/files/{path:path}",
-    response_class=StreamingResponse,
-    responses={200: _BINARY, **responses(404)},
+    "/{name}/versions/{ref}/files/{path:path}", response_class=StreamingResponse, responses={**FILE, **responses(404)}
 )
 def get_dataset_file(
-    here: Here, actor: Viewer, name: PathName, ref: PathRef, path: Annotated[str, Path(max_length=500)]
+    here: Here, actor: Viewer, name: PathName, ref: PathRef, path: FilePath, range_: Range = "", if_range: IfRange = ""
 ) -> StreamingResponse:
-    """One Parquet file of a version. It breaks off before its end when the stored content is damaged."""
+    """One Parquet file of a version, or the rest of one, as `/models` gives them."""
     entry = here.datasets.find_file(actor, name, ref, path)
-    chunks = here.datasets.iterate_file(actor, entry)
-    first = next(chunks)  # a lost content is a clean error, not half an answer
-    headers = {
-        "content-length": str(entry.size),
-        "etag": f'"{entry.sha256}"',
-        "content-disposition": f"attachment; filename*=UTF-8''{quote(entry.path.rpartition('/')[2], safe='')}",
-        "x-content-type-options": "nosniff",
-    }
-    return StreamingResponse(itertools.chain((first,), chunks), 200, headers, "application/octet-stream")
+    return file_answer(entry, partial(here.datasets.iterate_file, actor, entry), range_, if_range)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import re
+from functools import partial
 from typing import Annotated
-from urllib.parse import quote
 
 from anyio import to_thread
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
 from modelport.api.native.context import (
@@ -26,21 +24,19 @@ from modelport.api.native.context import (
     receive,
 )
 from modelport.api.native.errors import responses
+from modelport.api.native.files import BINARY, FILE, FilePath, IfRange, Range, file_answer
 from modelport.errors import UnsupportedEncoding
 from modelport.schemas.models import AliasTarget, LabelTarget, LineageNode, Model, ModelVersion, VersionPush
 from modelport.schemas.names import AliasName, LabelKey
 
 router = APIRouter(prefix="/models", tags=["models"])
 
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-#: The only range that an interrupted download needs.
-_REST = re.compile(r"bytes=(\d{1,18})-")
 _PUSH_BODY = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {"schema": {"$ref": "#/components/schemas/VersionPush"}},
-            "application/octet-stream": _BINARY,
+            "application/octet-stream": BINARY,
         },
     }
 }
@@ -119,44 +115,17 @@ def get_lineage(here: Here, actor: Viewer, name: PathName, ref: PathRef) -> Line
 
 
 @router.get(
-    "/{name}/versions/{ref}/files/{path:path}",
-    response_class=StreamingResponse,
-    responses={
-        200: {"content": {"application/octet-stream": _BINARY}},
-        206: {"description": "The rest", "content": {"application/octet-stream": _BINARY}},
-        **responses(404),
-    },
+    "/{name}/versions/{ref}/files/{path:path}", response_class=StreamingResponse, responses={**FILE, **responses(404)}
 )
 def get_file(
-    here: Here,
-    actor: Viewer,
-    name: PathName,
-    ref: PathRef,
-    path: Annotated[str, Path(max_length=500)],
-    range_: Annotated[str, Header(alias="range", description="`bytes=N-`: what is left.")] = "",
-    if_range: Annotated[str, Header(description="The ETag of what is there already.")] = "",
+    here: Here, actor: Viewer, name: PathName, ref: PathRef, path: FilePath, range_: Range = "", if_range: IfRange = ""
 ) -> StreamingResponse:
     """One file of a version, or the rest of one. It breaks off before its end when the stored content is damaged.
 
     The ETag is the file's SHA-256. A range of another form, or beyond the end, is answered with the whole file.
     """
     entry = here.registry.find_file(actor, name, ref, path)
-    etag = f'"{entry.sha256}"'
-    found = _REST.fullmatch(range_) if if_range in ("", etag) else None
-    start = int(found[1]) if found is not None and int(found[1]) < entry.size else 0
-    chunks = here.registry.iterate_file(actor, entry, start)
-    first = next(chunks)  # a lost content is a clean error, not half an answer
-    headers = {
-        "accept-ranges": "bytes",
-        "content-length": str(entry.size - start),
-        "etag": etag,
-        "content-disposition": f"attachment; filename*=UTF-8''{quote(entry.path.rpartition('/')[2], safe='')}",
-        "x-content-type-options": "nosniff",
-    }
-    if start:
-        headers["content-range"] = f"bytes {start}-{entry.size - 1}/{entry.size}"
-    status = 206 if start else 200
-    return StreamingResponse(itertools.chain((first,), chunks), status, headers, "application/octet-stream")
+    return file_answer(entry, partial(here.registry.iterate_file, actor, entry), range_, if_range)
 
 
 @router.put("/{name}/aliases/{alias}", responses=responses(400, 404))
