@@ -1,0 +1,1 @@
+"""One recipe a file: what it takes, what it checks, how it learns."""
