@@ -30,6 +30,7 @@ from modelport.cli import (
     serve,
     snippet,
     status,
+    train,
     up,
 )
 from modelport.cli.render import fail, say
@@ -79,6 +80,8 @@ app.command()(deployments.deploy)
 app.command()(deployments.undeploy)
 app.command()(predict.predict)
 app.command()(predict_batch.predict_batch)
+app.command()(train.train)
+app.command()(train.recipes)
 app.command()(run.run)
 app.command()(bench.bench)
 app.command()(deployments.logs)

@@ -83,6 +83,11 @@ class Registry:
         check_paths([path])
         return self._blobs.add(actor, path, chunks, size)
 
+    def adopt(self, actor: Actor, path: str, file: Path) -> FileEntry:
+        """Take a file of this server, which nobody may change from now on, as the file ``path`` of a version to be."""
+        check_paths([path])
+        return self._blobs.adopt(actor, path, file)
+
     def gc(self, actor: Actor, dry_run: bool = False) -> GcReport:
         """Remove the project's unused contents that are older than the grace time, and what crashes left behind."""
         report = self._blobs.collect(actor, dry_run)
@@ -98,6 +103,26 @@ class Registry:
 
         Raises InvalidInput, ArtifactRefused, and Conflict when a content was collected in the meantime.
         """
+        found = self._examine(actor, name, push)
+        make_manifest(name, 1, push, found, tables.now(), actor.name)  # refuses before the number is taken
+        with self._database.session() as session:
+            self._blobs.check(session, actor.project_id, push.files)
+            version = _insert_version(session, actor, name, push, found)
+            shown = show_versions(session, [version])[0]
+        if push.alias is not None:
+            self._tell(actor, name, push.alias, version.number)
+        return shown
+
+    def draft(self, actor: Actor, name: str, push: VersionPush) -> ModelVersion:
+        """The version that a push would make, with the number 0: it can be run, and is not registered."""
+        manifest = make_manifest(name, 0, push, self._examine(actor, name, push), tables.now(), actor.name)
+        about = manifest.model_dump(
+            include={"model", "version", "digest", "format", "size", "created_at", "created_by"}
+        )
+        return ModelVersion(**about, manifest=manifest)
+
+    def _examine(self, actor: Actor, name: str, push: VersionPush) -> Inspection:
+        """What uploaded contents are; raises what is wrong with a push of them."""
         if not is_name(name):
             raise InvalidInput(f"model name {name[:40]!r}: letters, digits, '.', '_' and '-', at most 100")
         check_push(push, self._limits.max_file_bytes)
@@ -107,14 +132,7 @@ class Registry:
         seen = self._inspect(folder, tuple(entry.path for entry in push.files))
         found = Inspection.model_validate(seen, from_attributes=True)
         check_sample(served_signature(found, push), push.sample)
-        make_manifest(name, 1, push, found, tables.now(), actor.name)  # refuses before the number is taken
-        with self._database.session() as session:
-            self._blobs.check(session, actor.project_id, push.files)
-            version = _insert_version(session, actor, name, push, found)
-            shown = show_versions(session, [version])[0]
-        if push.alias is not None:
-            self._tell(actor, name, push.alias, version.number)
-        return shown
+        return found
 
     def models(self, actor: Actor, limit: int | None = None, after: str | None = None) -> list[Model]:
         """The project's models by name, beginning after the name ``after``."""
@@ -154,6 +172,14 @@ class Registry:
         if version is not None and alias is not None:
             raise InvalidInput("give a version or an alias, not both: leave one out")
         return self.version(actor, name, version if alias is None else alias)
+
+    def made_from(self, actor: Actor, parent: str) -> list[ModelVersion]:
+        """The versions that name ``parent`` (``dataset:NAME:3``, ``job:ID``) among what they were made of, in order."""
+        version, made = tables.Version, tables.Parent
+        with self._database.reading() as session:
+            query = select(version).join(made, made.version_id == version.id)
+            mine = (made.project_id == actor.project_id, made.parent == parent)
+            return show_versions(session, session.scalars(query.where(*mine).order_by(version.id)).all())
 
     def lineage(self, actor: Actor, name: str, ref: Ref = None) -> LineageNode:
         """What a version was made from, which versions were made from it, and who uses it."""

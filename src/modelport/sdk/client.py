@@ -27,6 +27,7 @@ from modelport.sdk.jobs import Jobs, Schedules
 from modelport.sdk.keys import Keys
 from modelport.sdk.models import API, Models
 from modelport.sdk.pipelines import Pipelines
+from modelport.sdk.training import Training
 
 if TYPE_CHECKING:
     from modelport.sdk.awaiting import Transport as AwaitingTransport
@@ -44,6 +45,7 @@ class Surface(Inference[D_co]):
         self.jobs = Jobs(driver)
         self.schedules = Schedules(driver)
         self.pipelines = Pipelines(driver)
+        self.training = Training(driver)
 
     @operation
     def deploy(

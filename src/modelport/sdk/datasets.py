@@ -58,7 +58,7 @@ class Datasets(Operations[D_co]):
         """
         if isinstance(source, str) and _URL.match(source):
             asked = {"name": name, "source": source, **params}
-            return (yield from _submitted("collect", asked, wait, watch))
+            return (yield from submitted("collect", asked, wait, watch))
         with _files_of(source) as files:
             entries: list[Any] = []
             yield Work(lambda: entries.extend(hash_files(files, upload_progress)))
@@ -67,7 +67,7 @@ class Datasets(Operations[D_co]):
                 upload_progress,
             )
         asked = {"name": name, "files": [entry.model_dump() for entry in entries], **params}
-        return (yield from _submitted("collect", asked, wait, watch))
+        return (yield from submitted("collect", asked, wait, watch))
 
     @operation
     def clean(
@@ -83,7 +83,7 @@ class Datasets(Operations[D_co]):
     ) -> Flow[Job]:
         """Apply a recipe's rules to a version; the result is the next version of ``name`` (or of the same dataset)."""
         asked = {"dataset": dataset, "recipe": dict(recipe), "name": name or name_in(dataset), **params}
-        return (yield from _submitted("clean", asked, wait, watch))
+        return (yield from submitted("clean", asked, wait, watch))
 
     @operation
     def join(
@@ -100,7 +100,7 @@ class Datasets(Operations[D_co]):
     ) -> Flow[Job]:
         """Columns of ``right`` beside the rows of ``left``; refused when rows multiply, unless ``expect="many"``."""
         asked = {"left": left, "right": right, "on": list(on), "name": name, **params}
-        return (yield from _submitted("join", asked, wait, watch))
+        return (yield from submitted("join", asked, wait, watch))
 
     @operation
     def concat(
@@ -108,7 +108,7 @@ class Datasets(Operations[D_co]):
     ) -> Flow[Job]:
         """The rows of several versions, one after another."""
         asked = {"datasets": list(datasets), "name": name, **params}
-        return (yield from _submitted("concat", asked, wait, watch))
+        return (yield from submitted("concat", asked, wait, watch))
 
     @operation
     def split(
@@ -123,7 +123,7 @@ class Datasets(Operations[D_co]):
     ) -> Flow[Job]:
         """Split a version into ``train``, ``validation`` and ``test`` (``ratios``), each row into exactly one."""
         asked = {"dataset": dataset, "name": name or f"{name_in(dataset)}-split", **params}
-        return (yield from _submitted("split", asked, wait, watch))
+        return (yield from submitted("split", asked, wait, watch))
 
     @operation
     def features(
@@ -139,7 +139,7 @@ class Datasets(Operations[D_co]):
     ) -> Flow[Job]:
         """Make columns from columns by a recipe."""
         asked = {"dataset": dataset, "recipe": dict(recipe), "name": name or name_in(dataset), **params}
-        return (yield from _submitted("features", asked, wait, watch))
+        return (yield from submitted("features", asked, wait, watch))
 
     @operation
     def predict(
@@ -161,7 +161,7 @@ class Datasets(Operations[D_co]):
         asked = {"model": model, "data": data, "to": to, **params}
         if params.get("workers", 1) > 1:
             asked.setdefault("cores", params["workers"])
-        return (yield from _submitted("predict", asked, wait, watch))
+        return (yield from submitted("predict", asked, wait, watch))
 
     @operation
     def list(self) -> Flow[DatasetList]:
@@ -235,8 +235,9 @@ def _version(name: str, ref: Ref) -> Flow[DatasetVersion]:
     return DatasetVersion.model_validate((yield from send_json("GET", _dataset(name, "versions", ref))))
 
 
-def _submitted(kind: str, params: dict[str, Any], wait: bool, watch: JobWatch) -> Flow[Job]:
-    asked = ("cores", "memory_mb", "priority", "retries")
+def submitted(kind: str, params: dict[str, Any], wait: bool, watch: JobWatch) -> Flow[Job]:
+    """A job of the kind, which ended if it was to be waited for; ``params`` may hold what the job itself takes."""
+    asked = ("cores", "memory_mb", "gpus", "priority", "retries")
     fields: dict[str, Any] = {name: params.pop(name) for name in asked if name in params}
     given = {name: value for name, value in params.items() if value is not None}
     body = wish_of(kind, given, fields).model_dump(mode="json", exclude_unset=True)

@@ -141,6 +141,16 @@ class Recipe(Protocol):
         ...
 
 
+@runtime_checkable
+class Divides(Protocol):
+    """A recipe whose rows may not be parted just anyhow."""
+
+    def divide(self, options: Any) -> dict[str, str]:
+        """``{"time": COLUMN}``: later rows judge what earlier ones taught; ``{"group": COLUMN}``: rows that belong
+        together stay together. Empty where chance will do."""
+        ...
+
+
 def recipe_of(name: str) -> Recipe:
     """A recipe by its name; raises InvalidInput with the nearest name, or all."""
     known = plugins.names(GROUP)

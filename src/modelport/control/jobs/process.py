@@ -121,6 +121,7 @@ class JobProcess:
             "params": facts.params,
             "attempt": self._attempt,
             "folder": str(self._folder),
+            "threads": max(1, int(facts.resources.cores)),
             "actor": {
                 "project_id": actor.project_id, "project": actor.project, "name": actor.name, "role": actor.role,
                 "request_id": actor.request_id,

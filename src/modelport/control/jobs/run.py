@@ -41,6 +41,8 @@ class JobRun:
     services: Services
     report: Callable[[dict[str, Any]], None] = field(repr=False)
     """Sends one message to control."""
+    threads: int = 1
+    """Cores that it holds, at least one."""
 
     def progress(self, done: float, total: float | None = None, message: str = "", unit: str = "rows") -> None:
         """Tell how far it is; call it as often as you like."""

@@ -89,7 +89,8 @@ def run(told: dict[str, Any], line: Line) -> dict[str, Any]:
         services = build_services(settings, owner_token=None, keys_required=True, migrate=False)
         kind = kind_of(told["kind"])
         assert isinstance(kind, Work)
-        job = JobRun(told["id"], Actor(**told["actor"]), told["attempt"], Path(told["folder"]), services, line.report)
+        actor, folder = Actor(**told["actor"]), Path(told["folder"])
+        job = JobRun(told["id"], actor, told["attempt"], folder, services, line.report, told["threads"])
         result = kind.run(job, params_of(kind, told["params"]))
         if len(json.dumps(result)) > _LARGEST_RESULT or not isinstance(result, dict):
             raise TypeError("a job's result is a small dictionary")
