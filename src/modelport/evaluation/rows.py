@@ -1,0 +1,167 @@
+"""Rows whose truth is known, with what a model answered: from Parquet to arrays that can be judged.
+
+A file has ``truth``, ``prediction`` and, of a classification, ``probabilities`` (a list in the order of the labels);
+columns of the data that were kept beside them are called ``data.NAME``. All rows are held in memory: with
+probabilities 4 bytes for each class and row, and as much again while they are read. Knows Arrow; knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from modelport.errors import InvalidInput
+from modelport.evaluation.score import check_numbers
+from modelport.tensors import Array
+
+TRUTH, PREDICTION, PROBABILITIES, KEPT = "truth", "prediction", "probabilities", "data."
+_LISTED = 10
+
+
+@dataclass(slots=True)
+class Answered:
+    """Rows as they were answered."""
+
+    table: pa.Table
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return len(self.table)
+
+    def kept(self, name: str) -> Any:
+        """A column of the data; raises InvalidInput."""
+        if f"{KEPT}{name}" not in self.table.column_names:
+            raise InvalidInput(f"column {name[:100]!r} was not kept beside the predictions")
+        return self.table.column(f"{KEPT}{name}").combine_chunks()
+
+    def weights(self, name: str | None) -> Array:
+        """How much each row counts [rows]; raises InvalidInput for what is no weight."""
+        if name is None:
+            return np.ones(self.rows)
+        found = _floats(self.kept(name), f"weight: column {name[:100]!r}")
+        if (found < 0).any() or not found.any():
+            raise InvalidInput(f"weight: column {name[:100]!r} has negative numbers or only zeros; weights are above 0")
+        return found
+
+
+def read_answers(parts: Sequence[Path], truth_name: str = TRUTH) -> Answered:
+    """All rows; raises InvalidInput for none, and for rows without a truth or a prediction."""
+    table = pa.concat_tables([pq.read_table(part) for part in parts])
+    if not len(table):
+        raise InvalidInput("there are no rows, so there is nothing to judge")
+    for name, what, hint in (
+        (TRUTH, f"column {truth_name[:100]!r}", "leave such rows out with `modelport data clean`"),
+        (PREDICTION, "the prediction", "the model gave no answer, or NaN, for them; look at them with `predict-batch`"),
+    ):
+        missing = pc.is_null(table.column(name).combine_chunks(), nan_is_null=True).to_numpy(zero_copy_only=False)
+        if missing.any():
+            raise InvalidInput(
+                f"{what} is missing in row {int(np.argmax(missing))} ({int(missing.sum())} of {len(table)} rows have "
+                f"none): {hint}"
+            )
+    return Answered(table)
+
+
+def numbers_of(answered: Answered, name: str, what: str) -> Array:
+    """A column of numbers [rows], or of lists of equally many [rows, steps]; raises InvalidInput."""
+    return _floats(answered.table.column(name).combine_chunks(), what)
+
+
+def texts_of(column: Any) -> list[str]:
+    """Classes as text: whole numbers without a point, whatever their type."""
+    if pa.types.is_floating(column.type):
+        values = column.to_numpy(zero_copy_only=False)
+        if np.all(values == np.round(values)) and np.all(np.abs(values) < 2**53):
+            column = pa.array(values.astype(np.int64))
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        return [value.decode(errors="backslashreplace") for value in column.to_pylist()]
+    return [str(value) for value in column.to_pylist()]
+
+
+def classes_of(texts: Sequence[str]) -> list[str]:
+    """The different ones in order; whole numbers by their size."""
+    found = set(texts)
+    try:
+        return sorted(found, key=int)
+    except ValueError:
+        return sorted(found)
+
+
+def codes_of(texts: Sequence[str], labels: Sequence[str]) -> Array:
+    """Places among the labels [rows]."""
+    place = {label: at for at, label in enumerate(labels)}
+    return np.array([place[text] for text in texts], np.int64)
+
+
+def labels_for(
+    truth: Sequence[str], predicted: Sequence[str], known: Sequence[str] | None, told: list[str]
+) -> list[str]:
+    """The classes of a judgement: those that the model knows, then others that the truth has (which it warns of)."""
+    if known is None:
+        return classes_of([*truth, *predicted])
+    strange = classes_of([text for text in {*truth, *predicted} if text not in set(known)])
+    if strange and len(strange) == len(set(truth)):
+        raise InvalidInput(
+            f"none of the classes in the truth ({listed(strange)}) is one that the model knows ({listed(known)}): "
+            "is it the right column, and the right model?"
+        )
+    if strange:
+        count = sum(text in set(strange) for text in truth)
+        told.append(f"{count} rows have classes that the model does not know, and count as wrong: {listed(strange)}")
+    return [*known, *strange]
+
+
+def probabilities_of(answered: Answered, known: Sequence[str] | None, labels: Sequence[str]) -> Array | None:
+    """Probabilities [rows, labels]; None where there are none. Scores of another kind are made such, and warned of."""
+    if PROBABILITIES not in answered.table.column_names:
+        return None
+    found = _floats(answered.table.column(PROBABILITIES).combine_chunks(), "the probabilities", np.float32)
+    found = found.reshape(answered.rows, -1)
+    if found.shape[1] == 1 and len(labels) == 2:
+        if found.min() < 0 or found.max() > 1:
+            answered.warnings.append("scores are no probabilities: their logistic function was taken")
+            found = 1 / (1 + np.exp(-found))
+        return np.concatenate([1 - found, found], axis=1)
+    if known is None or found.shape[1] != len(known):
+        answered.warnings.append(f"{found.shape[1]} scores for {len(labels)} classes: which is whose cannot be told")
+        return None
+    if found.min() < -1e-6 or found.max() > 1 + 1e-6:
+        answered.warnings.append("scores are no probabilities: their softmax was taken")
+        found = np.exp(found - found.max(axis=1, keepdims=True))
+        found /= found.sum(axis=1, keepdims=True)
+    elif np.abs(found.sum(axis=1) - 1).max() > 1e-2:
+        answered.warnings.append("scores do not sum to 1: each was divided by its row's sum")
+        sums = found.sum(axis=1, keepdims=True)
+        found = np.divide(found, sums, out=np.full_like(found, 1 / found.shape[1]), where=sums > 0)
+    return np.pad(found, ((0, 0), (0, len(labels) - found.shape[1])))
+
+
+def listed(names: Sequence[str]) -> str:
+    """A few of them."""
+    shown = ", ".join(repr(name[:60]) for name in names[:_LISTED])
+    return shown + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+
+
+def _floats(column: Any, what: str, kind: Any = np.float64) -> Array:
+    if pa.types.is_list(column.type):
+        lengths = pc.unique(pc.list_value_length(column))
+        if len(lengths) != 1:
+            raise InvalidInput(f"{what} are lists of different lengths; they have to be alike")
+        flat: Array = _floats(column.flatten(), what, kind).reshape(len(column), -1)
+        return flat
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)):
+        raise InvalidInput(f"{what} is {column.type}, which is no number; say the task, or give another column")
+    if column.null_count:
+        raise InvalidInput(f"{what}: {column.null_count} values are missing; leave such rows out")
+    found: Array = column.to_numpy(zero_copy_only=False).astype(kind)
+    check_numbers(found, what)
+    return found
