@@ -75,7 +75,8 @@ class NumberOneHot:
 
     def transform(self, rows: Rows) -> Array:
         """[rows, numbers] float32."""
-        return (rows[self.column].astype(np.float64)[:, None] == np.array([self.categories])).astype(np.float32)
+        found: Array = rows[self.column].astype(np.float64)[:, None] == np.array([self.categories])
+        return found.astype(np.float32)
 
     def nodes(self, graph: Graph) -> str:
         """The same as ONNX."""

@@ -32,7 +32,7 @@ _TOO_MANY_CLASSES = 1000
 class Columns(recipe.Options):
     """How columns become numbers."""
 
-    columns: dict[ColumnName, ColumnKind] = {}
+    columns: dict[ColumnName, ColumnKind] = Field(default_factory=dict)
     """What a column is, where its type and values do not tell: ``number``, ``category`` (a column of 0 and 1 for each
     value), ``many`` (names by ``high_cardinality``), ``text`` (TF-IDF), ``date``, ``ignore``."""
     max_categories: Annotated[int, Field(ge=2, le=1000)] = 32
@@ -50,7 +50,7 @@ class TabularOptions(Columns):
     """``auto``: texts, true and false, and whole numbers with at most 20 values are classes."""
     model: ModelName = "auto"
     """``auto`` tries a linear model, a forest and gradient boosting, and keeps the best on the validation rows."""
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default_factory=dict)
     """scikit-learn's own parameters of the estimator, such as ``max_depth``."""
     class_weight: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
     """How much a row of each class counts: ``balanced``, or by class."""

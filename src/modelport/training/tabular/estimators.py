@@ -112,9 +112,9 @@ def fit(estimator: Any, features: Array, target: Array, weights: Any, held_out: 
                 f"options.class_weight: {type(estimator).__name__} cannot weigh rows; take another model"
             )
         given["sample_weight"] = compute_sample_weight(weights, target)
-    if held_out is not None and getattr(estimator, "early_stopping", False) is True:
-        if "X_val" in inspect.signature(estimator.fit).parameters:
-            given |= {"X_val": held_out[0], "y_val": held_out[1]}
+    stops = getattr(estimator, "early_stopping", False) is True
+    if held_out is not None and stops and "X_val" in inspect.signature(estimator.fit).parameters:
+        given |= {"X_val": held_out[0], "y_val": held_out[1]}
     try:
         estimator.fit(features, target, **given)
     except (ValueError, TypeError) as error:
@@ -126,5 +126,6 @@ def predicted(estimator: Any, task: str, features: Array) -> Array:
     """[rows, classes] probabilities, or [rows] numbers, float64."""
     if task == "classification":
         chances = np.asarray(estimator.predict_proba(features), np.float64)
-        return chances / chances.sum(axis=1, keepdims=True)  # some compute in float32
+        scaled: Array = chances / chances.sum(axis=1, keepdims=True)  # some compute in float32
+        return scaled
     return np.asarray(estimator.predict(features), np.float64).reshape(-1)

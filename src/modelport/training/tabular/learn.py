@@ -29,7 +29,7 @@ _IMPORTANCE_COLUMNS = 100
 def train(run: TrainingRun, data: TrainingData, options: Any, task: Task) -> Trained:
     """Learn from the rows."""
     began = time.monotonic()
-    models = _TRIED[task] if options.model == "auto" else (options.model,)
+    models: tuple[str, ...] = _TRIED[task] if options.model == "auto" else (options.model,)
     for model in models:  # parameters are checked before rows are read
         _make(run, options, task, model)
     run.progress(0, 3, "reading the rows", "steps")
