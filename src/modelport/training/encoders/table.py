@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelport.data.values import iso_texts
 from modelport.data.writing import read_parts
 from modelport.errors import InvalidInput
 from modelport.tensors import Array
@@ -21,7 +22,7 @@ from modelport.tensors import Array
 #: Values by column, each an array of one dimension.
 Rows = Mapping[str, Array]
 
-_NUMBERS = ("int", "uint", "float", "double", "halffloat", "decimal")
+_NUMBERS = ("int", "uint", "float", "double", "halffloat")
 
 
 def input_kind(arrow_type: str) -> str | None:
@@ -51,12 +52,8 @@ def values_of(name: str, column: Any) -> Array:
         return np.asarray(column.to_numpy(zero_copy_only=False), bool)
     if pa.types.is_boolean(kind):
         column = column.cast(pa.int8())
-    elif pa.types.is_timestamp(kind):
-        moments = column.cast(pa.timestamp("us", kind.tz), safe=False)
-        plain = moments.cast(pa.timestamp("us")) if kind.tz is None else moments.cast(pa.int64()).cast(moments.type)
-        column = pc.strftime(pc.cast(plain, pa.timestamp("s", kind.tz and "UTC"), safe=False), "%Y-%m-%dT%H:%M:%S")
-    elif pa.types.is_date(kind):
-        column = pc.strftime(column, "%Y-%m-%d")
+    elif pa.types.is_temporal(kind):
+        column = iso_texts(column)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         texts = np.empty(len(column), object)
         texts[:] = column.fill_null("").to_pylist()

@@ -21,7 +21,7 @@ ModelName = Literal[
     "naive-bayes",
 ]  # fmt: skip
 ColumnKind = Literal["number", "flag", "category", "many", "text", "date", "ignore"]
-_TAKEN = ("int", "uint", "float", "double", "halffloat", "decimal", "bool", "string", "large_string", "date",
+_TAKEN = ("int", "uint", "float", "double", "halffloat", "bool", "string", "large_string", "date",
           "timestamp")  # fmt: skip
 #: Whole numbers with at most so many values are classes.
 MOST_CLASSES = 20
@@ -136,7 +136,7 @@ def check_target(data: TrainingData, task: str) -> list[str]:
     found = column_of(data, name)
     if not kind.startswith(_TAKEN) or kind.startswith(("date", "timestamp")):
         raise InvalidInput(f"target: column {name!r} is {kind}; give a column of numbers, texts, or true and false")
-    if task == "regression" and not kind.startswith(_TAKEN[:6]):
+    if task == "regression" and not kind.startswith(_TAKEN[:5]):
         raise InvalidInput(f"target: column {name!r} is {kind}, and regression predicts numbers")
     if found is None:
         return []
