@@ -127,7 +127,7 @@ def _check(source: Source, columns: Mapping[str, str], specs: Sequence[TensorSpe
 
 def _suits(kind: str, datatype: str) -> bool:
     if datatype == "BYTES":
-        return kind in _TEXTS
+        return kind in _TEXTS or kind.startswith(("date", "timestamp"))
     if datatype == "BOOL":
         return kind == "bool"
     whole = kind.startswith(("int", "uint"))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelport.data.binding import Binding, Source
+from modelport.data.values import iso_texts
 from modelport.tensors import Array, dtype_of
 
 
@@ -76,6 +77,8 @@ def _values(source: Source, name: str, column: Any, nulls_are_nan: bool, wrong: 
     if column.null_count:
         if want.kind in "fV" and nulls_are_nan:
             column = pc.fill_null(pc.cast(column, pa.float64(), safe=False), math.nan)
+        elif want.kind == "O" and nulls_are_nan:
+            column = pc.fill_null(_texts(column), _nothing(_texts(column).type))
         else:
             for row in np.flatnonzero(pc.is_null(column).to_numpy(zero_copy_only=False)).tolist():
                 wrong.setdefault(row, f"column {name!r} is null")
@@ -92,8 +95,12 @@ def _nothing(kind: Any) -> Any:
 
 def _bytes(column: Any) -> Array:
     made = np.empty(len(column), object)
-    made[:] = [value.encode() if isinstance(value, str) else value for value in column.to_pylist()]
+    made[:] = [value.encode() if isinstance(value, str) else value for value in _texts(column).to_pylist()]
     return made
+
+
+def _texts(column: Any) -> Any:
+    return iso_texts(column) if pa.types.is_temporal(column.type) else column
 
 
 def _converted(given: Array, want: np.dtype[Any], name: str, wrong: dict[int, str]) -> Array:

@@ -98,6 +98,16 @@ def type_of_objects(values: list[Any]) -> Any:
     return pa.string()
 
 
+def iso_texts(column: Any) -> Any:
+    """Dates and times as models take them: texts in ISO 8601 to the second, in UTC where they have a time zone."""
+    kind = column.type
+    if pa.types.is_date(kind):
+        return pc.strftime(column, "%Y-%m-%d")
+    moments = pc.cast(column, pa.timestamp("us", kind.tz), safe=False)
+    seconds = pc.cast(pc.floor_temporal(moments, unit="second"), pa.timestamp("s", kind.tz), safe=False)
+    return pc.strftime(pc.cast(seconds.cast(pa.int64()), pa.timestamp("s")), "%Y-%m-%dT%H:%M:%S")
+
+
 class _Wrong:
     """Stands for a value that fits no type."""
 

@@ -32,7 +32,8 @@ class PredictParams(BaseModel):
     on_error: Literal["fail", "record"] = "fail"
     """What a row that the model refuses does: end the job, or get nulls and the reason in the column ``error``."""
     nulls: Literal["refuse", "nan"] = "refuse"
-    """What a missing number is to an input of floating point: a row that is refused, or NaN."""
+    """What a missing number is to an input of floating point: a row that is refused, or NaN; with ``nan`` a
+    missing text or date is the empty text."""
     overwrite: bool = False
     """Whether results of something else at the destination are replaced."""
     workers: Annotated[int, Field(ge=1, le=16)] = 1

@@ -1,0 +1,164 @@
+"""The recipe ``tabular``: encode, fit one estimator or the best of a few, export, prove, report."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import skl2onnx
+import sklearn
+from sklearn.metrics import log_loss, mean_squared_error
+
+from modelport.schemas.training import Task
+from modelport.tensors import Array
+from modelport.training.encoders.table import Rows, count, taken
+from modelport.training.recipe import Trained, TrainingData, TrainingRun
+from modelport.training.tabular import estimators, export
+from modelport.training.tabular.prepared import Prepared, prepare
+
+#: What ``auto`` tries; beyond so many rows only the last two.
+_TRIED = {"classification": ("forest", "logistic", "boosting"), "regression": ("forest", "ridge", "boosting")}
+_FOREST_ROWS = 200_000
+_IMPORTANCE_ROWS = 1000
+_IMPORTANCE_COLUMNS = 100
+
+
+def train(run: TrainingRun, data: TrainingData, options: Any, task: Task) -> Trained:
+    """Learn from the rows."""
+    began = time.monotonic()
+    models: tuple[str, ...] = _TRIED[task] if options.model == "auto" else (options.model,)
+    for model in models:  # parameters are checked before rows are read
+        _make(run, options, task, model)
+    run.progress(0, 3, "reading the rows", "steps")
+    made = {keep: prepare(run, data, options, task, keep) for keep in sorted({_keeps(model) for model in models})}
+    first = next(iter(made.values()))
+    if len(models) > 1 and len(first.target) > _FOREST_ROWS:
+        models = models[1:]
+    tried: dict[str, Any] = {}
+    losses: dict[str, float] = {}
+    for at, model in enumerate(models):
+        run.progress(1 + at / len(models), 3, f"learning: {model}", "steps")
+        tried[model] = _fit(run, options, task, model, made[_keeps(model)])
+        losses[model] = loss(task, tried[model], made[_keeps(model)])
+    best = min(losses, key=lambda name: losses[name])
+    prepared = made[_keeps(best)]
+    run.progress(2, 3, "writing and proving the model", "steps")
+    prepared.report |= {"model": best, "params": _shown(tried[best])}
+    if len(models) > 1:
+        prepared.report["tried"] = {"by": "log loss" if task == "classification" else "RMSE", **losses}
+    return finish(run, prepared, tried[best], task, began, options.importance)
+
+
+def finish(run: TrainingRun, prepared: Prepared, estimator: Any, task: Task, began: float, importance: bool) -> Trained:
+    """Write a fitted estimator as the version's file, prove it, and tell of it."""
+    nodes = export.estimator_nodes(estimator, prepared.features.shape[1])
+    encoder = prepared.encoder
+    if prepared.classes is not None:
+        export.write(export.classifier(encoder, nodes, prepared.classes), run.out)
+    else:
+        export.write(export.regressor(encoder, nodes), run.out)
+
+    def answer(rows: Rows) -> Array:
+        return estimators.predicted(estimator, task, encoder.transform(rows))
+
+    parity = export.prove(run.out, prepared.held_rows, answer, run.seed, run.threads)
+    found = estimators.predicted(estimator, task, prepared.held_features)
+    figures = run.score(task, prepared.held_target, found)
+    for name, value in figures.items():
+        run.metric(name, value, None)
+    report = {**prepared.report, "parity": parity, "libraries": libraries()}
+    if importance:
+        report["importance"] = _importance(prepared, estimator, task, run.seed)
+    return Trained(
+        task,
+        class_labels=None if prepared.classes is None else [str(name) for name in prepared.classes],
+        sample=sample(encoder.columns, prepared.held_rows),
+        metrics={"train_seconds": round(time.monotonic() - began, 3)},
+        warnings=prepared.warnings,
+        report=report,
+    )
+
+
+def loss(task: str, estimator: Any, prepared: Prepared) -> float:
+    """Log loss, or the root of the mean squared error, of the validation rows."""
+    found = estimators.predicted(estimator, task, prepared.held_features)
+    if task == "classification":
+        return float(log_loss(prepared.held_target, found, labels=range(found.shape[1])))
+    return float(mean_squared_error(prepared.held_target, found) ** 0.5)
+
+
+def sample(columns: list[str], rows: Rows) -> dict[str, Any]:
+    """The first row as V2 tensors; a missing number as 0, which JSON can carry."""
+    tensors = []
+    for name in columns:
+        value = rows[name][0].item() if hasattr(rows[name][0], "item") else rows[name][0]
+        datatype = "BOOL" if isinstance(value, bool) else "FP64" if isinstance(value, float) else "BYTES"
+        plain = 0.0 if isinstance(value, float) and not np.isfinite(value) else value
+        tensors.append({"name": name, "datatype": datatype, "shape": [1, 1], "data": [plain]})
+    return {"inputs": tensors}
+
+
+def libraries() -> dict[str, str]:
+    """What made it."""
+    return {
+        "scikit-learn": sklearn.__version__, "skl2onnx": skl2onnx.__version__, "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__, "numpy": np.__version__,
+    }  # fmt: skip
+
+
+def _keeps(model: str) -> bool:
+    return model in estimators.KEEPS_MISSING
+
+
+def _make(run: TrainingRun, options: Any, task: str, model: str) -> Any:
+    made = estimators.make(
+        model, task, options.params, seed=run.seed, threads=run.threads, early_stopping=options.early_stopping
+    )
+    return estimators.calibrated(made, options.calibrate)
+
+
+def _fit(run: TrainingRun, options: Any, task: str, model: str, prepared: Prepared) -> Any:
+    estimators.check_size(model, len(prepared.target))
+    estimator = _make(run, options, task, model)
+    weights = options.class_weight
+    if isinstance(weights, dict):
+        weights = {code: weights.get(str(name), 1.0) for code, name in enumerate(prepared.classes or ())}
+    held_out = (prepared.held_features, prepared.held_target)
+    estimators.fit(estimator, prepared.features, prepared.target, weights, held_out)
+    return estimator
+
+
+def _shown(estimator: Any) -> dict[str, Any]:
+    """Parameters as JSON."""
+    plain = (str, int, float, bool, type(None))
+    return {
+        name: value for name, value in estimator.get_params().items() if isinstance(value, plain) and name != "n_jobs"
+    }
+
+
+def _importance(prepared: Prepared, estimator: Any, task: str, seed: int) -> dict[str, float]:
+    """By how much the validation's loss grows when a column's values are shuffled, the greatest first."""
+    random = np.random.default_rng(seed)
+    places = np.arange(count(prepared.held_rows))
+    if len(places) > _IMPORTANCE_ROWS:
+        places = random.choice(places, _IMPORTANCE_ROWS, replace=False)
+    rows, truth = taken(prepared.held_rows, places), prepared.held_target[places]
+    matrix = prepared.encoder.transform(rows)
+
+    def judged(features: Array) -> float:
+        found = estimators.predicted(estimator, task, features)
+        if task == "classification":
+            return float(log_loss(truth, found, labels=range(found.shape[1])))
+        return float(mean_squared_error(truth, found) ** 0.5)
+
+    plain = judged(matrix)
+    found: dict[str, float] = {}
+    for column in prepared.encoder.columns[:_IMPORTANCE_COLUMNS]:
+        own = [at for at, (name, _) in enumerate(prepared.encoder.names) if name == column]
+        shuffled = matrix.copy()
+        shuffled[:, own] = matrix[random.permutation(len(matrix))][:, own]
+        found[column] = judged(shuffled) - plain
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))

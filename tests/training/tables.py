@@ -1,0 +1,134 @@
+"""Real tables, split by a seed, as a training job gives them to a recipe; and the served answer of what it made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from sklearn.metrics import accuracy_score, log_loss, r2_score, root_mean_squared_error
+
+from modelport.data.statistics import describe
+from modelport.data.writing import write_parts
+from modelport.engine.formats.onnx import OnnxFormat
+from modelport.engine.runtime import Inspected, LoadOptions, Trust
+from modelport.engine.runtimes.onnx import OnnxRuntime
+from modelport.tensors import Array
+from modelport.training.recipe import Recipe, Start, Trained, TrainingData, TrainingRun, options_of
+
+
+def score(task: str, truth: Array, predicted: Array) -> dict[str, float]:
+    """The figures by scikit-learn."""
+    if predicted.ndim == 2:
+        chances = np.clip(predicted, 1e-15, 1)
+        return {
+            "accuracy": float(accuracy_score(truth, predicted.argmax(axis=1))),
+            "log_loss": float(log_loss(truth, chances / chances.sum(1, keepdims=True), labels=range(chances.shape[1]))),
+        }
+    return {"rmse": float(root_mean_squared_error(truth, predicted)), "r2": float(r2_score(truth, predicted))}
+
+
+@dataclass
+class Case:
+    """One table in two parts, and what a recipe makes of it."""
+
+    folder: Path
+    table: pa.Table
+    target: str | None
+    validation: Array
+    """Places of the validation's rows."""
+    progress: list[str] = field(default_factory=list)
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def training(self) -> Array:
+        return np.setdiff1d(np.arange(len(self.table)), self.validation)
+
+    def data(self, **changed: Any) -> TrainingData:
+        parts = {
+            name: tuple(write_parts(self.folder / name, self.table.schema, self.table.take(places).to_batches()))
+            for name, places in (("train", self.training), ("validation", self.validation))
+            if not (self.folder / name).exists()
+        } or {name: tuple(sorted((self.folder / name).glob("*.parquet"))) for name in ("train", "validation")}
+        facts = describe([*parts["train"], *parts["validation"]], self.target)
+        kinds = {each.name: str(each.type) for each in self.table.schema}
+        features = {n: k for n, k in kinds.items() if n != self.target and n not in self.exclude}
+        given: dict[str, Any] = {
+            **parts, "features": features, "target": self.target, "target_type": kinds.get(self.target or ""),
+            "facts": facts,
+        }  # fmt: skip
+        return TrainingData(**(given | changed))
+
+    def run(self, name: str = "run", seed: int = 0, start: Start | None = None) -> TrainingRun:
+        work, out = self.folder / name / "work", self.folder / name / "out"
+        work.mkdir(parents=True)
+        out.mkdir()
+        return TrainingRun(
+            folder=work, out=out, code=None, seed=seed, threads=1, attempt=1, score=score,
+            environment=lambda requirements: ("", {}),
+            progress=lambda done, total, message, unit: self.progress.append(message),
+            metric=lambda name, value, step: None, start=start,
+        )  # fmt: skip
+
+    def train(self, recipe: Recipe, *, name: str = "run", seed: int = 0, **options: Any) -> tuple[Trained, Served]:
+        """Check, then learn, as a job would."""
+        data, checked = self.data(), options_of(recipe, options)
+        recipe.check(TrainingData(**{**_fields(data), "train": (), "validation": ()}), checked)
+        run = self.run(name, seed)
+        return recipe.train(run, data, checked), Served(run.out)
+
+
+class Served:
+    """A version's files, inspected and run as a replica does."""
+
+    def __init__(self, out: Path) -> None:
+        files = tuple(str(path.relative_to(out)) for path in sorted(out.rglob("*")) if path.is_file())
+        self.found: Inspected = OnnxFormat().inspect(out, files, Trust())
+        self._runtime = OnnxRuntime.load(LoadOptions(out, files, self.found.signature, {}, threads=1))
+
+    def ask(self, table: pa.Table) -> dict[str, Array]:
+        """Raw rows in, outputs by name."""
+        inputs = {spec.name: _tensor(spec.datatype, table.column(spec.name)) for spec in self.found.signature.inputs}
+        return self._runtime.infer(inputs)
+
+
+def _tensor(datatype: str, column: Any) -> Array:
+    values = column.to_pylist()
+    if datatype == "BYTES":
+        made = np.empty((len(values), 1), object)
+        made[:, 0] = [("" if v is None else v if isinstance(v, str) else v.isoformat()).encode() for v in values]
+        return made
+    dtype = bool if datatype == "BOOL" else np.float64
+    return np.array([np.nan if v is None else v for v in values], dtype)[:, None]
+
+
+def _fields(data: TrainingData) -> dict[str, Any]:
+    return {name: getattr(data, name) for name in TrainingData.__slots__}
+
+
+def case(folder: Path, table: pa.Table, target: str | None, *, share: float = 0.25, seed: int = 0) -> Case:
+    """A table whose validation rows are drawn."""
+    order = np.random.default_rng(seed).permutation(len(table))
+    return Case(folder, table, target, np.sort(order[: int(len(table) * share)]))
+
+
+def sklearn_table(name: str) -> tuple[pa.Table, str]:
+    """``iris``, ``wine``, ``breast_cancer``, ``diabetes`` with its target."""
+    import sklearn.datasets
+
+    bunch = getattr(sklearn.datasets, f"load_{name}")()
+    columns = {str(n): bunch.data[:, at] for at, n in enumerate(bunch.feature_names)}
+    return pa.table({**columns, "target": bunch.target}), "target"
+
+
+def cars() -> pa.Table:
+    """406 cars: numbers with gaps, a date, names (vega_datasets)."""
+    from vega_datasets import data
+
+    frame = data.cars()
+    return pa.Table.from_pandas(frame, preserve_index=False).cast(
+        pa.schema([(n, pa.string() if n in ("Name", "Origin") else pa.timestamp("us") if n == "Year" else pa.float64())
+                   for n in frame.columns])
+    )  # fmt: skip
