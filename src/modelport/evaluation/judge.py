@@ -14,6 +14,7 @@ import numpy as np
 
 from modelport.errors import InvalidInput
 from modelport.evaluation import rows as read
+from modelport.evaluation.answers import listed
 from modelport.evaluation.classes import Classification, per_class
 from modelport.evaluation.comparison import compare, difference
 from modelport.evaluation.intervals import Resampling, between, draws, intervals, samples_of
@@ -163,7 +164,7 @@ def _classes(answered: Answered, asked: Asked) -> _Case:
         labels = [*labels, "(another)"]
     positive = asked.positive
     if positive is not None and positive not in labels:
-        raise InvalidInput(f"positive: there is no class {positive[:60]!r}; there are {read.listed(labels)}")
+        raise InvalidInput(f"positive: there is no class {positive[:60]!r}; there are {listed(labels)}")
     if len(labels) == 2 and positive is None:
         positive = labels[1]
     chances = read.probabilities_of(answered, asked.labels, labels)
@@ -267,12 +268,12 @@ def _warn(found: Evaluation, case: _Case, weights: Array) -> None:
         absent = [one.label for one in found.classes if not one.rows]
         if absent:
             told.append(
-                f"no row is of class {read.listed(absent)}: averages over classes leave such classes out, unless they "
+                f"no row is of class {listed(absent)}: averages over classes leave such classes out, unless they "
                 "were predicted"
             )
         few = [one.label for one in found.classes if 0 < one.rows < 5]
         if few:
-            told.append(f"less than 5 rows are of class {read.listed(few)}: what is said of them is mostly chance")
+            told.append(f"less than 5 rows are of class {listed(few)}: what is said of them is mostly chance")
     elif isinstance(judged, Regression):
         if judged.has_zeros:
             told.append("mape is left out: the truth is 0 in some rows")

@@ -1,4 +1,4 @@
-"""Rows whose truth is known, with what a model answered: from Parquet to arrays that can be judged.
+"""Rows whose truth is known, with what a model answered: to Parquet, and from there to arrays that can be judged.
 
 A file has ``truth``, ``prediction`` and, of a classification, ``probabilities`` (a list in the order of the labels);
 columns of the data that were kept beside them are called ``data.NAME``. All rows are held in memory: with
@@ -17,12 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from modelport.data.outputs import Wanted
+from modelport.data.writing import parts_in, told_of_disk
 from modelport.errors import InvalidInput
+from modelport.evaluation.answers import Picked, listed
 from modelport.evaluation.score import check_numbers
+from modelport.schemas.training import Task
 from modelport.tensors import Array
 
 TRUTH, PREDICTION, PROBABILITIES, KEPT = "truth", "prediction", "probabilities", "data."
-_LISTED = 10
 
 
 @dataclass(slots=True)
@@ -145,12 +148,6 @@ def probabilities_of(answered: Answered, known: Sequence[str] | None, labels: Se
     return np.pad(found, ((0, 0), (0, len(labels) - found.shape[1])))
 
 
-def listed(names: Sequence[str]) -> str:
-    """A few of them."""
-    shown = ", ".join(repr(name[:60]) for name in names[:_LISTED])
-    return shown + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
-
-
 def _floats(column: Any, what: str, kind: Any = np.float64) -> Array:
     if pa.types.is_list(column.type):
         lengths = pc.unique(pc.list_value_length(column))
@@ -165,3 +162,51 @@ def _floats(column: Any, what: str, kind: Any = np.float64) -> Array:
     found: Array = column.to_numpy(zero_copy_only=False).astype(kind)
     check_numbers(found, what)
     return found
+
+
+# Writing
+
+
+def write_answers(
+    results: Path, folder: Path, columns: Wanted, picked: Picked, task: Task, truth: str, keep: Sequence[str]
+) -> list[Path]:
+    """The shards of results as ``rows`` wants them, a file for each; its files."""
+    folder.mkdir(exist_ok=True)
+    first = len(columns.beside)
+    for part in parts_in(results):
+        table = pq.read_table(part)
+        beside = {name: table.column(at) for at, name in enumerate(columns.beside)}
+        answers = table.columns[first:]
+        prediction, chances = _answer(answers, picked, task)
+        found = {TRUTH: beside[truth], PREDICTION: prediction}
+        if chances is not None:
+            found[PROBABILITIES] = chances
+        found |= {f"{KEPT}{name}": beside[name] for name in keep}
+        with told_of_disk():
+            pq.write_table(pa.table(found), folder / part.name)
+    return parts_in(folder)
+
+
+def _answer(answers: Sequence[Any], picked: Picked, task: Task) -> tuple[Any, Any]:
+    """Prediction and probabilities of a shard."""
+    chances = None
+    if picked.probabilities is not None:
+        chances = answers[picked.probabilities].combine_chunks()
+    if chances is not None and task != "classification":
+        return pc.list_element(chances, len(picked.labels or ()) - 1), None  # of two classes the second
+    if picked.prediction is not None:
+        return answers[picked.prediction], chances
+    return _likeliest(chances, picked.labels), chances
+
+
+def _likeliest(chances: Any, labels: Sequence[str] | None) -> Any:
+    """The class with the highest score; null where a score is no number."""
+    rows = len(chances)
+    flat = chances.flatten() if pa.types.is_list(chances.type) else chances
+    scores = flat.to_numpy(zero_copy_only=False).astype(np.float64).reshape(rows, -1)
+    best = (scores[:, 0] > 0.5).astype(np.int64) if scores.shape[1] == 1 else np.argmax(scores, axis=1)
+    unknown = np.isnan(scores).any(axis=1)
+    names = labels if labels is not None else [str(at) for at in range(max(scores.shape[1], 2))]
+    return pa.array(
+        [None if nan else names[at] for at, nan in zip(best.tolist(), unknown.tolist(), strict=True)], pa.string()
+    )

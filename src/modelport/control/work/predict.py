@@ -92,7 +92,7 @@ class Predict:
         results = _results(run.services, params)
         if results is not None:
             results.claim(run.id, params.overwrite, _schema(columns, parts))
-        predictor = Predictor(run, params, version, binding, columns)
+        predictor = Predictor(run, params, version.manifest, binding, columns)
 
         def done(number: int, file: Path) -> None:
             if results is not None:

@@ -27,7 +27,7 @@ from modelport.engine.requests import InferRequest
 from modelport.engine.routing import Route, RoutingTable
 from modelport.engine.runtime import Inspected
 from modelport.errors import InvalidInput, ModelRejectedInput, Overloaded, RunFailed, Unavailable
-from modelport.schemas.models import ModelVersion
+from modelport.schemas.models import Manifest
 from modelport.schemas.predictions import PredictParams
 
 if TYPE_CHECKING:
@@ -38,14 +38,20 @@ _DEADLINE_S = 30 * 86_400.0
 _UNDER_WAY = 2
 """Runs for each worker that are under way or next in line."""
 _AGAIN_S = 0.05
+_ADVICE = "correct it, or write such rows with --on-error record"
 _log = logging.getLogger(__name__)
 
 
 class Predictor:
     """The work of one attempt."""
 
-    def __init__(self, run: JobRun, params: PredictParams, version: ModelVersion, binding: Any, wanted: Any) -> None:
-        self._run, self._params, self._version = run, params, version
+    def __init__(
+        self, run: JobRun, params: PredictParams, manifest: Manifest, binding: Any, wanted: Any,
+        files: Path | None = None, advice: str = _ADVICE,
+    ) -> None:  # fmt: skip
+        """``files``: the folder of a version that is not registered; ``advice`` ends what is said of a refused row."""
+        self._run, self._params, self._manifest = run, params, manifest
+        self._folder, self._advice = files, advice
         self._binding, self._wanted = binding, wanted
         self._reading = made.room("model_inputs")
         self._data_schema: Any = None
@@ -74,7 +80,7 @@ class Predictor:
         replicas = await self._start()
         try:
             self._learnt = learnt
-            endpoint = self._plane.find("default", self._version.model)
+            endpoint = self._plane.find("default", self._manifest.model)
             self._told()
             await self._shards(endpoint, parts, todo, put)
         finally:
@@ -85,7 +91,7 @@ class Predictor:
 
     async def _start(self) -> LocalReplicas:
         """The replicas, one of them ready; this process works in their folder from now on."""
-        run, params, manifest = self._run, self._params, self._version.manifest
+        run, params, manifest = self._run, self._params, self._manifest
         settings = run.services.settings
         model = LocalModel(
             await asyncio.to_thread(self._files), tuple(entry.path for entry in manifest.files),
@@ -125,7 +131,9 @@ class Predictor:
         return replicas
 
     def _files(self) -> Path:
-        manifest = self._version.manifest
+        if self._folder is not None:
+            return self._folder
+        manifest = self._manifest
         project = self._run.actor.project_id
         return self._run.services.artifacts.materialize(project, manifest.digest, manifest.files)
 
@@ -228,9 +236,7 @@ class Predictor:
             return
         row = number * self._params.shard_rows + at
         ids = ", ".join(f"{name} {piece.rows.column(name)[place].as_py()!r}"[:100] for name in self._params.id)
-        raise ModelRejectedInput(
-            f"row {row}{f' ({ids})' if ids else ''}: {why[:500]}; correct it, or write such rows with --on-error record"
-        )
+        raise ModelRejectedInput(f"row {row}{f' ({ids})' if ids else ''}: {why[:500]}; {self._advice}")
 
     def _told(self, message: str = "predicting") -> None:
         self._run.progress(self._done_rows, self._total, message)
