@@ -28,7 +28,7 @@ GROUP = "recipes"
 class Options(BaseModel):
     """A recipe's options; every field has a docstring with its unit and default."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,9 @@ class Trained:
     """Columns by input of the model as it is served, where its names do not tell."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Figures of the training itself, such as ``best_epoch`` and ``train_seconds``."""
+    judged_itself: bool = False
+    """Whether rows of the data are not what the served model is asked about (windows of a series, tokens of a text):
+    then the recipe tells the figures of the validation rows among ``metrics``, as ``validation_NAME``."""
     warnings: list[str] = field(default_factory=list)
     """What a careful reader should know: leaking columns, rows that were left out."""
     report: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,86 @@
+"""Judges versions for the jobs that make them: raw rows through the version as it is served, figures of its answers.
+
+Each judgement is made once and noted in the job's folder; those of rows that callers may name are kept as evaluations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from modelport.control.work import made, served
+from modelport.control.work.served import Asking
+from modelport.errors import InvalidInput
+from modelport.evaluation.score import less_is_better, main_figure
+from modelport.schemas.evaluation import Evaluation, Purpose
+from modelport.schemas.models import ModelVersion
+from modelport.training.recipe import Trained
+
+if TYPE_CHECKING:
+    from modelport.control.jobs.run import JobRun
+    from modelport.control.work.training import Plan
+
+_OWN = "validation_"
+_RESAMPLES = 200
+
+
+class Judge:
+    """Judges what one job has made."""
+
+    def __init__(self, run: JobRun, planned: Plan, trained: Trained, purpose: Purpose) -> None:
+        self._run, self._planned, self._trained, self._purpose = run, planned, trained, purpose
+
+    def rows(self, version: ModelVersion, parts: Sequence[Path], name: str) -> Evaluation:
+        """The version's answers to rows; ``name`` is that of the folder where they lie."""
+        note = self._run.folder / "judged" / f"{name}.json"
+        if note.exists():
+            return Evaluation.model_validate_json(note.read_bytes())
+        self._run.progress(0, None, f"judging by the {name} rows", "rows")
+        found = self._served(version, parts, name) if self._is_served(version, parts) else self._told(parts)
+        note.parent.mkdir(exist_ok=True)
+        beside = note.with_suffix(".unfinished")
+        beside.write_text(found.model_dump_json())
+        beside.replace(note)
+        return found
+
+    def _is_served(self, version: ModelVersion, parts: Sequence[Path]) -> bool:
+        """Whether rows of the data have a truth, and the model can be asked about them."""
+        target = self._planned.target
+        asked = target is not None and bool(version.manifest.runtime)
+        return asked and not self._trained.judged_itself and bool(parts)
+
+    def _served(self, version: ModelVersion, parts: Sequence[Path], name: str) -> Evaluation:
+        target, trained = str(self._planned.target), self._trained
+        asking = Asking(
+            truth=target, task=trained.task, inputs=trained.inputs or None, nulls="nan", threads=self._run.threads
+        )
+        answers = served.answers_of(self._run, version.manifest, parts, asking, name=f"judging-{name}")
+        judge = import_module("modelport.evaluation.judge")
+        asked = judge.Asked(task=answers.task, truth_name=target, labels=answers.labels, resamples=_RESAMPLES)
+        found: Evaluation = judge.judge(answers.parts, asked)
+        return found
+
+    def _told(self, parts: Sequence[Path]) -> Evaluation:
+        """What the recipe itself found out about its validation rows."""
+        own = {k.removeprefix(_OWN): v for k, v in self._trained.metrics.items() if k.startswith(_OWN)}
+        rows = sum(made.room("writing").rows_in(part) for part in parts)
+        return Evaluation(task=self._trained.task, rows=rows, main=main_figure(self._trained.task, own), figures=own)
+
+
+def worse_by(name: str, before: float, after: float) -> float:
+    """By how much a figure fell, whichever way is better; below 0 when it rose."""
+    return after - before if less_is_better(name) else before - after
+
+
+def folds(told: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Means over the folds, and standard deviations between them."""
+    if len(told) < 2:
+        raise InvalidInput("folds: at least two are needed")
+    names = [name for name in told[0] if all(name in figures for figures in told)]
+    return {
+        "cv": {name: fmean(figures[name] for figures in told) for name in names},
+        "cv_std": {name: stdev(figures[name] for figures in told) for name in names},
+    }
