@@ -1,8 +1,11 @@
-"""Follows a job on the terminal until it ends: a bar with rate and time left, and for a pipeline its stages."""
+"""Follows a job on the terminal until it ends: a bar with rate and time left, for a pipeline its stages, and curves of
+the figures that it tells.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
     from modelport.sdk.client import Client
 
 _INTERRUPTED = 130
+#: Kinds of jobs that tell figures step by step.
+_LEARNING = ("train", "tune")
+_FIGURES_EVERY_S = 1.0
+_MOST_FIGURES = 8
 
 
 def follow(client: Client, job_id: str) -> Job:
@@ -42,6 +49,8 @@ def detached(job: Job) -> None:
 
 
 def _drawn(client: Client, job_id: str) -> Job:
+    from rich.console import Group
+    from rich.live import Live
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
     columns = (
@@ -51,17 +60,51 @@ def _drawn(client: Client, job_id: str) -> Job:
         TextColumn("{task.fields[count]}", markup=False),
         TextColumn("{task.fields[left]}", markup=False),
     )
-    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        bars: dict[str, Any] = {}
-        draw = _drawer(progress, bars)
+    bars: dict[str, Any] = {}
+    progress = Progress(*columns)
+    curves = _Curves(client)
+    draw = _drawer(progress, bars)
 
-        def look(job: Job) -> None:
-            draw(job, job.kind)
-            if job.kind == "pipeline":
-                for stage in reversed(client.jobs.list(run=job.id, limit=1000)):
-                    draw(stage, f"  {stage.stage}")
+    def look(job: Job) -> None:
+        draw(job, job.kind)
+        learning = job if job.kind in _LEARNING else None
+        if job.kind == "pipeline":
+            for stage in reversed(client.jobs.list(run=job.id, limit=1000)):
+                draw(stage, f"  {stage.stage}")
+                learning = stage if stage.kind in _LEARNING and stage.state == "running" else learning
+        if learning is not None:
+            curves.look(learning.id)
 
+    shown = Live(
+        get_renderable=lambda: Group(progress, *curves.lines),
+        console=console(stderr=True), transient=True, refresh_per_second=8,
+    )  # fmt: skip
+    with shown:
         return client.jobs.wait(job_id, progress=look)
+
+
+class _Curves:
+    """The figures of the job that learns now, as lines of blocks."""
+
+    def __init__(self, client: Client) -> None:
+        self._client, self._looked_at = client, 0.0
+        self.lines: list[Any] = []
+
+    def look(self, job_id: str) -> None:
+        """Ask for them, not too often."""
+        if time.monotonic() - self._looked_at < _FIGURES_EVERY_S:
+            return
+        self._looked_at = time.monotonic()
+        from rich.text import Text
+
+        from modelport.cli.curves import by_name, line
+
+        found = by_name(self._client.jobs.metrics(job_id, limit=5000))
+        width = max((len(name) for name in found), default=0)
+        self.lines = [
+            Text(f"  {plain(name):<{width}}  {line([value for _, value in points])}  {points[-1][1]:.4g}")
+            for name, points in list(found.items())[:_MOST_FIGURES]
+        ]
 
 
 def _drawer(progress: Any, bars: dict[str, Any]) -> Callable[[Job, str], None]:
