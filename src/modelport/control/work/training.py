@@ -51,6 +51,8 @@ _SHARE = 0.2
 #: What a row is called is no reason for what it is: a folder of images has its classes in its paths.
 _NAMES_OF_ROWS = ("path",)
 _MOST_CLASSES = 1000
+#: What a version is called and who sees it are not what it is.
+_CALLED = {"name", "alias", "labels", "description", "licence", "files"}
 NO_CODE = (
     "the recipe runs code of the caller's, and this server does not allow that. An operator who trusts whoever may "
     "submit jobs can set MODELPORT_TRUST_PYTHON_PREDICTORS=true"
@@ -320,7 +322,7 @@ def offer(
     """The files as a push of them would be, inspected; nothing is registered yet."""
     story = {
         "recipe": params.recipe,
-        "params": params.model_dump(mode="json", exclude_defaults=True, exclude={"files"}),
+        "params": params.model_dump(mode="json", exclude_defaults=True, exclude=_CALLED),
         "data": {"version": planned.reference, "digest": planned.data.digest},
         "task": trained.task,
         "warnings": trained.warnings,
