@@ -17,6 +17,7 @@ from modelport.control.assembly import Services
 from modelport.control.jobs.run import JobRun, Work, params_of
 from modelport.control.work.clean import Clean
 from modelport.control.work.collect import Collect
+from modelport.control.work.evaluate import Evaluate
 from modelport.control.work.features import Features
 from modelport.control.work.integrate import Concat, Join
 from modelport.control.work.predict import Predict
@@ -27,7 +28,7 @@ from modelport.schemas.models import ModelVersion, VersionPush
 
 KINDS: dict[str, type[Work]] = {
     "collect": Collect, "clean": Clean, "join": Join, "concat": Concat, "split": Split, "features": Features,
-    "predict": Predict,
+    "predict": Predict, "evaluate": Evaluate,
 }  # fmt: skip
 
 

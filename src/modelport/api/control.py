@@ -87,7 +87,7 @@ class Control:
         self.context = Context(
             settings, services.registry, services.identity, services.database, self.deployments, tree,
             Imports(services.registry, settings.imports, settings.home / "cache" / "imports"), self.jobs,
-            self.schedules, services.datasets,
+            self.schedules, services.datasets, services.evaluations,
         )  # fmt: skip
 
     def _collect_environments(self, dry_run: bool) -> tuple[int, int]:

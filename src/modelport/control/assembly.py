@@ -7,6 +7,7 @@ from pathlib import Path
 
 from modelport.control.blobs import Blobs, Limits
 from modelport.control.datasets import Datasets
+from modelport.control.evaluations import Evaluations
 from modelport.control.identity import Identity
 from modelport.control.registry import Registry
 from modelport.engine.inspect import inspect_apart
@@ -27,6 +28,7 @@ class Services:
     identity: Identity
     registry: Registry
     datasets: Datasets
+    evaluations: Evaluations
 
 
 def trust_of(settings: Settings) -> Trust:
@@ -66,4 +68,5 @@ def build_services(
         Datasets(
             database, artifacts, Blobs(database, artifacts, limits), settings.home / "cache", settings.data.archives
         ),
+        Evaluations(database),
     )

@@ -21,6 +21,7 @@ from modelport.sdk.blocking import BlockingDriver
 from modelport.sdk.blocking import Transport as BlockingTransport
 from modelport.sdk.datasets import Datasets
 from modelport.sdk.deployments import Deployments, Watch, apply, ignore_state, wish_of
+from modelport.sdk.evaluations import Evaluations
 from modelport.sdk.flows import Awaiting, Blocking, D_co, Flow, operation, send_json
 from modelport.sdk.inference import Inference
 from modelport.sdk.jobs import Jobs, Schedules
@@ -40,6 +41,7 @@ class Surface(Inference[D_co]):
         super().__init__(driver)
         self.models = Models(driver)
         self.datasets = Datasets(driver)
+        self.evaluations = Evaluations(driver)
         self.deployments = Deployments(driver)
         self.keys = Keys(driver)
         self.jobs = Jobs(driver)

@@ -21,6 +21,7 @@ from modelport.api.auth import HOW, secret_of
 from modelport.control.actors import Actor
 from modelport.control.datasets import Datasets
 from modelport.control.deployments import Deployments
+from modelport.control.evaluations import Evaluations
 from modelport.control.identity import Identity
 from modelport.control.imports import Imports
 from modelport.control.jobs.schedules import Schedules
@@ -77,6 +78,8 @@ class Context:
     """Set where jobs are run."""
     datasets_: Datasets | None = None
     """Set where there are datasets."""
+    evaluations_: Evaluations | None = None
+    """Set where models are judged."""
 
     @property
     def datasets(self) -> Datasets:
@@ -84,6 +87,13 @@ class Context:
         if self.datasets_ is None:
             raise NotFound("this server keeps no datasets")
         return self.datasets_
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """The record of evaluations; raises NotFound where there is none."""
+        if self.evaluations_ is None:
+            raise NotFound("this server keeps no evaluations")
+        return self.evaluations_
 
     @property
     def max_file_bytes(self) -> int:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelport.control.actors import Actor
-from modelport.errors import MissingExtra, NotFound
+from modelport.errors import InvalidInput, MissingExtra, NotFound
 from modelport.schemas.datasets import DatasetVersion, Facts, Params
+from modelport.schemas.models import ModelVersion
 
 if TYPE_CHECKING:
     from modelport.control.assembly import Services
@@ -62,6 +63,17 @@ def parts_of(services: Services, actor: Actor, ref: str) -> tuple[DatasetVersion
     if not parts:
         raise NotFound(f"dataset {ref!r} has no rows there")
     return version, parts
+
+
+def model_of(services: Services, actor: Actor, ref: str) -> ModelVersion:
+    """The version of a model that ``NAME[:NUMBER|@ALIAS]`` means; raises NotFound."""
+    name, at, alias = ref.partition("@")
+    name, _, number = name.partition(":")
+    if number and not (number.isdecimal() and 0 < int(number[:12]) < 2**31):
+        raise InvalidInput(f"model: {number[:40]!r} is no version; say NAME, NAME:NUMBER or NAME@ALIAS")
+    if at and (alias.isdecimal() or alias == "latest"):
+        raise NotFound(f"model {name!r} has no alias {alias[:100]!r}; `modelport models list` shows what there is")
+    return services.registry.version(actor, name, alias if at else int(number) if number else None)
 
 
 def check_column(version: DatasetVersion, name: str | None, what: str) -> None:

@@ -26,7 +26,7 @@ from modelport.data.binding import Binding, bind
 from modelport.data.outputs import Wanted, wanted
 from modelport.data.results import Results, results_of
 from modelport.engine.routing import features_of
-from modelport.errors import InvalidInput, NotFound
+from modelport.errors import InvalidInput
 from modelport.schemas.datasets import DatasetVersion, Params
 from modelport.schemas.deployments import DeploymentSpec
 from modelport.schemas.models import ModelVersion
@@ -57,7 +57,7 @@ class Predict:
 
     def check(self, services: Services, actor: Actor, params: PredictParams) -> None:
         made.check_installed()
-        version = _model(services, actor, params.model)
+        version = made.model_of(services, actor, params.model)
         check_runnable(trust_of(services.settings), version.manifest, DeploymentSpec())
         data, part = services.datasets.resolve(actor, params.data)
         if not (data.manifest.parts[part] if part else data.rows):
@@ -74,7 +74,7 @@ class Predict:
         """What is written elsewhere may have been changed there since."""
         if not _into(params).startswith(_DATASET):
             return None
-        version = _model(services, actor, params.model)
+        version = made.model_of(services, actor, params.model)
         found = made.digests(services, actor, [params.data])
         return None if found is None else [*found, f"{version.model}:{version.version} {version.digest}"]
 
@@ -114,17 +114,6 @@ class Predict:
 
 def _name(model: str) -> str:
     return model.partition("@")[0].partition(":")[0]
-
-
-def _model(services: Services, actor: Actor, ref: str) -> ModelVersion:
-    """The version that ``NAME[:NUMBER|@ALIAS]`` means; raises NotFound."""
-    name, at, alias = ref.partition("@")
-    name, _, number = name.partition(":")
-    if number and not (number.isdecimal() and 0 < int(number[:12]) < 2**31):
-        raise InvalidInput(f"model: {number[:40]!r} is no version; say NAME, NAME:NUMBER or NAME@ALIAS")
-    if at and (alias.isdecimal() or alias == "latest"):
-        raise NotFound(f"model {name!r} has no alias {alias[:100]!r}; `modelport models list` shows what there is")
-    return services.registry.version(actor, name, alias if at else int(number) if number else None)
 
 
 def _into(params: PredictParams) -> str:
@@ -173,7 +162,7 @@ def _pin(run: JobRun, params: PredictParams) -> _Pinned:
     """The same versions at every attempt, whatever ``latest`` and an alias mean by then."""
     note = run.folder / "pinned.json"
     if not note.exists():
-        version = _model(run.services, run.actor, params.model)
+        version = made.model_of(run.services, run.actor, params.model)
         data, part = run.services.datasets.resolve(run.actor, params.data)
         ref = f"{data.dataset}:{data.version}" + (f"/{part}" if part else "")
         _write(note, asdict(_Pinned(version.version, ref, {})))
