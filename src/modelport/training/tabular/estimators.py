@@ -15,6 +15,7 @@ from sklearn.utils.validation import has_fit_parameter
 from modelport.errors import InvalidInput
 from modelport.tensors import Array
 from modelport.training.recipe import nearest
+from modelport.training.tabular.calibration import IsotonicCalibrated
 from modelport.training.tabular.settle import settle
 
 _CLASSES: dict[str, Any] = {
@@ -86,8 +87,10 @@ def make(
     return estimator
 
 
-def calibrated(estimator: Any, how: str | None) -> Any:
+def calibrated(estimator: Any, how: str | None, seed: int) -> Any:
     """The estimator whose probabilities are corrected on folds of the training rows."""
+    if how == "isotonic":
+        return IsotonicCalibrated(estimator, seed)
     return estimator if how is None else CalibratedClassifierCV(estimator, method=how, ensemble=False)
 
 

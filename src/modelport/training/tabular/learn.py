@@ -128,7 +128,7 @@ def _make(run: TrainingRun, options: Any, task: str, model: str) -> Any:
     made = estimators.make(
         model, task, options.params, seed=run.seed, threads=run.threads, early_stopping=options.early_stopping
     )
-    return estimators.calibrated(made, options.calibrate)
+    return estimators.calibrated(made, options.calibrate, run.seed)
 
 
 def _fit(run: TrainingRun, options: Any, task: str, model: str, prepared: Prepared) -> Any:

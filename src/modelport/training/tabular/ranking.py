@@ -94,7 +94,7 @@ def train(run: TrainingRun, data: TrainingData, options: Any) -> Trained:
 
 def _make(run: TrainingRun, options: Any, model: str) -> Any:
     made = estimators.make(model, "classification", options.params, seed=run.seed, threads=run.threads)
-    return estimators.calibrated(made, options.calibrate)
+    return estimators.calibrated(made, options.calibrate, run.seed)
 
 
 def _groups(data: TrainingData, group: str | None) -> Array | None:

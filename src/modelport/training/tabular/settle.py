@@ -1,7 +1,6 @@
 """Makes what was fitted in float64 answer the same in float32, as ONNX Runtime computes; no answer changes by it.
 
-Thresholds of boosted trees fall to the nearest float32 below: float32 values lie on the same side as before. Knots of
-isotonic calibration that only rounding tells apart become one: between them the curve would be a cliff.
+Thresholds of boosted trees fall to the nearest float32 below: float32 values lie on the same side as before.
 """
 
 from __future__ import annotations
@@ -10,11 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
 
 from modelport.tensors import Array
-
-_CLOSE = 1e-5
+from modelport.training.tabular.calibration import IsotonicCalibrated
 
 
 def settle(estimator: Any) -> None:
@@ -24,13 +21,13 @@ def settle(estimator: Any) -> None:
             for tree in trees:
                 if "num_threshold" in (tree.nodes.dtype.names or ()):
                     tree.nodes["num_threshold"] = _floor(tree.nodes["num_threshold"])
-        for calibrated in getattr(found, "calibrated_classifiers_", ()):
-            calibrated.calibrators[:] = [_without_cliffs(each) for each in calibrated.calibrators]
 
 
 def _within(estimator: Any) -> Iterator[Any]:
     yield estimator
     parts = [each.estimator for each in getattr(estimator, "calibrated_classifiers_", ())]
+    if isinstance(estimator, IsotonicCalibrated):
+        parts.append(estimator.estimator)
     if hasattr(estimator, "named_estimators_"):  # voting and stacking; forests have estimators_ too
         parts += [*estimator.estimators_, getattr(estimator, "final_estimator_", None)]
     for part in parts:
@@ -44,13 +41,3 @@ def _floor(thresholds: Array) -> Array:
     near[above] = np.nextafter(near[above], np.float32(-np.inf))
     return near.astype(np.float64)
 
-
-def _without_cliffs(calibrator: Any) -> Any:
-    if not isinstance(calibrator, IsotonicRegression):
-        return calibrator
-    knots, heights = calibrator.X_thresholds_, calibrator.y_thresholds_
-    starts = np.concatenate([[True], np.diff(knots) > _CLOSE])
-    group = np.cumsum(starts) - 1
-    counts = np.bincount(group)
-    merged = IsotonicRegression(out_of_bounds="clip", y_min=0, y_max=1)
-    return merged.fit(np.bincount(group, knots) / counts, np.bincount(group, heights) / counts)
