@@ -88,10 +88,7 @@ class Tabular:
             for name in ("class_weight", "calibrate"):
                 if getattr(options, name) is not None:
                     raise InvalidInput(f"options.{name} is for classes, and {data.target!r} is a number; leave it out")
-            if options.model in ("logistic", "naive-bayes"):
-                raise InvalidInput(f"options.model: {options.model} learns classes, and {data.target!r} is a number")
-        elif options.model in ("linear", "ridge"):
-            raise InvalidInput(f"options.model: {options.model} learns numbers, and {data.target!r} has classes")
+        check_model(options.model, task, str(data.target))
         if options.model == "auto" and options.params:
             raise InvalidInput("options.params: say which model they are for with options.model")
         return warnings
@@ -152,6 +149,14 @@ def check_target(data: TrainingData, task: str) -> list[str]:
     if task == "classification" and kind.startswith(("int", "uint")):
         return [f"target {name!r} has {found.distinct} whole numbers, taken as classes; task=regression predicts them"]
     return []
+
+
+def check_model(model: str, task: str, target: str) -> None:
+    """Raise InvalidInput for a model of the other task."""
+    if task == "regression" and model in ("logistic", "naive-bayes"):
+        raise InvalidInput(f"options.model: {model} learns classes, and {target!r} is a number")
+    if task == "classification" and model in ("linear", "ridge"):
+        raise InvalidInput(f"options.model: {model} learns numbers, and {target!r} has classes")
 
 
 def check_classes(data: TrainingData, task: str, weights: Any) -> None:

@@ -15,6 +15,8 @@ from sklearn.utils.validation import has_fit_parameter
 from modelport.errors import InvalidInput
 from modelport.tensors import Array
 from modelport.training.recipe import nearest
+from modelport.training.tabular.calibration import IsotonicCalibrated
+from modelport.training.tabular.settle import settle
 
 _CLASSES: dict[str, Any] = {
     "logistic": linear_model.LogisticRegression,
@@ -85,8 +87,10 @@ def make(
     return estimator
 
 
-def calibrated(estimator: Any, how: str | None) -> Any:
+def calibrated(estimator: Any, how: str | None, seed: int) -> Any:
     """The estimator whose probabilities are corrected on folds of the training rows."""
+    if how == "isotonic":
+        return IsotonicCalibrated(estimator, seed)
     return estimator if how is None else CalibratedClassifierCV(estimator, method=how, ensemble=False)
 
 
@@ -120,11 +124,12 @@ def fit(estimator: Any, features: Array, target: Array, weights: Any, held_out: 
     except (ValueError, TypeError) as error:
         said = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InvalidInput(f"{type(estimator).__name__} refuses: {said[:400]}") from None
+    settle(estimator)
 
 
 def predicted(estimator: Any, task: str, features: Array) -> Array:
     """[rows, classes] probabilities, or [rows] numbers, float64."""
-    if task == "classification":
+    if task in ("classification", "ranking"):
         chances = np.asarray(estimator.predict_proba(features), np.float64)
         scaled: Array = chances / chances.sum(axis=1, keepdims=True)  # some compute in float32
         return scaled

@@ -21,6 +21,7 @@ from modelport.tensors import Array
 from modelport.training.encoders.encoder import Encoder, sample_of
 from modelport.training.encoders.graph import ML_OPSET, OPSET, Graph
 from modelport.training.encoders.table import Rows, count, feed_of
+from modelport.training.tabular.calibration import IsotonicCalibrated
 
 FILE = "model.onnx"
 #: What float32 may differ from float64: of a probability, and of a number beside the spread of the numbers.
@@ -36,6 +37,9 @@ Nodes = Callable[[Graph, str], list[str]]
 
 def estimator_nodes(estimator: Any, width: int) -> Nodes:
     """By skl2onnx: for a classifier label and probabilities, else the prediction. Raises InvalidInput."""
+    if isinstance(estimator, IsotonicCalibrated):
+        inner = estimator_nodes(estimator.estimator, width)
+        return lambda graph, tensor: [estimator.nodes(graph, graph.cast(inner(graph, tensor)[-1], "FP32"))]
     try:
         options = {"zipmap": False} if hasattr(estimator, "predict_proba") else {}
         model = to_onnx(

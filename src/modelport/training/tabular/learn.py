@@ -17,7 +17,7 @@ from modelport.tensors import Array
 from modelport.training.encoders.table import Rows, count, taken
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
 from modelport.training.tabular import estimators, export
-from modelport.training.tabular.prepared import Prepared, prepare
+from modelport.training.tabular.prepared import Prepared, class_weights, prepare
 
 #: What ``auto`` tries; beyond so many rows only the last two.
 _TRIED = {"classification": ("forest", "logistic", "boosting"), "regression": ("forest", "ridge", "boosting")}
@@ -52,9 +52,20 @@ def train(run: TrainingRun, data: TrainingData, options: Any, task: Task) -> Tra
     return finish(run, prepared, tried[best], task, began, options.importance)
 
 
-def finish(run: TrainingRun, prepared: Prepared, estimator: Any, task: Task, began: float, importance: bool) -> Trained:
-    """Write a fitted estimator as the version's file, prove it, and tell of it."""
-    nodes = export.estimator_nodes(estimator, prepared.features.shape[1])
+def finish(
+    run: TrainingRun,
+    prepared: Prepared,
+    estimator: Any,
+    task: Task,
+    began: float,
+    importance: bool,
+    nodes: export.Nodes | None = None,
+) -> Trained:
+    """Write a fitted estimator as the version's file, prove it, and tell of it.
+
+    ``nodes`` is how it is written, where skl2onnx is not asked for all of it.
+    """
+    nodes = nodes or export.estimator_nodes(estimator, prepared.features.shape[1])
     encoder = prepared.encoder
     if prepared.classes is not None:
         export.write(export.classifier(encoder, nodes, prepared.classes), run.out)
@@ -85,7 +96,7 @@ def finish(run: TrainingRun, prepared: Prepared, estimator: Any, task: Task, beg
 def loss(task: str, estimator: Any, prepared: Prepared) -> float:
     """Log loss, or the root of the mean squared error, of the validation rows."""
     found = estimators.predicted(estimator, task, prepared.held_features)
-    if task == "classification":
+    if found.ndim == 2:
         return float(log_loss(prepared.held_target, found, labels=range(found.shape[1])))
     return float(mean_squared_error(prepared.held_target, found) ** 0.5)
 
@@ -117,15 +128,13 @@ def _make(run: TrainingRun, options: Any, task: str, model: str) -> Any:
     made = estimators.make(
         model, task, options.params, seed=run.seed, threads=run.threads, early_stopping=options.early_stopping
     )
-    return estimators.calibrated(made, options.calibrate)
+    return estimators.calibrated(made, options.calibrate, run.seed)
 
 
 def _fit(run: TrainingRun, options: Any, task: str, model: str, prepared: Prepared) -> Any:
     estimators.check_size(model, len(prepared.target))
     estimator = _make(run, options, task, model)
-    weights = options.class_weight
-    if isinstance(weights, dict):
-        weights = {code: weights.get(str(name), 1.0) for code, name in enumerate(prepared.classes or ())}
+    weights = class_weights(options.class_weight, prepared.classes)
     held_out = (prepared.held_features, prepared.held_target)
     estimators.fit(estimator, prepared.features, prepared.target, weights, held_out)
     return estimator
@@ -150,7 +159,7 @@ def _importance(prepared: Prepared, estimator: Any, task: str, seed: int) -> dic
 
     def judged(features: Array) -> float:
         found = estimators.predicted(estimator, task, features)
-        if task == "classification":
+        if found.ndim == 2:
             return float(log_loss(truth, found, labels=range(found.shape[1])))
         return float(mean_squared_error(truth, found) ** 0.5)
 

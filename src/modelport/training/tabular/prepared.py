@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from modelport.errors import InvalidInput
 from modelport.tensors import Array
 from modelport.training.encoders import encoder
 from modelport.training.encoders.encoder import Encoder, Wishes
-from modelport.training.encoders.table import Rows, count, input_kind, joined, read_rows
+from modelport.training.encoders.table import Rows, count, input_kind, read_rows
 from modelport.training.recipe import TrainingData, TrainingRun
 from modelport.training.tabular import leaks
 
@@ -144,6 +143,11 @@ def _few(codes: Array, classes: Sequence[Any]) -> list[str]:
     ][:10]
 
 
-def all_rows(parts: Sequence[Path], others: Sequence[Path], columns: Sequence[str]) -> dict[str, Array]:
-    """The rows of two sets of parts, one after another."""
-    return joined(read_rows(parts, columns), read_rows(others, columns)) if others else read_rows(parts, columns)
+def class_weights(wanted: Any, classes: Sequence[Any] | None) -> Any:
+    """Weights by class code; ``balanced`` and nothing as they are."""
+    if not isinstance(wanted, dict):
+        return wanted
+    unknown = next((name for name in wanted if name not in {str(each) for each in classes or ()}), None)
+    if unknown is not None:
+        raise InvalidInput(f"options.class_weight: the training rows have no class {unknown[:100]!r}")
+    return {code: wanted.get(str(name), 1.0) for code, name in enumerate(classes or ())}
