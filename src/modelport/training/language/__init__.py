@@ -1,0 +1,1 @@
+"""Learning from texts: classifiers, sentence encoders, causal language models."""

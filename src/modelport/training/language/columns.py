@@ -1,0 +1,72 @@
+"""Which columns of a dataset are texts, told by types and statistics alone. Reads no row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from modelport.errors import InvalidInput
+from modelport.schemas.datasets import Facts
+from modelport.training.recipe import TrainingData, nearest
+
+TEXT = "string"
+
+
+def text_column(data: TrainingData, wanted: str | None, option: str = "text") -> str:
+    """The column ``wanted``, or the only text column; raises InvalidInput naming those there are."""
+    texts = [name for name, kind in data.features.items() if kind == TEXT]
+    if wanted is not None:
+        return checked_column(data.features, wanted, option)
+    if not texts:
+        kinds = ", ".join(f"{name} {kind}" for name, kind in list(data.features.items())[:8])
+        raise InvalidInput(f"data: there is no text column among the features ({kinds or 'none'}); texts are strings")
+    if len(texts) > 1:
+        raise InvalidInput(
+            f"options.{option}: there are {len(texts)} text columns ({', '.join(texts[:8])}); say which one it is"
+        )
+    return texts[0]
+
+
+def checked_column(features: Mapping[str, str], wanted: str, option: str) -> str:
+    """``wanted``, when it is a text column; raises InvalidInput."""
+    if wanted not in features:
+        raise InvalidInput(f"options.{option}: there is no column {wanted[:100]!r}{nearest(wanted, tuple(features))}")
+    if features[wanted] != TEXT:
+        raise InvalidInput(f"options.{option}: column {wanted!r} is {features[wanted]}; texts are strings")
+    return wanted
+
+
+def check_has_texts(facts: Facts, column: str) -> list[str]:
+    """Warnings about missing texts; raises InvalidInput when there is none at all."""
+    about = next((found for found in facts.columns if found.name == column), None)
+    if about is None or not facts.rows or not about.nulls:
+        return []
+    if about.nulls >= facts.rows:
+        raise InvalidInput(f"column {column!r}: all {facts.rows} rows are null; there is no text to learn from")
+    return [f"column {column!r}: {about.nulls} of {facts.rows} rows have no text; they are left out"]
+
+
+def check_classes(data: TrainingData) -> None:
+    """Raise InvalidInput unless statistics allow at least two classes, each with a label that is a class's name."""
+    if data.target is None:
+        raise InvalidInput("target: say which column holds the classes")
+    kind = data.target_type or ""
+    if kind.startswith(("float", "double", "list", "struct", "timestamp", "binary")):
+        raise InvalidInput(
+            f"target: column {data.target!r} is {kind}; classes are texts, whole numbers or booleans"
+            + (" (a number to predict is the recipe 'tabular''s)" if kind.startswith(("float", "double")) else "")
+        )
+    about = next((found for found in data.facts.columns if found.name == data.target), None)
+    if about is None:
+        return
+    if about.nulls:
+        raise InvalidInput(
+            f"target: column {data.target!r} is null in {about.nulls} of {data.facts.rows} rows; "
+            "leave those rows out (modelport data clean, rule missing)"
+        )
+    if about.distinct is not None and about.distinct < 2:
+        raise InvalidInput(f"target: column {data.target!r} has one class only; there is nothing to tell apart")
+    if about.distinct is not None and data.facts.rows > 20 and about.distinct > data.facts.rows / 2:
+        raise InvalidInput(
+            f"target: column {data.target!r} has {about.distinct} different values in {data.facts.rows} rows; "
+            "is it the column of the classes?"
+        )
