@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modelport.errors import InvalidInput
@@ -84,6 +84,11 @@ def combination_count(space: Space) -> int:
             raise InvalidInput(f"space.{name}: the sampler 'grid' needs choices, or a range with a step")
         counts.append(len(dimension.choices) if isinstance(dimension, Choices) else _steps(dimension))
     return math.prod(counts)
+
+
+def place_of(choices: Sequence[Any], value: Any) -> int:
+    """Where a choice stands; true is not 1."""
+    return next(number for number, one in enumerate(choices) if type(one) is type(value) and one == value)
 
 
 def _steps(dimension: Range) -> int:

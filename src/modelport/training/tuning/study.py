@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as State
 
 from modelport.schemas.tuning import Choices, Pruner, Range, Sampler, Trial, TrialState
-from modelport.training.tuning.space import Space, combinations
+from modelport.training.tuning.space import Space, combinations, place_of
 
 _NAME = "study"
 _STATES: dict[State, TrialState] = {
@@ -67,6 +67,8 @@ class Study:
         self._forget_unasked()
         self._rows = {one.user_attrs["place"]: one.number for one in self._all() if "place" in one.user_attrs}
         """Optuna's number by ours, which counts only what was asked."""
+        self._ended_ones: dict[int, Trial] = {}
+        self._ended_ones = {one.number: one for one in self.trials() if one.state != "running"}
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -128,7 +130,8 @@ class Study:
 
     def trials(self) -> list[Trial]:
         """All, by number."""
-        return [self._shown(one) for one in self._all() if "place" in one.user_attrs]
+        every = self._all()
+        return [self._ended_ones.get(place) or self._shown(every[row]) for place, row in self._rows.items()]
 
     def best(self) -> Trial | None:
         """The best that ended well; the first of several."""
@@ -154,6 +157,7 @@ class Study:
         trial.set_user_attr("seconds", round(seconds, 3))
         self._study.tell(trial, value, state)
         del self._live_ones[number]
+        self._ended_ones[number] = self._shown(self._frozen(number))
 
     def _forget_unasked(self) -> None:
         """A kill came between a trial's row and its values: they are chosen again, in the same way."""
@@ -198,7 +202,7 @@ def distributions_of(space: Space, write: Callable[[str], str] = str) -> dict[st
 def labelled(space: Space, values: Mapping[str, Any], write: Callable[[str], str] = str) -> dict[str, Any]:
     """Values as Optuna has them."""
     return {
-        name: _labels(one, write)[_place(one.choices, value)] if isinstance(one := space[name], Choices) else value
+        name: _labels(one, write)[place_of(one.choices, value)] if isinstance(one := space[name], Choices) else value
         for name, value in values.items()
     }
 
@@ -242,11 +246,6 @@ def _labels(dimension: Choices, write: Callable[[str], str] = str) -> list[str]:
     if len(set(plain)) == len(plain):
         return plain
     return [f"{number}: {text}" for number, text in enumerate(plain)]
-
-
-def _place(choices: Sequence[Any], value: Any) -> int:
-    """Where a choice stands; true is not 1."""
-    return next(number for number, one in enumerate(choices) if type(one) is type(value) and one == value)
 
 
 def _unlabel(dimension: Range | Choices, value: Any) -> Any:
