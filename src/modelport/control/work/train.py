@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from modelport.control.actors import Actor
 from modelport.control.work import judging, made, training
 from modelport.control.work.training import Plan
 from modelport.errors import InvalidInput, NotFound
-from modelport.schemas.evaluation import Evaluation
+from modelport.schemas.evaluation import Evaluation, Purpose
 from modelport.schemas.models import ModelVersion
 from modelport.schemas.training import TrainParams
 from modelport.training.recipe import Trained, TrainingData
@@ -53,30 +53,59 @@ class Train:
         return True
 
     def run(self, run: JobRun, params: TrainParams) -> dict[str, Any]:
-        note = run.folder / "result.json"
-        if (before := run.services.registry.made_from(run.actor, training.job_parent(run.id))) and note.exists():
-            return {**json.loads(note.read_text()), **_version(before[0])}
-        params = training.pinned(run, params)
-        planned, warnings = training.plan(run.services, run.actor, params)
-        data, test = training.lay_out(run, planned, params)
-        data, kept_aside = _replayed(run, planned, params, data)
-        trained, out = training.learn(run, run.folder / "model", planned, params, data)
-        trained = replace(trained, warnings=[*warnings, *trained.warnings])
-        push, draft = training.offer(run, planned, params, trained, out)
-        judge = judging.Judge(run, planned, trained, "train")
-        found = {"validation": judge.rows(draft, data.validation, "validation")}
-        if test:
-            found["test"] = judge.rows(draft, test, "test")
-        figures = {part: evaluation.figures for part, evaluation in found.items()}
-        if params.folds is not None:
-            figures |= _cross_validated(run, planned, params, data, params.folds)
-        if kept_aside and params.start is not None:
-            figures |= _forgotten(run, params, judge, draft, kept_aside, warnings)
-        result = _result(planned, trained, found, figures, warnings)
-        training.write_json(note, result)
-        told = {"metrics": manifest_metrics(figures, trained.metrics)}
-        version = run.services.registry.push(run.actor, draft.model, push.model_copy(update=told))
-        return {**result, **_version(version)}
+        def learn(planned: Plan, pinned: TrainParams, data: TrainingData) -> Learnt:
+            return Learnt(planned, pinned, *training.learn(run, run.folder / "model", planned, pinned, data))
+
+        return make_version(run, params, "train", learn)
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What is to become a version."""
+
+    planned: Plan
+    params: TrainParams
+    trained: Trained
+    out: Path
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """What the job's result says besides."""
+
+
+def make_version(
+    run: JobRun, params: TrainParams, purpose: Purpose, learn: Callable[[Plan, TrainParams, TrainingData], Learnt]
+) -> dict[str, Any]:
+    """Have ``learn`` learn from the rows, judge what it made as it is served, register it; the job's result."""
+    note = run.folder / "result.json"
+    if (before := run.services.registry.made_from(run.actor, training.job_parent(run.id))) and note.exists():
+        return {**json.loads(note.read_text()), **_version(before[0])}
+    params = training.pinned(run, params)
+    planned, warnings = training.plan(run.services, run.actor, params)
+    data, test, kept_aside = lay_out(run, planned, params)
+    learnt = learn(planned, params, data)
+    planned, params, out = learnt.planned, learnt.params, learnt.out
+    trained = replace(learnt.trained, warnings=[*warnings, *learnt.trained.warnings])
+    push, draft = training.offer(run, planned, params, trained, out)
+    judge = judging.Judge(run, planned, trained, purpose)
+    found = {"validation": judge.rows(draft, data.validation, "validation")}
+    if test:
+        found["test"] = judge.rows(draft, test, "test")
+    figures = {part: evaluation.figures for part, evaluation in found.items()}
+    if params.folds is not None:
+        figures |= _cross_validated(run, planned, params, data, params.folds)
+    if kept_aside and params.start is not None:
+        figures |= _forgotten(run, params, judge, draft, kept_aside, warnings)
+    result = {**_result(planned, trained, found, figures, warnings), **learnt.told}
+    training.write_json(note, result)
+    told = {"metrics": manifest_metrics(figures, trained.metrics)}
+    version = run.services.registry.push(run.actor, draft.model, push.model_copy(update=told))
+    return {**result, **_version(version)}
+
+
+def lay_out(run: JobRun, planned: Plan, params: TrainParams) -> tuple[TrainingData, tuple[Path, ...], tuple[Path, ...]]:
+    """The rows to learn from and to choose by, those of the test part, and older ones that tell what was forgotten."""
+    data, test = training.lay_out(run, planned, params)
+    data, kept_aside = _replayed(run, planned, params, data)
+    return data, test, kept_aside
 
 
 def _version(version: ModelVersion) -> dict[str, Any]:
