@@ -59,7 +59,7 @@ class Limits:
     max_files: int = 10_000
     timeout_s: float = 3600
     allow_private: bool = False
-    """Whether https may reach loopback and private networks."""
+    """Whether an address of the web may be loopback or of a private network."""
 
 
 class _Budget:
@@ -89,8 +89,9 @@ class _Budget:
                 file.write(chunk)
 
 
-def scheme_of(source: str) -> str | None:
-    """The scheme of a URL in lower case; None for a plain path. Raises InvalidInput for one that is not read."""
+def scheme_of(source: str, plain: bool = False) -> str | None:
+    """The scheme of a URL in lower case; None for a plain path. Raises InvalidInput for one that is not read, as http
+    is only where ``plain`` says so: what comes that way can be changed on the way."""
     found = _SCHEME.match(source)
     if found is None:
         return None
@@ -98,6 +99,8 @@ def scheme_of(source: str) -> str | None:
     if scheme in EXTRAS and "::" in source:
         raise InvalidInput(f"source {source[:200]!r}: chained URLs ('::') are not read; name the file itself")
     if scheme == "http":
+        if plain:
+            return scheme
         raise InvalidInput("source: http can be changed on the way; use https")
     if scheme not in SCHEMES:
         raise InvalidInput(f"source: scheme {scheme[:20]!r} is not read; one of {', '.join(SCHEMES)}")
