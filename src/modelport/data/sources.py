@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 from modelport.errors import InvalidInput, NotFound
 from modelport.storage.archives import SUFFIXES, unpack
 from modelport.storage.artifacts import EXTRAS
+from modelport.storage.disk import check_room
 from modelport.storage.public_web import check_url, file_name, opened
 from modelport.storage.sources import Limits, local_path, open_store, scheme_of, told
 
@@ -84,6 +85,7 @@ def unpacked(files: list[SourceFile], scratch: Path, limits: Limits) -> list[Sou
         return files
     folder, archive = scratch / "unpacked", scratch / "archive" / Path(files[0].name).name
     if not folder.is_dir():
+        check_room(scratch, 2 * files[0].size, "source: the archive, unpacked,")
         archive.parent.mkdir(parents=True, exist_ok=True)
         with files[0].opened() as source, archive.open("wb") as target:
             while chunk := source.read(_BLOCK):

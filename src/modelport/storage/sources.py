@@ -36,6 +36,7 @@ from modelport.errors import (
 )
 from modelport.storage.archives import is_archive, unpack
 from modelport.storage.artifacts import CREDENTIALS, EXTRAS
+from modelport.storage.disk import is_full
 from modelport.storage.paths import check_paths
 from modelport.storage.public_web import check_url, file_name, opened
 
@@ -264,7 +265,7 @@ def told(source: str) -> Iterator[None]:
     shown = repr(source[:200])
     try:
         yield
-    except ModelportError:
+    except (ModelportError, MemoryError):
         raise
     except FileNotFoundError:
         raise NotFound(f"source {shown}: there is nothing; check bucket, prefix and spelling") from None
@@ -274,6 +275,8 @@ def told(source: str) -> Iterator[None]:
             "or push the files themselves"
         ) from None
     except Exception as error:  # each store has its own tree of errors, whose texts may name the server's own set-up
+        if is_full(error):  # ours: the source is only read
+            raise
         kind = type(error).__name__
         _log.info("reading %s failed", shown, exc_info=error)
         if kind in ("RepositoryNotFoundError", "RevisionNotFoundError", "EntryNotFoundError", "GatedRepoError"):
