@@ -1,4 +1,4 @@
-"""A small https server of the tests' own, with a certificate of its own, and a folder's files behind it."""
+"""A small https (or http) server of the tests' own, with a certificate of its own, and a folder's files behind it."""
 
 from __future__ import annotations
 
@@ -20,26 +20,33 @@ class Web:
 
     port: int
     certificate: Path
+    scheme: str = "https"
     pages: dict[str, bytes | Answer | Callable[[], Answer]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     def url(self, path: str, host: str = "localhost") -> str:
-        return f"https://{host}:{self.port}{path}"
+        return f"{self.scheme}://{host}:{self.port}{path}"
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[Web]:
-    """Listens on every loopback address."""
-    certificate, key = folder / "cert.pem", folder / "key.pem"
+def _own_certificate(file: Path) -> ssl.SSLContext:
+    key = file.with_name("key.pem")
     names = "subjectAltName=DNS:localhost,DNS:models.test,IP:127.0.0.1,IP:127.0.0.2"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-keyout", key, "-out", certificate, "-subj", "/CN=localhost", "-addext", names],
+         "-keyout", key, "-out", file, "-subj", "/CN=localhost", "-addext", names],
         check=True, capture_output=True,
     )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    web = Web(0, certificate)
+    context.load_cert_chain(file, key)
+    return context
+
+
+@contextmanager
+def serving(folder: Path, plain: bool = False) -> Iterator[Web]:
+    """Listens on every loopback address; ``plain`` without TLS."""
+    certificate = folder / "cert.pem"
+    context = None if plain else _own_certificate(certificate)
+    web = Web(0, certificate, "http" if plain else "https")
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -67,7 +74,8 @@ def serving(folder: Path) -> Iterator[Web]:
             pass  # a client that hangs up is what some tests want
 
     listening = Server(("0.0.0.0", 0), Handler)
-    listening.socket = context.wrap_socket(listening.socket, server_side=True)
+    if context is not None:
+        listening.socket = context.wrap_socket(listening.socket, server_side=True)
     web.port = listening.server_port
     thread = threading.Thread(target=listening.serve_forever, daemon=True)
     thread.start()

@@ -90,7 +90,7 @@ class ImportSettings(Section):
 
 
 class DataSettings(Section):
-    allow: list[str] = ["https://"]
+    allow: list[str] = ["https://", "http://"]
     """What collecting jobs may read, each the beginning of a URL: ``s3://lake``, ``file:///srv/data``. The server reads
     with its own credentials: allow only what every developer may read."""
     archives: list[str] = []
@@ -101,7 +101,7 @@ class DataSettings(Section):
     """Where batch predictions may be written besides datasets, each the beginning of a URL: ``s3://results``,
     ``file:///srv/out``, ``sql://warehouse``. The server writes with its own credentials."""
     allow_private: bool = False
-    """Whether ``https://`` may reach loopback, private and link-local addresses."""
+    """Whether ``https://`` and ``http://`` may reach loopback, private and link-local addresses."""
     max_gb: float = Field(1000, gt=0)
     """Largest file of the web, and most that an archive may unpack to, GB."""
     timeout_s: float = Field(86_400, gt=0)

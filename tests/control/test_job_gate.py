@@ -87,6 +87,9 @@ async def test_the_first_in_line_goes_first() -> None:
 
 def test_what_a_job_gets() -> None:
     assert CAPACITY.grant(ResourcesAsked()) == needs(1, 500)
+    assert CAPACITY.grant(ResourcesAsked(), least_mb=700) == needs(1, 700)
+    with pytest.raises(InvalidInput, match="100 asked, a job of this kind needs 700 to begin"):
+        CAPACITY.grant(ResourcesAsked(memory_mb=100), least_mb=700)
     assert CAPACITY.grant(ResourcesAsked(cores=2)) == needs(2, 1000)
     assert CAPACITY.grant(ResourcesAsked(cores=0, memory_mb=100, gpus=2)) == needs(0, 100, 2)
     assert Capacity(cores=0.5, memory_mb=100, gpus=0).grant(ResourcesAsked()) == needs(0.5, 100)

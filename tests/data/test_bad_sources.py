@@ -78,7 +78,7 @@ def test_bad_sources_are_refused_with_their_cause(
         ({"source": "relative/path.csv"}, "the server reads no path of its own"),
         ({"source": "/etc/passwd"}, "the server reads no path of its own"),
         ({"source": "ftp://host/a.csv"}, "the operator allows"),
-        ({"source": "http://host/a.csv"}, "the operator allows"),
+        ({"source": "spark:text:https://169.254.169.254/a"}, "not the web"),
         ({"source": "s3://other/a.csv"}, "the operator allows"),
         ({"source": "sql://user:secret@host/db", "query": "SELECT 1"}, "give sql://NAME"),
         ({"source": "sql://shop", "query": "SELECT 1"}, "no database 'shop'; there are lost, none"),

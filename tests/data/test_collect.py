@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits, load_wine
 from sqlalchemy import create_engine, text
 
 from modelport.data import collect, writing
-from modelport.errors import InvalidInput, ModelportError, NotAllowed, Unavailable
+from modelport.errors import InvalidInput, ModelportError, NotAllowed, TooLarge, Unavailable
 from tests.data.lab import Lab, csv_of, png
 from tests.services.s3 import S3
 from tests.web import serving
@@ -419,6 +419,22 @@ def test_the_web_is_read_but_not_private_addresses(
         assert open_lab.version("t").manifest.source == web.url("/wine.csv")
         with pytest.raises(ModelportError, match="has nothing there"):
             open_lab.run("collect", name="t", source=web.url("/gone.csv"))
+
+
+def test_plain_http_is_read_as_https_is(make_lab: Callable[..., Lab], tmp_path: Path) -> None:
+    with serving(tmp_path, plain=True) as web:
+        web.pages["/wine.csv"] = wine_csv().encode()
+        for source in (web.url("/wine.csv"), "http://169.254.169.254/latest.csv", "http://[fd00:ec2::254]/m.csv"):
+            with pytest.raises(NotAllowed, match="MODELPORT_DATA_ALLOW_PRIVATE"):
+                make_lab().run("collect", name="t", source=source)
+        assert web.asked == []
+        lab = make_lab(allow_private=True)
+        assert lab.run("collect", name="t", source=web.url("/wine.csv?token=secret"))["rows"] == 178
+        assert lab.version("t").manifest.source == web.url("/wine.csv")
+        with pytest.raises(NotAllowed, match="the operator allows https://"):
+            make_lab(allow=["https://"], allow_private=True).run("collect", name="t", source=web.url("/wine.csv"))
+        with pytest.raises(TooLarge, match="MODELPORT_DATA_MAX_GB"):
+            make_lab(allow_private=True, max_gb=1e-6).run("collect", job="small", name="t", source=web.url("/wine.csv"))
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java")

@@ -91,7 +91,7 @@ def test_what_fails_says_why_and_leaves_nothing(server: Server, tmp_path: Path) 
             client.datasets.split("nothing", seed="x")
         with pytest.raises(errors.NotFound, match="no dataset 'nothing'"):
             client.datasets.get("nothing")
-        with pytest.raises(errors.NotAllowed, match="the operator allows https://"):
+        with pytest.raises(errors.NotAllowed, match="the operator allows https://, http://"):
             client.datasets.collect("file:///etc", "nothing")
 
 

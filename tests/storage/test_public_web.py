@@ -16,14 +16,23 @@ from tests.web import Web, serving
 
 
 @pytest.fixture
+def plain_web(tmp_path: Path) -> Iterator[Web]:
+    with serving(tmp_path, plain=True) as found:
+        yield found
+
+
+@pytest.fixture
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     with serving(tmp_path) as found:
         monkeypatch.setenv("SSL_CERT_FILE", str(found.certificate))
         yield found
 
 
-def read(url: str, max_bytes: int = 1 << 20, timeout_s: float = 20, allow_private: bool = True) -> bytes:
-    with opened(url, max_bytes=max_bytes, timeout_s=timeout_s, allow_private=allow_private) as chunks:
+def read(
+    url: str, max_bytes: int = 1 << 20, timeout_s: float = 20, allow_private: bool = True, plain: bool = False
+) -> bytes:
+    limits = {"max_bytes": max_bytes, "timeout_s": timeout_s}
+    with opened(url, **limits, allow_private=allow_private, plain=plain) as chunks:
         return b"".join(chunks)
 
 
@@ -136,6 +145,35 @@ def test_redirects_to_what_is_not_read(web: Web, location: str) -> None:
     web.pages["/r"] = (302, {"location": location}, b"")
     with pytest.raises(InvalidInput):
         read(web.url("/r"))
+
+
+def test_plain_http_is_read_for_who_says_so(plain_web: Web) -> None:
+    plain_web.pages["/m"] = b"x" * 300_000
+    assert read(plain_web.url("/m"), plain=True) == b"x" * 300_000
+    plain_web.asked.clear()
+    with pytest.raises(InvalidInput, match="only https is read"):
+        read(plain_web.url("/m"))
+    for host in ("localhost", "127.1", "2130706433", "[::ffff:127.0.0.1]"):
+        with pytest.raises(NotAllowed, match="MODELPORT_IMPORTS_ALLOW_PRIVATE"):
+            read(plain_web.url("/m", host), plain=True, allow_private=False)
+    assert plain_web.asked == []
+
+
+def test_a_redirect_leads_up_to_https_but_never_down(web: Web, plain_web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(public_web, "is_public", lambda address: address == "127.0.0.1")
+    web.pages |= {"/m": b"secure", "/down": (302, {"location": plain_web.url("/m", "127.0.0.1")}, b"")}
+    web.pages["/there"] = (302, {"location": "/m"}, b"")
+    plain_web.pages |= {"/up": (301, {"location": web.url("/there", "127.0.0.1")}, b""), "/m": b"changed"}
+    plain_web.pages["/around"] = (302, {"location": web.url("/down", "127.0.0.1")}, b"")
+    plain_web.pages["/far"] = (302, {"location": plain_web.url("/m", "127.0.0.2")}, b"")
+    assert read(plain_web.url("/up", "127.0.0.1"), plain=True, allow_private=False) == b"secure"
+    plain_web.asked.clear()
+    for url in (web.url("/down", "127.0.0.1"), plain_web.url("/around", "127.0.0.1")):
+        with pytest.raises(InvalidInput, match="redirects from https to http"):
+            read(url, plain=True, allow_private=False)
+    with pytest.raises(NotAllowed):
+        read(plain_web.url("/far", "127.0.0.1"), plain=True, allow_private=False)
+    assert plain_web.asked == ["/around", "/far"], "what a redirect may not lead to is never asked"
 
 
 def test_redirects_without_end(web: Web) -> None:

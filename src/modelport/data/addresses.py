@@ -21,6 +21,8 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 def check_source(source: str, beginnings: Sequence[str]) -> None:
     """Raise InvalidInput for what is no URL, NotAllowed for one that the operator's settings do not cover."""
     inner = parse_spark(source)[1] if source.startswith("spark:") else source
+    if inner is not source and inner.lower().startswith(("http:", "https:")):
+        raise InvalidInput("source: Spark reads stores and files here, not the web; collect that URL without spark:")
     if not _URL.match(inner):
         raise InvalidInput(
             f"source {inner[:100]!r}: the server reads no path of its own; give a URL, or send your files with "

@@ -23,6 +23,7 @@ from modelport.data.reading import BadRows, Reading, format_of, of_format, rows_
 from modelport.data.sources import SourceFile
 from modelport.data.writing import PartWriter, as_schema, checked_schema, parts_in, schema_of
 from modelport.errors import InvalidInput
+from modelport.storage.disk import check_room
 
 #: Called with the bytes (or rows) done, all of them (None when unknown), and what is being read.
 Progress = Callable[[float, float | None, str], object]
@@ -92,6 +93,9 @@ def collect_files(
     bad = BadRows(wanted.skip_bad)
     if kind in ("images", "documents"):
         schema, good = _file_schema(kind, taken), taken
+        if kind == "images":  # they are kept as they are
+            lying = sum(part.stat().st_size for part in parts_in(folder))
+            check_room(scratch, sum(file.size for file in good) - lying, "source: its images")
         units = [good[i : i + _FILES_AT_ONCE] for i in range(0, len(good), _FILES_AT_ONCE)]
     else:
         schema, good = _union(taken, reading, wanted, bad)

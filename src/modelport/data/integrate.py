@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 
 from modelport.data import engine
 from modelport.data.collect import joined_schema
-from modelport.data.writing import PartWriter, as_schema, read_parts, rows_in, schema_of, told_of_disk
+from modelport.data.writing import PartWriter, as_schema, read_parts, rows_in, schema_of
 from modelport.errors import InvalidInput
 from modelport.schemas.datasets import JoinParams
+from modelport.storage.disk import check_room, told_of_disk
 from modelport.tensors import Array
 
 Parts = Sequence[Path]
@@ -50,6 +51,7 @@ def join(left: Parts, right: Parts, wanted: JoinParams, folder: Path, scratch: P
 
 def concat(tables: Sequence[Parts], names: Sequence[str], union: bool, folder: Path) -> dict[str, Any]:
     """Write the rows of all tables; the report. Raises InvalidInput for columns that do not fit."""
+    check_room(folder.parent, sum(file.stat().st_size for parts in tables for file in parts) // 2, "concat: the rows")
     schema = schema_of(tables[0])
     for parts, name in zip(tables[1:], names[1:], strict=True):
         schema = joined_schema(schema, schema_of(parts), names[0], name, union)

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelport.data.outputs import ERROR, LABEL, ROW, SCORE, Column, Wanted
-from modelport.data.writing import told_of_disk
 from modelport.errors import InvalidInput
 from modelport.schemas.predictions import Shard
+from modelport.storage.disk import told_of_disk
 from modelport.tensors import Array, TensorSpec
 
 _ARROW: dict[str, Any] = {

@@ -271,7 +271,7 @@ def _told_of_store(url: str) -> Iterator[None]:
     shown = repr(url.partition("?")[0][:200])
     try:
         yield
-    except ModelportError:
+    except (ModelportError, MemoryError):
         raise
     except PermissionError:
         raise NotAllowed(f"to {shown}: the store refuses to be written to; ask its owner for access") from None

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from modelport.errors import InvalidInput, NotAllowed, NotFound
+from modelport.errors import InvalidInput, NotFound
 from modelport.storage.archives import SUFFIXES, unpack
 from modelport.storage.artifacts import EXTRAS
+from modelport.storage.disk import check_room
 from modelport.storage.public_web import check_url, file_name, opened
 from modelport.storage.sources import Limits, local_path, open_store, scheme_of, told
 
@@ -65,15 +66,17 @@ def url_files(source: str, scratch: Path, limits: Limits) -> list[SourceFile]:
 
     An archive is unpacked. Raises what ``storage.sources`` raises.
     """
-    scheme = scheme_of(source)
+    scheme = scheme_of(source, plain=True)
     if scheme in EXTRAS:
         return _bounded(_store_files(source, EXTRAS[scheme or ""]))
     if scheme == "file":
         root, pattern = _split(str(local_path(source)))
         return _bounded(local_files(Path(root), pattern))
-    if scheme == "https":
+    if scheme in ("https", "http"):
         return _bounded(_web_files(source, scratch, limits))
-    raise InvalidInput(f"source {source[:100]!r}: give https://, file://, sql://, spark: or one of {', '.join(EXTRAS)}")
+    raise InvalidInput(
+        f"source {source[:100]!r}: give https://, http://, file://, sql://, spark: or one of {', '.join(EXTRAS)}"
+    )
 
 
 def unpacked(files: list[SourceFile], scratch: Path, limits: Limits) -> list[SourceFile]:
@@ -82,6 +85,7 @@ def unpacked(files: list[SourceFile], scratch: Path, limits: Limits) -> list[Sou
         return files
     folder, archive = scratch / "unpacked", scratch / "archive" / Path(files[0].name).name
     if not folder.is_dir():
+        check_room(scratch, 2 * files[0].size, "source: the archive, unpacked,")
         archive.parent.mkdir(parents=True, exist_ok=True)
         with files[0].opened() as source, archive.open("wb") as target:
             while chunk := source.read(_BLOCK):
@@ -154,23 +158,20 @@ def _opener(filesystem: Any, remote: str) -> Callable[[], BinaryIO]:
 
 
 def _web_files(source: str, scratch: Path, limits: Limits) -> list[SourceFile]:
-    check_url(source)
+    check_url(source, plain=True)
     folder = scratch / "web"
     whole = folder / file_name(source)
     if not whole.is_file():
         _remove(folder)
         folder.mkdir(parents=True)
         part = folder / ".part"
-        reading = {"max_bytes": limits.max_bytes, "timeout_s": limits.timeout_s, "allow_private": limits.allow_private}
-        try:
-            with opened(source, **reading) as chunks, part.open("wb") as file:  # type: ignore[arg-type]
-                for chunk in chunks:
-                    file.write(chunk)
-        except NotAllowed:
-            raise NotAllowed(
-                f"source {source.partition('?')[0][:200]!r} is not an address of the public internet; send the file "
-                "with `modelport data collect PATH`, or let the operator set MODELPORT_DATA_ALLOW_PRIVATE=true"
-            ) from None
+        reading = opened(
+            source, max_bytes=limits.max_bytes, timeout_s=limits.timeout_s, allow_private=limits.allow_private,
+            plain=True, settings="MODELPORT_DATA",
+        )  # fmt: skip
+        with reading as chunks, part.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
         part.rename(whole)
     return [_local(whole, whole.name)]
 

@@ -20,6 +20,7 @@ from modelport.data.clean import label_codes, same_rows
 from modelport.data.writing import PartWriter, read_parts, rows_in, schema_of
 from modelport.errors import InvalidInput
 from modelport.schemas.datasets import SplitParams
+from modelport.storage.disk import check_room
 from modelport.tensors import Array
 
 
@@ -28,6 +29,7 @@ def split(parts: Sequence[Path], wanted: SplitParams, folder: Path) -> tuple[dic
 
     Raises InvalidInput when a part would have no row, or rows leak and that is not allowed.
     """
+    check_room(folder.parent, sum(part.stat().st_size for part in parts) // 2, "split: the rows")
     rows = sum(rows_in(part) for part in parts)
     names, ratios = list(wanted.ratios), np.array(list(wanted.ratios.values()))
     if rows < len(names):

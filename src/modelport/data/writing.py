@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from modelport.errors import InvalidInput, Unavailable
+from modelport.errors import InvalidInput
+from modelport.storage.disk import leave_room, told_of_disk
 from modelport.tensors import Array
 
 _UNFINISHED = ".unfinished"
@@ -89,6 +90,7 @@ class PartWriter:
             self._path(_UNFINISHED).unlink(missing_ok=True)
 
     def _write_group(self) -> None:
+        leave_room(self._folder)
         table = pa.Table.from_batches(self._waiting, self.schema).combine_chunks()
         with told_of_disk():
             if self._writer is None:
@@ -120,19 +122,6 @@ class PartWriter:
 
     def _path(self, ending: str) -> Path:
         return self._folder / f"part-{len(self.parts):05}.parquet{ending}"
-
-
-class told_of_disk:
-    """A full disk is an error that says so."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, OSError) and (error.errno in (28, 122) or "No space left" in str(error)):
-            raise Unavailable(
-                "the server's disk is full: nothing was registered; free space in MODELPORT_HOME and run it again"
-            ) from None
 
 
 def write_parts(folder: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> list[Path]:

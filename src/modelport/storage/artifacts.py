@@ -25,6 +25,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from modelport.errors import InvalidInput, MissingExtra, ModelportError, TooLarge, Unavailable
 from modelport.schemas.models import FileEntry
+from modelport.storage.disk import check_room, told_of_disk
 from modelport.storage.paths import check_paths
 
 CHUNK = 1 << 20
@@ -91,7 +92,7 @@ class Artifacts:
         Raises TooLarge beyond ``limit`` bytes.
         """
         digest, size = hashlib.sha256(), 0
-        with self._temporary() as (path, file):
+        with told_of_disk(), self._temporary() as (path, file):
             for chunk in chunks:
                 size += len(chunk)
                 if limit is not None and size > limit:
@@ -108,7 +109,7 @@ class Artifacts:
 
         The file becomes read-only: it may be the stored content itself.
         """
-        with self._temporary() as (path, _):
+        with told_of_disk(), self._temporary() as (path, _):
             twin = path.with_name(f"{path.name}-link")
             try:
                 _link(file, twin)
@@ -193,10 +194,12 @@ class Artifacts:
         if self._touched(target):
             return target
         check_paths(entry.path for entry in files)
+        if self._local is None:
+            check_room(self._folders, sum(entry.size for entry in files), "the version")
         made = self._folders / str(project_id) / f"tmp-{uuid.uuid4().hex}"
         made.mkdir(parents=True)
         try:
-            with _alone(made):  # however long it takes, nobody evicts it
+            with told_of_disk(), _alone(made):  # however long it takes, nobody evicts it
                 for entry in files:
                     path = made / entry.path
                     path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, Ope
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from modelport.errors import Conflict, InvalidInput, MissingExtra, Unavailable
+from modelport.storage.disk import full
 
 #: How long a writer waits for another, seconds.
 BUSY_S = 30
@@ -94,6 +95,8 @@ class Database:
         except IntegrityError as error:
             raise Conflict("somebody changed the same thing at the same moment; look again and retry") from error
         except OperationalError as error:
+            if "disk is full" in str(error.orig):
+                raise full() from error
             raise Unavailable("the database does not answer; try again in a moment") from error
 
 

@@ -1,8 +1,8 @@
-"""Reads one file over https from the public internet, and from nowhere else.
+"""Reads one file over https (http only for who says so) from the public internet, and from nowhere else.
 
 A caller of the server names the address, so nothing about it is trusted: every name is resolved here, every address
 that it has is checked, the connection goes to an address that was checked (a name cannot change its mind in between),
-and each redirect is treated as a new address. Knows no format and no store.
+and each redirect is treated as a new address; none leads from https back to http. Knows no format and no store.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
 import httpcore
@@ -44,8 +45,8 @@ def is_public(address: str) -> bool:
 class _CheckedNetwork(httpcore.SyncBackend):
     """Opens connections to checked addresses only."""
 
-    def __init__(self, allow_private: bool) -> None:
-        self._allow_private = allow_private
+    def __init__(self, allow_private: bool, settings: str) -> None:
+        self._allow_private, self._settings = allow_private, settings
 
     def connect_tcp(
         self,
@@ -62,8 +63,8 @@ class _CheckedNetwork(httpcore.SyncBackend):
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not self._allow_private and not all(is_public(address) for address in addresses):
             raise NotAllowed(
-                f"{host[:200]!r} is not an address of the public internet; push the file itself, "
-                "or let the operator set MODELPORT_IMPORTS_ALLOW_PRIVATE=true"
+                f"{host[:200]!r} is not an address of the public internet; send the file itself, "
+                f"or let the operator set {self._settings}_ALLOW_PRIVATE=true"
             )
         for address in addresses[:-1]:
             try:
@@ -73,19 +74,20 @@ class _CheckedNetwork(httpcore.SyncBackend):
         return super().connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
 
     def connect_unix_socket(self, *_: object, **__: object) -> httpcore.NetworkStream:
-        raise NotAllowed("only https addresses are read")
+        raise NotAllowed("only addresses of the web are read")
 
 
-def check_url(url: str) -> str:
-    """The URL, if it is one that may be tried; raises InvalidInput."""
+def check_url(url: str, plain: bool = False) -> str:
+    """The URL, if it is one that may be tried: ``plain`` http too. Raises InvalidInput."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         raise InvalidInput(f"source {url[:200]!r} is not a URL, such as https://host/model.onnx") from None
-    if parts.scheme != "https":
+    if parts.scheme not in (("https", "http") if plain else ("https",)):
+        read = "https and http are" if plain else "https is"
         raise InvalidInput(
-            f"source {url[:200]!r}: only https is read, not {parts.scheme[:20] or 'nothing'}; give https://host/file"
+            f"source {url[:200]!r}: only {read} read, not {parts.scheme[:20] or 'nothing'}; give https://host/file"
         )
     if not parts.hostname or len(url) > _LONGEST or not url.isascii() or not url.isprintable() or " " in url:
         raise InvalidInput(f"source {url[:200]!r} is not like https://host/model.onnx (percent-encode what is special)")
@@ -105,24 +107,47 @@ def file_name(url: str) -> str:
 
 
 @contextmanager
-def opened(url: str, *, max_bytes: int, timeout_s: float, allow_private: bool = False) -> Iterator[Iterator[bytes]]:
-    """The body behind an https URL, in pieces.
+def opened(
+    url: str,
+    *,
+    max_bytes: int,
+    timeout_s: float,
+    allow_private: bool = False,
+    plain: bool = False,
+    settings: str = "MODELPORT_IMPORTS",
+) -> Iterator[Iterator[bytes]]:
+    """The body behind an https URL, in pieces; behind an http one where ``plain`` allows it. ``settings`` is how the
+    variables begin that its messages name.
 
     Raises InvalidInput, NotAllowed, NotFound, TooLarge beyond ``max_bytes``, DeadlineExceeded after ``timeout_s``
     in all, Unavailable when the host does not answer as it should.
     """
     ends = time.monotonic() + timeout_s
     pool = httpcore.ConnectionPool(
-        ssl_context=httpx.create_ssl_context(), network_backend=_CheckedNetwork(allow_private), max_connections=1
+        ssl_context=httpx.create_ssl_context(),
+        network_backend=_CheckedNetwork(allow_private, settings),
+        max_connections=1,
     )
     with pool:
         for _ in range(_MOST_REDIRECTS + 1):
-            with _told(url), pool.stream("GET", check_url(url), headers=_headers(url), extensions=_limits()) as answer:
+            check_url(url, plain)
+            with _told(url), pool.stream("GET", url, headers=_headers(url), extensions=_limits()) as answer:
                 if answer.status not in _REDIRECTS:
-                    yield _body(url, answer, max_bytes, ends)
+                    yield _body(url, answer, _Limit(max_bytes, f"{settings}_MAX_GB"), ends)
                     return
-                url = urljoin(url, _header(answer, b"location"))
+                url = _redirected(url, _header(answer, b"location"))
         raise Unavailable(f"more than {_MOST_REDIRECTS} redirects; give the address of the file itself")
+
+
+def _redirected(url: str, location: str) -> str:
+    """Where an answer sends us; raises InvalidInput for a way from https back to what anybody can read and change."""
+    to = urljoin(url, location)
+    if urlsplit(url).scheme == "https" and urlsplit(to).scheme == "http":
+        raise InvalidInput(
+            f"source: {(urlsplit(url).hostname or '')[:200]} redirects from https to http, which can be changed on the "
+            "way; give an address that stays with https"
+        )
+    return to
 
 
 def _headers(url: str) -> dict[bytes | str, bytes | str]:
@@ -133,7 +158,15 @@ def _limits() -> dict[str, object]:
     return {"timeout": {"connect": _CONNECT_S, "read": _STALL_S, "write": _STALL_S, "pool": _CONNECT_S}}
 
 
-def _body(url: str, answer: httpcore.Response, max_bytes: int, ends: float) -> Iterator[bytes]:
+class _Limit(NamedTuple):
+    bytes: int
+    variable: str
+
+    def exceeded(self, what: str) -> TooLarge:
+        return TooLarge(f"source: {what} over the limit of {self.bytes} bytes ({self.variable})")
+
+
+def _body(url: str, answer: httpcore.Response, limit: _Limit, ends: float) -> Iterator[bytes]:
     host = urlsplit(url).hostname
     if answer.status in (404, 410):
         raise NotFound(f"source: {host} has nothing there (HTTP status {answer.status}); check the address")
@@ -144,18 +177,18 @@ def _body(url: str, answer: httpcore.Response, max_bytes: int, ends: float) -> I
             f"source: {host} sends the file compressed although it was asked not to; push the file itself"
         )
     size = _header(answer, b"content-length")
-    if size.isdecimal() and len(size) < 19 and int(size) > max_bytes:
-        raise TooLarge(f"source: the file of {size} bytes is over the limit of {max_bytes} (MODELPORT_IMPORTS_MAX_GB)")
-    return _pieces(url, answer, max_bytes, ends)
+    if size.isdecimal() and len(size) < 19 and int(size) > limit.bytes:
+        raise limit.exceeded(f"the file of {size} bytes is")
+    return _pieces(url, answer, limit, ends)
 
 
-def _pieces(url: str, answer: httpcore.Response, max_bytes: int, ends: float) -> Iterator[bytes]:
+def _pieces(url: str, answer: httpcore.Response, limit: _Limit, ends: float) -> Iterator[bytes]:
     done = 0
     with _told(url):
         for chunk in answer.iter_stream():
             done += len(chunk)
-            if done > max_bytes:
-                raise TooLarge(f"source: the file is over the limit of {max_bytes} bytes (MODELPORT_IMPORTS_MAX_GB)")
+            if done > limit.bytes:
+                raise limit.exceeded("the file is")
             if time.monotonic() > ends:
                 raise DeadlineExceeded("source: the file did not arrive in time; push it from a machine that has it")
             yield chunk

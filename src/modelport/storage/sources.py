@@ -36,6 +36,7 @@ from modelport.errors import (
 )
 from modelport.storage.archives import is_archive, unpack
 from modelport.storage.artifacts import CREDENTIALS, EXTRAS
+from modelport.storage.disk import is_full
 from modelport.storage.paths import check_paths
 from modelport.storage.public_web import check_url, file_name, opened
 
@@ -59,7 +60,7 @@ class Limits:
     max_files: int = 10_000
     timeout_s: float = 3600
     allow_private: bool = False
-    """Whether https may reach loopback and private networks."""
+    """Whether an address of the web may be loopback or of a private network."""
 
 
 class _Budget:
@@ -89,8 +90,9 @@ class _Budget:
                 file.write(chunk)
 
 
-def scheme_of(source: str) -> str | None:
-    """The scheme of a URL in lower case; None for a plain path. Raises InvalidInput for one that is not read."""
+def scheme_of(source: str, plain: bool = False) -> str | None:
+    """The scheme of a URL in lower case; None for a plain path. Raises InvalidInput for one that is not read, as http
+    is only where ``plain`` says so: what comes that way can be changed on the way."""
     found = _SCHEME.match(source)
     if found is None:
         return None
@@ -98,6 +100,8 @@ def scheme_of(source: str) -> str | None:
     if scheme in EXTRAS and "::" in source:
         raise InvalidInput(f"source {source[:200]!r}: chained URLs ('::') are not read; name the file itself")
     if scheme == "http":
+        if plain:
+            return scheme
         raise InvalidInput("source: http can be changed on the way; use https")
     if scheme not in SCHEMES:
         raise InvalidInput(f"source: scheme {scheme[:20]!r} is not read; one of {', '.join(SCHEMES)}")
@@ -261,7 +265,7 @@ def told(source: str) -> Iterator[None]:
     shown = repr(source[:200])
     try:
         yield
-    except ModelportError:
+    except (ModelportError, MemoryError):
         raise
     except FileNotFoundError:
         raise NotFound(f"source {shown}: there is nothing; check bucket, prefix and spelling") from None
@@ -271,6 +275,8 @@ def told(source: str) -> Iterator[None]:
             "or push the files themselves"
         ) from None
     except Exception as error:  # each store has its own tree of errors, whose texts may name the server's own set-up
+        if is_full(error):  # ours: the source is only read
+            raise
         kind = type(error).__name__
         _log.info("reading %s failed", shown, exc_info=error)
         if kind in ("RepositoryNotFoundError", "RevisionNotFoundError", "EntryNotFoundError", "GatedRepoError"):

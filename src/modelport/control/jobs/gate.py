@@ -34,11 +34,17 @@ class Capacity:
         """From the settings, where 0 asks the machine."""
         return cls(cores or machine_cores(), memory_mb or int(machine_memory_mb() * _SHARE_OF_MEMORY), machine_gpus())
 
-    def grant(self, asked: ResourcesAsked) -> Resources:
-        """What a job gets for what it asks; raises InvalidInput for more than there is."""
+    def grant(self, asked: ResourcesAsked, least_mb: int = 64) -> Resources:
+        """What a job gets for what it asks; raises InvalidInput for more than there is, and for memory below what its
+        kind needs to begin."""
         cores = min(1.0, self.cores) if asked.cores is None else asked.cores
-        share = max(64, int(self.memory_mb * min(1.0, max(cores, 0.1) / self.cores)))
+        share = max(least_mb, int(self.memory_mb * min(1.0, max(cores, 0.1) / self.cores)))
         memory = share if asked.memory_mb is None else asked.memory_mb
+        if memory < least_mb:
+            raise InvalidInput(
+                f"resources.memory_mb: {memory} asked, a job of this kind needs {least_mb} to begin; ask for more "
+                f"(`--memory-mb {least_mb}`), or leave it out"
+            )
         for name, wanted, there in (
             ("cores", cores, self.cores),
             ("memory_mb", memory, self.memory_mb),

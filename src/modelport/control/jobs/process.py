@@ -26,8 +26,12 @@ from modelport.settings import Settings
 
 _LONGEST_LINE = 16 << 20
 _LOG_END = 8192
-#: What allocators write before they give up: Rust's, C++'s.
-_NO_MEMORY = re.compile(r"memory allocation of \d+ bytes failed|std::bad_alloc|Cannot allocate memory")
+#: What is written where memory is at its limit: by Rust, C++, Arrow, Python, jemalloc, the loader of libraries.
+_NO_MEMORY = re.compile(
+    r"memory allocation of \d+ bytes failed|std::bad_alloc|Cannot allocate memory|Out of memory: malloc|^MemoryError\b"
+    r"|can't start new thread|thread creation failed|failed to map segment",
+    re.MULTILINE,
+)
 #: Variable by which a job's process, and all that it starts, can be told from others.
 MARK = "MODELPORT_JOB_ID"
 _CREDENTIALS = ("MODELPORT_BOOT", "MODELPORT_KEY")
@@ -163,10 +167,11 @@ class JobProcess:
         last, memory = self._last, self._facts.resources.memory_mb
         if last is not None and "result" in last:
             return Outcome(result=last["result"])
-        if last is not None and "error" in last and last["error"]["code"] != "out_of_memory":
-            error = last["error"]
+        error = (last or {}).get("error", {})
+        refused = _NO_MEMORY.search(written) is not None
+        if error and error["code"] != "out_of_memory" and not (error["code"] == "run_failed" and refused):
             return Outcome(code=error["code"], message=error["message"], again=error["again"])
-        if last is not None or _NO_MEMORY.search(written):
+        if last is not None or refused:
             return Outcome(
                 message=f"the job needs more than its {memory} MB of memory; submit it with more: "
                 f"resources.memory_mb, such as {memory * 2} (`--memory-mb {memory * 2}`)"
@@ -176,6 +181,7 @@ class JobProcess:
             why = "was killed (SIGKILL): by hand, or by the system because memory ran out"
         elif code < 0:
             why = f"died ({signal.Signals(-code).name})"
+            seen += f"; without any, its {memory} MB of memory may be too little (`--memory-mb {memory * 2}`)"
         else:
             why = f"ended by itself, with code {code}"
         return Outcome(message=f"the job's process {why}; {seen}", again=True)

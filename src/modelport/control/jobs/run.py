@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from modelport.control.jobs.service import Jobs
 
 GROUP = "jobs"
+_LEAST_MEMORY_MB = 64
 
 
 @dataclass(slots=True)
@@ -99,6 +100,14 @@ class Conducted(Kind, Protocol):
 
 
 @runtime_checkable
+class Demanding(Protocol):
+    """Work whose libraries alone take much memory."""
+
+    least_memory_mb: int
+    """With less it cannot begin, and is not accepted."""
+
+
+@runtime_checkable
 class Repeatable(Protocol):
     """Work that does the same to the same, so that a pipeline need not do it twice."""
 
@@ -118,6 +127,11 @@ def kind_of(name: str) -> Kind:
         raise InvalidInput(f"kind: there is no kind of job {name[:100]!r}; there are {', '.join(known) or 'none'}")
     kind: Kind = plugins.load(GROUP, name)()
     return kind
+
+
+def least_memory_mb(kind: Kind) -> int:
+    """What a kind needs to begin, MB."""
+    return kind.least_memory_mb if isinstance(kind, Demanding) else _LEAST_MEMORY_MB
 
 
 def params_of(kind: Kind, params: dict[str, Any]) -> BaseModel:

@@ -20,7 +20,7 @@ from modelport.control.actors import Actor
 from modelport.control.assembly import Services
 from modelport.control.jobs.gate import Capacity
 from modelport.control.jobs.records import change_state, new_job_id
-from modelport.control.jobs.run import Conducted, kind_of, params_of
+from modelport.control.jobs.run import Conducted, kind_of, least_memory_mb, params_of
 from modelport.errors import Conflict, NotFound, Overloaded
 from modelport.schemas.jobs import (
     ENDED,
@@ -69,7 +69,7 @@ class Jobs:
         """Everything that can be known before it is accepted; what it will hold while it runs."""
         kind = kind_of(wish.kind)
         params = params_of(kind, wish.params)
-        granted = self.capacity.grant(wish.resources)
+        granted = self.capacity.grant(wish.resources, least_memory_mb(kind))
         kind.check(self.services, actor, params)
         return Resources(cores=0, memory_mb=0) if isinstance(kind, Conducted) else granted
 

@@ -26,6 +26,7 @@ from modelport.control.jobs.run import JobRun, Work, kind_of, params_of
 from modelport.engine.placement.process import die_with_parent
 from modelport.errors import ModelportError
 from modelport.settings import Settings
+from modelport.storage.disk import full, is_full
 from modelport.telemetry import configure
 
 _log = logging.getLogger(__name__)
@@ -106,6 +107,8 @@ def run(told: dict[str, Any], line: Line) -> dict[str, Any]:
         return _error("cancelled", "it was told to end", True)
     except Exception as error:
         _log.exception("attempt %d failed", told["attempt"])
+        if is_full(error):
+            return _error("unavailable", full().message, True)
         shown = f"`modelport jobs logs {told['id']}` shows where"
         return _error("run_failed", f"the job failed with {type(error).__name__}; {shown}", True)
     finally:

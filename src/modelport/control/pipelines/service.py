@@ -22,6 +22,7 @@ from modelport.control.jobs.run import (
     Repeatable,
     fingerprint_of,
     kind_of,
+    least_memory_mb,
     params_of,
 )
 from modelport.control.jobs.service import shown
@@ -89,7 +90,7 @@ def check_run(services: Services, actor: Actor, params: PipelineRun) -> Graph:
             if node.stage.kind == KIND:
                 raise InvalidInput("kind: a stage cannot be a pipeline; write its stages here")
             kind = kind_of(node.stage.kind)
-            capacity.grant(node.stage.resources)
+            capacity.grant(node.stage.resources, least_memory_mb(kind))
             if node.uses_results:
                 unknown = sorted(node.stage.params.keys() - kind.Params.model_fields.keys())
                 if unknown:

@@ -18,6 +18,7 @@ class Clean:
     """The work of the kind."""
 
     Params = CleanParams
+    least_memory_mb = made.LEAST_MEMORY_MB
 
     def check(self, services: Services, actor: Actor, params: CleanParams) -> None:
         made.check_installed()

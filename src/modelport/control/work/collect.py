@@ -13,6 +13,7 @@ from modelport.control.work import made
 from modelport.data.addresses import check_query, check_source, database_url
 from modelport.errors import InvalidInput, NotFound
 from modelport.schemas.datasets import CollectParams, DatasetVersion
+from modelport.storage.disk import told_of_disk
 from modelport.storage.paths import check_paths
 from modelport.storage.sources import Limits
 
@@ -25,6 +26,7 @@ class Collect:
     """The work of the kind."""
 
     Params = CollectParams
+    least_memory_mb = made.LEAST_MEMORY_MB
 
     def check(self, services: Services, actor: Actor, params: CollectParams) -> None:
         made.check_installed()
@@ -61,7 +63,7 @@ class Collect:
         if before is not None:
             _, parts = made.parts_of(run.services, run.actor, f"{params.name}:{before.version}")
             made.room("collect").begin_with(folder, parts)
-        with made.room("writing").told_of_disk():
+        with told_of_disk():
             if (params.source or "").startswith("sql:"):
                 found, watermark = _from_database(run, params, folder, before)
             else:

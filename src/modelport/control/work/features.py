@@ -20,6 +20,7 @@ class Features:
     """The work of the kind."""
 
     Params = FeatureParams
+    least_memory_mb = made.LEAST_MEMORY_MB
 
     def check(self, services: Services, actor: Actor, params: FeatureParams) -> None:
         made.check_installed()

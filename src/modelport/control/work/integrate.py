@@ -18,6 +18,7 @@ class Join:
     """The work of the kind ``join``."""
 
     Params = JoinParams
+    least_memory_mb = made.LEAST_MEMORY_MB
 
     def check(self, services: Services, actor: Actor, params: JoinParams) -> None:
         made.check_installed()
@@ -54,6 +55,7 @@ class Concat:
     """The work of the kind ``concat``."""
 
     Params = ConcatParams
+    least_memory_mb = made.LEAST_MEMORY_MB
 
     def check(self, services: Services, actor: Actor, params: ConcatParams) -> None:
         made.check_installed()

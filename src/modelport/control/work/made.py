@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelport.control.actors import Actor
+from modelport.control.jobs.gate import machine_cores
 from modelport.errors import InvalidInput, MissingExtra, NotFound
 from modelport.schemas.datasets import DatasetVersion, Facts, Params
 from modelport.schemas.models import ModelVersion
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from modelport.control.jobs.run import JobRun
 
 _log = logging.getLogger(__name__)
+#: Arrow and Daft, with a thread for each core of the machine, MB: measured 300 on two cores. With less they crash.
+LEAST_MEMORY_MB = 400 + 16 * machine_cores()
 
 
 def room(name: str) -> Any:

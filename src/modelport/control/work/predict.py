@@ -54,6 +54,7 @@ class Predict:
     """The work of the kind."""
 
     Params = PredictParams
+    least_memory_mb = made.LEAST_MEMORY_MB
 
     def check(self, services: Services, actor: Actor, params: PredictParams) -> None:
         made.check_installed()

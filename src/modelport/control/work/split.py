@@ -19,6 +19,7 @@ class Split:
     """The work of the kind."""
 
     Params = SplitParams
+    least_memory_mb = made.LEAST_MEMORY_MB
 
     def check(self, services: Services, actor: Actor, params: SplitParams) -> None:
         made.check_installed()
