@@ -57,7 +57,7 @@ class Predict:
 
     def check(self, services: Services, actor: Actor, params: PredictParams) -> None:
         made.check_installed()
-        version = _model(services, actor, params.model)
+        version = model_of(services, actor, params.model)
         check_runnable(trust_of(services.settings), version.manifest, DeploymentSpec())
         data, part = services.datasets.resolve(actor, params.data)
         if not (data.manifest.parts[part] if part else data.rows):
@@ -74,7 +74,7 @@ class Predict:
         """What is written elsewhere may have been changed there since."""
         if not _into(params).startswith(_DATASET):
             return None
-        version = _model(services, actor, params.model)
+        version = model_of(services, actor, params.model)
         found = made.digests(services, actor, [params.data])
         return None if found is None else [*found, f"{version.model}:{version.version} {version.digest}"]
 
@@ -99,7 +99,7 @@ class Predict:
                 results.put(number, file)
 
         def learnt() -> None:
-            _write(run.folder / "pinned.json", asdict(pinned) | {"ranks": columns.ranks})
+            write_whole(run.folder / "pinned.json", asdict(pinned) | {"ranks": columns.ranks})
 
         asyncio.run(predictor.run(parts, done, learnt))
         os.chdir(run.folder)
@@ -116,7 +116,7 @@ def _name(model: str) -> str:
     return model.partition("@")[0].partition(":")[0]
 
 
-def _model(services: Services, actor: Actor, ref: str) -> ModelVersion:
+def model_of(services: Services, actor: Actor, ref: str) -> ModelVersion:
     """The version that ``NAME[:NUMBER|@ALIAS]`` means; raises NotFound."""
     name, at, alias = ref.partition("@")
     name, _, number = name.partition(":")
@@ -173,14 +173,14 @@ def _pin(run: JobRun, params: PredictParams) -> _Pinned:
     """The same versions at every attempt, whatever ``latest`` and an alias mean by then."""
     note = run.folder / "pinned.json"
     if not note.exists():
-        version = _model(run.services, run.actor, params.model)
+        version = model_of(run.services, run.actor, params.model)
         data, part = run.services.datasets.resolve(run.actor, params.data)
         ref = f"{data.dataset}:{data.version}" + (f"/{part}" if part else "")
-        _write(note, asdict(_Pinned(version.version, ref, {})))
+        write_whole(note, asdict(_Pinned(version.version, ref, {})))
     return _Pinned(**json.loads(note.read_text()))
 
 
-def _write(file: Path, content: Any) -> None:
+def write_whole(file: Path, content: Any) -> None:
     """All of it or nothing."""
     beside = file.with_suffix(".unfinished")
     beside.write_text(json.dumps(content))
