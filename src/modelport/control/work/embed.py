@@ -57,12 +57,12 @@ def check_embed(
     with _named(index):
         version = model_of(services, actor, step.model)
         check_runnable(trust_of(services.settings), version.manifest, DeploymentSpec())
+        _chosen(version.manifest.signature, step, counts_rows(version.manifest.signature))
         if columns is not None:
             taken = next((name for name in (step.into, f"{step.into}_0") if name in columns), None)
             if taken is not None:
                 raise InvalidInput(f"into: there is a column {taken[:100]!r} already; choose another name")
             _bound(version, step, columns)
-        _chosen(version.manifest.signature, step, counts_rows(version.manifest.signature))
     if step.spread:
         return {f"{step.into}_{number}": "float" for number in range(step.components or 1)}
     return {step.into: "list<item: float>"}
