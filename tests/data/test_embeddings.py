@@ -174,9 +174,11 @@ def test_an_image_that_cannot_be_read_is_named(lab: Lab) -> None:
     push_pictures(lab)
     table = pa.table({"path": ["a.png", "b.png"], "image": [png(np.zeros((8, 8), np.uint8)), b"no picture"]})
     lab.collect("broken", {"t.parquet": parquet(table)})
-    with pytest.raises(ModelportError, match=r"recipe.steps.0 \(embed\): row 1 \('b.png'\): .*data clean") as error:
+    with pytest.raises(
+        ModelportError, match=r"recipe.steps.0 \(embed\): row 1 \(path 'b.png'\): .*data clean"
+    ) as error:
         embedded(lab, "broken", step(columns=["image"]))
-    assert error.value.status == 422 or 400 <= error.value.status < 500
+    assert 400 <= error.value.status < 500
 
 
 def numbers(lab: Lab, rows: int = 60) -> np.ndarray:
@@ -226,7 +228,7 @@ def test_rows_without_a_value(lab: Lab, tmp_path: Path) -> None:
     texts: list[str | None] = ["the cat", None, "a cat", None, "mat"]
     collect_texts(lab, texts)
     there = expected([text for text in texts if text])
-    with pytest.raises(ModelportError, match=r"row 1: column 'text' is null; .*missing: zero") as error:
+    with pytest.raises(ModelportError, match=r"row 1: column 'text' is null .*missing: zero") as error:
         embedded(lab, "notes", step())
     assert error.value.status < 500
     zero = embedded(lab, "notes", step(missing="zero"))

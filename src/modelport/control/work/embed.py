@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from modelport.control.jobs.run import JobRun
 
 _SHARD_ROWS = 4096
+_ADVICE = "correct the row, or leave it out with `modelport data clean`"
 _PATH = "path"
 """Column that says which file a row was; errors name it."""
 
@@ -134,7 +135,7 @@ class Embedder(Predictor):
         spec = TensorSpec(chosen.spec.name, "FP32", (-1, -1))
         wanted = Wanted((Column(step.into, spec),), (), number=False, record=False, has_rows=binding.has_rows)
         wanted.beside = tuple(name for name in beside if name not in binding.columns)
-        super().__init__(run, params, version, binding, wanted)
+        super().__init__(run, params, version.manifest, binding, wanted, advice=_ADVICE)
 
     async def run(self, parts: list[Path], put: Any, learnt: Any) -> None:
         if self._tokens is not None:
@@ -174,15 +175,12 @@ class Embedder(Predictor):
         return mask if mask is not None and mask.shape == (rows, length) else np.ones((rows, length), np.int64)
 
     def _refused(self, table: Any, number: int, piece: Any, place: int, why: str) -> None:
-        is_null = any(not piece.rows.column(name)[place].is_valid for name in self._binding.columns)
-        at = piece.offset + place
-        if is_null and self._step.missing != "fail":
-            table.errors[at] = why
-            return
-        path = piece.rows.column(_PATH)[place].as_py() if _PATH in piece.rows.schema.names else None
-        hint = "fill it, or say `missing: zero` or `missing: drop`" if is_null else "correct or drop it (data clean)"
-        who = f" ({str(path)[:200]!r})" if path is not None else ""
-        raise ModelRejectedInput(f"row {number * self._params.shard_rows + at}{who}: {why[:500]}; {hint}")
+        if any(not piece.rows.column(name)[place].is_valid for name in self._binding.columns):
+            if self._step.missing != "fail":
+                table.errors[piece.offset + place] = why
+                return
+            why = f"{why} (`missing: zero` or `missing: drop` accept that)"
+        super()._refused(table, number, piece, place, why)
 
     def _told(self, message: str = "") -> None:
         self._run.progress(self._done_rows, self._total, f"{self._step.into}: {message or 'embedding'}")
