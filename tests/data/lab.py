@@ -79,8 +79,15 @@ class Lab:
         return self.run("collect", name=name, files=self.send(files), **params)
 
     def push(self, name: str, model: bytes, **fields: Any) -> ModelVersion:
-        (entry,) = self.send({"model.onnx": model})
-        return self.services.registry.push(self.actor, name, VersionPush(files=[entry], **fields))
+        return self.push_files(name, {"model.onnx": model}, **fields)
+
+    def push_files(self, name: str, files: dict[str, bytes | str], **fields: Any) -> ModelVersion:
+        return self.services.registry.push(self.actor, name, VersionPush(files=self.send(files), **fields))
+
+    def push_folder(self, name: str, folder: Path, **fields: Any) -> ModelVersion:
+        found = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+        files: dict[str, bytes | str] = {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+        return self.push_files(name, files, **fields)
 
     def version(self, ref: str) -> DatasetVersion:
         return self.services.datasets.resolve(self.actor, ref)[0]

@@ -74,7 +74,7 @@ def test_figures_are_those_of_scikit_learn(digits: Lab) -> None:
     assert report is not None and report.confusion is not None
     assert report.confusion.counts == metrics.confusion_matrix(truth, labels).tolist()
     assert report.intervals["accuracy"].low <= result["accuracy"] <= report.intervals["accuracy"].high
-    left = [one for one in report.slices if one.value == "left"][0]
+    left = next(one for one in report.slices if one.value == "left")
     mask = np.array(table.column("half").to_pylist()) == "left"
     assert left.figures["accuracy"] == pytest.approx(metrics.accuracy_score(truth[mask], labels[mask]))
     assert sum(one.rows for one in report.slices if one.column == "p20") == len(truth)

@@ -21,6 +21,7 @@ import pytest
 from modelport import errors
 from modelport.sdk.jobs import JobFailed
 from tests.data.test_collect import digit_images, wine_csv
+from tests.onnx_models import mlp
 from tests.services.conftest import Server
 
 
@@ -145,6 +146,17 @@ def test_the_command_line(server: Server, tmp_path: Path) -> None:
     assert "train 142, validation 18, test 18" in run("split", "c-wine:1", "--stratify", "label", "--seed", "7")
     assert "IMPORTANCE" in run("features", "c-wine:1", "-r", str(tmp_path / "features.yaml"), "-n", "c-top")
     assert len(json.loads(run("head", "c-top", "--json"))["columns"]) == 4
+    with server.client() as client:
+        client.models.push(mlp((2, 4, 3)), "c-encoder")
+    step = {"step": "embed", "columns": ["alcohol", "proline"], "model": "c-encoder", "into": "vector"}
+    (tmp_path / "embed.yaml").write_text(json.dumps({"steps": [step]}))
+    made = run("features", "c-wine:1", "-r", str(tmp_path / "embed.yaml"), "-n", "c-vectors")
+    assert "vector: 3 numbers from alcohol, proline by c-encoder:1, 178 rows in " in made
+    assert len(json.loads(run("head", "c-vectors", "--json"))["rows"][0]["vector"]) == 3
+    shown = run("show", "c-vectors")
+    assert "model:c-encoder:1" in shown and "list<element: float>" in shown
+    run("show", "c-vectors", "--html", str(tmp_path / "vectors.html"))
+    run("export", "c-vectors", "--to", str(tmp_path / "vectors.csv"))
     run("join", "c-wine:1", "c-wine:2", "--on", "proline", "--on", "alcohol", "--expect", "many", "-n", "c-join")
     assert run("concat", "c-wine:1", "c-wine:2", "-n", "c-both").startswith("c-both:1 (356 rows")
     assert "class_1" in run("show", "c-wine")

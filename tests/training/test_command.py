@@ -154,7 +154,9 @@ def test_a_framework_that_is_not_installed_here(run: Any, tmp_path: Path) -> Non
     found = load_breast_cancer(as_frame=True)
     table = pa.table({**{name: found.data[name].to_numpy() for name in found.data}, "benign": found.target})
     train, validation = halves(table)
-    attempted, told = run({"train.py": BOOSTING, "requirements.txt": "lightgbm\nonnxmltools\npackaging\nskl2onnx\npandas\npyarrow\n"})
+    attempted, told = run(
+        {"train.py": BOOSTING, "requirements.txt": "lightgbm\nonnxmltools\npackaging\nskl2onnx\npandas\npyarrow\n"}
+    )
     params = {"n_estimators": 40, "num_leaves": 15}
     data = data_of(tmp_path / "data", train, validation, "benign")
     made = trained(Command(), attempted, data, command="python train.py", params=params)

@@ -185,7 +185,7 @@ def features(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Make columns of dates, texts and aggregates; choose those that tell something.
+    """Make columns of dates, texts, aggregates and a model's vectors; choose those that tell something.
 
     Example: modelport data features sales --recipe features.yaml --label paid
     """

@@ -36,6 +36,8 @@ def report(found: dict[str, Any]) -> None:
     for name in ("leaking_rows", "groups_in_two_parts", "kept_together", "unmatched"):
         if found.get(name):
             render.say(f"{name.replace('_', ' ')}: {found[name]}")
+    for one in found.get("embeddings", []):
+        render.say(_embedded(one))
     if importance := found.get("importance"):
         rows = [(name, f"{value:.3f}", _bar(value, max(importance.values()))) for name, value in importance.items()]
         render.console().print(render.make_table(("COLUMN", "IMPORTANCE", ""), rows[:_BAR]))
@@ -110,6 +112,15 @@ def _short(value: Any) -> str | None:
 
 def _bar(count: float, most: float) -> str:
     return "█" * max(1 if count else 0, round(_BAR * count / most)) if most else ""
+
+
+def _embedded(one: dict[str, Any]) -> str:
+    """One line for an ``embed`` step."""
+    pooled = f", {one['pooling']} of tokens" if one.get("pooling") else ""
+    explained = f" of {one['of_dimensions']} (explain {one['explained']:.1%})" if "explained" in one else ""
+    missing = f", {one['missing']} without a value" if one.get("missing") else ""
+    made = f"{one['into']}: {one['dimension']} numbers{explained} from {', '.join(one['columns'])} by {one['model']}"
+    return render.plain(f"{made}{pooled}, {render.counted(one['rows'], 'row')}{missing} in {one['seconds']:.1f} s")
 
 
 def _details(rule: dict[str, Any]) -> str:

@@ -53,7 +53,7 @@ def bind(
     for name in given:
         if name not in {spec.name for spec in specs}:
             raise InvalidInput(f"inputs: the model has no input {name[:100]!r}; {_facts(specs, columns)}")
-    has_rows = all(spec.shape[:1] in ((-1,), (1,)) for spec in specs)
+    has_rows = counts_rows(signature)
     sources = []
     for spec in specs:
         shape = spec.shape[1:] if has_rows else spec.shape
@@ -71,6 +71,11 @@ def bind(
         _check(source, columns, specs)
         sources.append(source)
     return Binding(tuple(sources), has_rows)
+
+
+def counts_rows(signature: Signature) -> bool:
+    """Whether an input's first dimension counts rows."""
+    return all(spec.shape[:1] in ((-1,), (1,)) for spec in signature.inputs)
 
 
 def _named(wanted: Sequence[str], columns: Mapping[str, str], name: str) -> list[str]:

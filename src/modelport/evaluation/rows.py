@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modelport.data.outputs import Wanted
-from modelport.data.writing import parts_in, told_of_disk
+from modelport.data.writing import parts_in
 from modelport.errors import InvalidInput
 from modelport.evaluation.answers import Picked, listed
 from modelport.evaluation.score import check_numbers
 from modelport.schemas.training import Task
+from modelport.storage.disk import told_of_disk
 from modelport.tensors import Array
 
 TRUTH, PREDICTION, PROBABILITIES, KEPT = "truth", "prediction", "probabilities", "data."

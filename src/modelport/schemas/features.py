@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from modelport.errors import InvalidInput, NotFound
 from modelport.schemas.datasets import ColumnName, DatasetRef
+from modelport.schemas.predictions import MODEL_REF
 
 Columns = Annotated[list[ColumnName], Field(min_length=1, max_length=1000)]
 
@@ -50,7 +51,36 @@ class Aggregate(Step):
     operations: Annotated[list[Literal["mean", "sum", "min", "max", "count", "std"]], Field(min_length=1)] = ["mean"]
 
 
-AnyStep = Annotated[Dates | Texts | Vectorize | Aggregate, Field(discriminator="step")]
+class Embed(Step):
+    """A vector for each row, beside its columns: what a version of a model in the registry gives for it."""
+
+    step: Literal["embed"]
+    columns: Columns
+    """Of a model with one input, what that is made of (``p*``: all that begin so); else columns named as its inputs."""
+    model: Annotated[str, Field(pattern=MODEL_REF, examples=["minilm@champion"])]
+    into: ColumnName
+    """The new column, a list of as many float32 for every row."""
+    output: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Which of the model's outputs, where several might be meant."""
+    pooling: Literal["mean", "cls", "max", "lasttoken"] | None = None
+    """How the vectors of a row's tokens become one: ``mean`` unless said; padding does not count."""
+    normalize: bool = False
+    """Whether every vector is scaled to the length 1."""
+    components: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """So many principal components of the vectors in their place."""
+    spread: bool = False
+    """A column for each number (``into_0``, ``into_1`` …) in place of one column of lists."""
+    missing: Literal["fail", "zero", "drop"] = "fail"
+    """What a row without a value does: end the job, get a vector of zeros, or go."""
+    batch: Annotated[int, Field(ge=1, le=65_536)] = 32
+    """Rows of one run, where the model can batch."""
+    workers: Annotated[int, Field(ge=1, le=16)] = 1
+    """Replicas of the job's own."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """Of each replica."""
+
+
+AnyStep = Annotated[Dates | Texts | Vectorize | Aggregate | Embed, Field(discriminator="step")]
 
 
 class Selection(BaseModel):
@@ -85,6 +115,8 @@ def parse_features(recipe: dict[str, Any]) -> FeatureRecipe:
 def check_steps(recipe: FeatureRecipe, columns: dict[str, str], label: str | None, dataset: str) -> None:
     """Raise unless the first step's columns are there; what later ones need may be made before them."""
     for index, step in enumerate(recipe.steps):
+        if isinstance(step, Embed):
+            continue  # its columns depend on its model
         named = [step.on] if isinstance(step, Aggregate) else getattr(step, "columns", [])
         for name in named:
             if index == 0 and name not in columns:

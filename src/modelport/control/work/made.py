@@ -5,6 +5,7 @@ Knows what a job's run is; the rows are the business of the room ``data``, which
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from importlib import import_module, metadata
@@ -77,6 +78,13 @@ def model_of(services: Services, actor: Actor, ref: str) -> ModelVersion:
     if at and (alias.isdecimal() or alias == "latest"):
         raise NotFound(f"model {name!r} has no alias {alias[:100]!r}; `modelport models list` shows what there is")
     return services.registry.version(actor, name, alias if at else int(number) if number else None)
+
+
+def write_whole(file: Path, content: Any) -> None:
+    """All of it or nothing."""
+    beside = file.with_suffix(".unfinished")
+    beside.write_text(json.dumps(content))
+    beside.replace(file)
 
 
 def check_column(version: DatasetVersion, name: str | None, what: str) -> None:

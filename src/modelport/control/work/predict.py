@@ -100,7 +100,7 @@ class Predict:
                 results.put(number, file)
 
         def learnt() -> None:
-            _write(run.folder / "pinned.json", asdict(pinned) | {"ranks": columns.ranks})
+            made.write_whole(run.folder / "pinned.json", asdict(pinned) | {"ranks": columns.ranks})
 
         asyncio.run(predictor.run(parts, done, learnt))
         os.chdir(run.folder)
@@ -166,15 +166,8 @@ def _pin(run: JobRun, params: PredictParams) -> _Pinned:
         version = made.model_of(run.services, run.actor, params.model)
         data, part = run.services.datasets.resolve(run.actor, params.data)
         ref = f"{data.dataset}:{data.version}" + (f"/{part}" if part else "")
-        _write(note, asdict(_Pinned(version.version, ref, {})))
+        made.write_whole(note, asdict(_Pinned(version.version, ref, {})))
     return _Pinned(**json.loads(note.read_text()))
-
-
-def _write(file: Path, content: Any) -> None:
-    """All of it or nothing."""
-    beside = file.with_suffix(".unfinished")
-    beside.write_text(json.dumps(content))
-    beside.replace(file)
 
 
 def _shards(folder: Path) -> list[Shard]:

@@ -42,12 +42,12 @@ class Train:
         found = made.digests(services, actor, [params.data, *([params.replay] if params.replay else [])])
         if found is None:
             return None
-        start = training.model_version(services, actor, params.start).digest if params.start else ""
+        start = made.model_of(services, actor, params.start).digest if params.start else ""
         return [*found, start, *(f"{entry.path} {entry.sha256}" for entry in params.files)]
 
     def still_there(self, services: Services, actor: Actor, result: dict[str, Any]) -> bool:
         try:
-            training.model_version(services, actor, str(result.get("model")))
+            made.model_of(services, actor, str(result.get("model")))
         except NotFound:
             return False
         return True
@@ -95,7 +95,7 @@ def make_version(
     if kept_aside and params.start is not None:
         figures |= _forgotten(run, params, judge, draft, kept_aside, warnings)
     result = {**_result(planned, trained, found, figures, warnings), **learnt.told}
-    training.write_json(note, result)
+    made.write_whole(note, result)
     told = {"metrics": manifest_metrics(figures, trained.metrics)}
     version = run.services.registry.push(run.actor, draft.model, push.model_copy(update=told))
     return {**result, **_version(version)}
@@ -161,7 +161,7 @@ def _cross_validated(
             trained, out = training.learn(run, folder / name, planned, params, laid, lambda *told: None)
             _, draft = training.offer(run, planned, params, trained, out)
             judge = judging.Judge(training.job_in(run, folder / name), planned, trained, "train")
-            training.write_json(note, judge.rows(draft, tuple(held), name).figures)
+            made.write_whole(note, judge.rows(draft, tuple(held), name).figures)
             shutil.rmtree(folder / name)
         told.append(json.loads(note.read_text()))
     return judging.folds(told)
@@ -191,7 +191,7 @@ def _forgotten(
     warnings: list[str],
 ) -> dict[str, dict[str, float]]:  # fmt: skip
     """The old rows by the version before and by this one; raises InvalidInput when too much was forgotten."""
-    earlier = training.model_version(run.services, run.actor, str(params.start))
+    earlier = made.model_of(run.services, run.actor, str(params.start))
     before = judge.rows(earlier, rows, "replay-before")
     after = judge.rows(draft, rows, "replay")
     name = after.main

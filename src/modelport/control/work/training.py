@@ -25,6 +25,7 @@ from modelport.errors import InvalidInput, NotAllowed, NotFound
 from modelport.schemas.datasets import Column, DatasetVersion, SplitParams
 from modelport.schemas.models import FileEntry, ModelVersion, VersionPush
 from modelport.schemas.training import RecipeInfo, TrainParams
+from modelport.storage.disk import told_of_disk
 from modelport.storage.paths import check_paths
 from modelport.training.recipe import (
     GROUP,
@@ -103,7 +104,7 @@ def plan(services: Services, actor: Actor, params: TrainParams) -> tuple[Plan, l
     train, validation, test = _parts(params, data, part)
     found = Plan(recipe, options, data, train, validation, test, target, _features(params, data, target))
     if params.start is not None:
-        model_version(services, actor, params.start)
+        made.model_of(services, actor, params.start)
     if params.replay is not None:
         _check_replay(services, actor, params, found)
     return found, recipe.check(training_data(found), options)
@@ -119,9 +120,9 @@ def pinned(run: JobRun, params: TrainParams) -> TrainParams:
                 version, part = run.services.datasets.resolve(run.actor, ref)
                 found[name] = f"{version.dataset}:{version.version}" + (f"/{part}" if part else "")
         if params.start is not None:
-            start = model_version(run.services, run.actor, params.start)
+            start = made.model_of(run.services, run.actor, params.start)
             found["start"] = f"{start.model}:{start.version}"
-        write_json(note, found)
+        made.write_whole(note, found)
     return params.model_copy(update=json.loads(note.read_text()))
 
 
@@ -134,13 +135,6 @@ def training_data(planned: Plan, **parts: tuple[Path, ...]) -> TrainingData:
         train=parts.get("train", ()), validation=parts.get("validation", ()), features=planned.features,
         target=target, target_type=kinds[target] if target else None, facts=manifest, replay=parts.get("replay", ()),
     )  # fmt: skip
-
-
-def model_version(services: Services, actor: Actor, ref: str) -> ModelVersion:
-    """The version that ``NAME``, ``NAME:3`` or ``NAME@alias`` means; raises NotFound."""
-    name, at, alias = ref.partition("@")
-    name, _, number = name.partition(":")
-    return services.registry.version(actor, name, alias if at else int(number) if number else None)
 
 
 def _parts(params: TrainParams, data: DatasetVersion, given: str | None) -> tuple[str | None, str | float, str | None]:
@@ -276,19 +270,12 @@ def learn(
         environment=partial(_environment, run), progress=run.progress, metric=telling or run.metric,
         start=_start(run, params.start),
     )  # fmt: skip
-    with made.room("writing").told_of_disk():
+    with told_of_disk():
         trained = planned.recipe.train(training, data, planned.options)
     if not any(path.is_file() for path in out.rglob("*")):
         raise InvalidInput(f"recipe {params.recipe!r} made no files; there is nothing to register")
-    write_json(note, asdict(trained))
+    made.write_whole(note, asdict(trained))
     return trained, out
-
-
-def write_json(file: Path, content: Any) -> None:
-    """All of it or nothing."""
-    beside = file.with_suffix(".unfinished")
-    beside.write_text(json.dumps(content))
-    beside.replace(file)
 
 
 def _code(run: JobRun, files: Sequence[FileEntry]) -> Path | None:
@@ -300,7 +287,7 @@ def _start(run: JobRun, ref: str | None) -> Start | None:
     """The version to go on from."""
     if ref is None:
         return None
-    manifest = model_version(run.services, run.actor, ref).manifest
+    manifest = made.model_of(run.services, run.actor, ref).manifest
     folder = run.services.artifacts.materialize(run.actor.project_id, manifest.digest, manifest.files)
     return Start(folder, manifest.details, manifest.labels, [step.model_dump() for step in manifest.preprocessing])
 
@@ -330,7 +317,7 @@ def offer(
         "code_version": metadata.version("modelport"),
     }
     (out / "training").mkdir(exist_ok=True)
-    write_json(out / "training" / "training.json", story)  # by a new file: an earlier attempt's is in the store
+    made.write_whole(out / "training" / "training.json", story)  # by a new file: an earlier attempt's is in the store
     registry = run.services.registry
     files = [
         registry.adopt(run.actor, path.relative_to(out).as_posix(), path)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelport.control.actors import Actor
-from modelport.control.work import training
+from modelport.control.work import made, training
 from modelport.control.work.train import Learnt, Train, make_version
 from modelport.control.work.training import Plan
 from modelport.control.work.trials import TrialProcess, TrialProcesses
@@ -239,7 +239,7 @@ class Search:
         space = self._params.model_dump(mode="json", include={"space"})
         (out / "training").mkdir(exist_ok=True)
         whole = [one.model_dump(exclude_defaults=True) for one in trials]
-        training.write_json(out / "training" / "study.json", {**study, **space, "trials": whole})
+        made.write_whole(out / "training" / "study.json", {**study, **space, "trials": whole})
         told = {"study": {**study, "trials": _table(whole)}}
         return Learnt(planned, params, replace(trained, metrics={**trained.metrics, "trials": len(trials)}), out, told)
 
@@ -263,7 +263,7 @@ class Search:
             return None
         note = self._run.folder / "begun.json"
         if not note.exists():
-            training.write_json(note, time.time())
+            made.write_whole(note, time.time())
         return float(json.loads(note.read_text())) + self._params.timeout_s
 
     # -- what is known ------------------------------------------------------------------------------------------------

@@ -67,13 +67,21 @@ class TextInput(Step):
 
     def apply(self, rows: list[bytes]) -> dict[str, Array]:
         """``[rows, tokens]`` of ids, mask and types; raises ModelRejectedInput naming the row."""
-        texts = [self._text(row, index) for index, row in enumerate(rows)]
-        found = self._tokenizer.encode_batch(texts)
+        found = self._encoded(rows)
         parts = {"ids": "ids", "mask": "attention_mask", "types": "type_ids"}
         return {
             spec.name: _matrix(spec, [getattr(each, parts[part]) for each in found])
             for part, spec in self._specs.items()
         }
+
+    def mask(self, rows: list[bytes]) -> Array:
+        """``[rows, tokens]``: 1 for a token, 0 for the padding that ``apply`` gives the same rows."""
+        return np.array([each.attention_mask for each in self._encoded(rows)], np.int64)
+
+    def _encoded(self, rows: list[bytes]) -> list[Any]:
+        texts = [self._text(row, index) for index, row in enumerate(rows)]
+        found: list[Any] = self._tokenizer.encode_batch(texts)
+        return found
 
     def _text(self, row: bytes, index: int) -> str:
         if len(row) > _LONGEST:

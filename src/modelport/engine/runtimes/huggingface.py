@@ -7,13 +7,13 @@ from safetensors; pooling and normalisation as the folder declares them. Knows n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from modelport.engine.formats.huggingface_folder import Recipe, read_json, read_recipe
+from modelport.engine.pooling import pool, unit
 from modelport.engine.runtime import LoadOptions, Runtime
 from modelport.engine.runtimes.messages import first_line
 from modelport.engine.runtimes.texts import to_texts
@@ -78,46 +78,8 @@ class HuggingFaceRuntime(Runtime):
 
 def pooled(vectors: Array, mask: Array, recipe: Recipe) -> Array:
     """Token vectors [n, length, d] to one vector a text [n, d × modes], as sentence-transformers defines the modes."""
-    weights = mask[:, :, None].astype(np.float32)
-    parts = [_POOLS[mode](vectors, weights) for mode in recipe.pooling]
-    joined = np.concatenate(parts, axis=1)
-    if recipe.normalise:
-        joined = joined / np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), 1e-12)
-    return joined.astype(np.float32, copy=False)
-
-
-def _mean(vectors: Array, weights: Array) -> Array:
-    mean: Array = (vectors * weights).sum(1) / np.maximum(weights.sum(1), 1e-9)
-    return mean
-
-
-def _mean_sqrt(vectors: Array, weights: Array) -> Array:
-    mean: Array = (vectors * weights).sum(1) / np.sqrt(np.maximum(weights.sum(1), 1e-9))
-    return mean
-
-
-def _weighted(vectors: Array, weights: Array) -> Array:
-    return _mean(vectors, weights * np.arange(1, vectors.shape[1] + 1, dtype=np.float32)[None, :, None])
-
-
-def _largest(vectors: Array, weights: Array) -> Array:
-    largest: Array = np.where(weights > 0, vectors, -1e9).max(1)
-    return largest
-
-
-def _at(vectors: Array, places: Array) -> Array:
-    chosen: Array = vectors[np.arange(len(vectors)), places]
-    return chosen
-
-
-_POOLS: dict[str, Callable[[Array, Array], Array]] = {
-    "cls": lambda vectors, weights: _at(vectors, weights[:, :, 0].argmax(1)),
-    "max": _largest,
-    "mean": _mean,
-    "mean_sqrt_len_tokens": _mean_sqrt,
-    "weightedmean": _weighted,
-    "lasttoken": lambda vectors, weights: _at(vectors, vectors.shape[1] - 1 - weights[:, ::-1, 0].argmax(1)),
-}
+    joined = np.concatenate([pool(vectors, mask, mode) for mode in recipe.pooling], axis=1)
+    return (unit(joined) if recipe.normalise else joined).astype(np.float32, copy=False)
 
 
 def scores(logits: Array, recipe: Recipe) -> Array:

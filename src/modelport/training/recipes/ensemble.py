@@ -53,9 +53,9 @@ class EnsembleOptions(tabular.Columns):
 
     def members(self, task: str) -> list[Member]:
         """All with their parameters."""
-        first = "logistic" if task == "classification" else "ridge"
-        chosen = self.models or [first, "forest", "boosting"]
-        return [each if isinstance(each, Member) else Member(model=each) for each in chosen]  # type: ignore[arg-type]
+        first: MemberName = "logistic" if task == "classification" else "ridge"
+        chosen: list[Member | MemberName] = self.models or [first, "forest", "boosting"]
+        return [each if isinstance(each, Member) else Member(model=each) for each in chosen]
 
 
 class Ensemble:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modelport.data.export import export_images, export_parts
-from modelport.data.writing import read_parts, schema_of, told_of_disk, write_parts
+from modelport.data.writing import read_parts, schema_of, write_parts
+from modelport.storage.disk import told_of_disk
 from modelport.training.recipe import TrainingData
 
 

@@ -40,4 +40,3 @@ def _floor(thresholds: Array) -> Array:
     above = near.astype(np.float64) > thresholds
     near[above] = np.nextafter(near[above], np.float32(-np.inf))
     return near.astype(np.float64)
-
