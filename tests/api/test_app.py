@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 
+import pytest
 import schemathesis
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -14,7 +16,12 @@ from tests import onnx_models
 from tests.api.native.conftest import app, client  # noqa: F401
 from tests.databases import migrated_sqlite, sqlite_url  # noqa: F401
 
+EXAMPLES = 50 if os.environ.get("MODELPORT_PROVE") else 4
+"""Of good requests to each operation, and as many of bad ones."""
 
+
+@pytest.mark.prove
+@pytest.mark.timeout(1800)
 def test_no_request_is_a_server_error(app: FastAPI) -> None:  # noqa: F811
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     operations = [result.ok() for result in schema.get_all_operations()]
@@ -30,7 +37,7 @@ def test_no_request_is_a_server_error(app: FastAPI) -> None:  # noqa: F811
     for operation in operations:
         for mode in schemathesis.GenerationMode:
 
-            @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+            @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
             @given(case=operation.as_strategy(generation_mode=mode))
             def run(case: schemathesis.Case) -> None:
                 case.call_and_validate(checks=[not_a_server_error])

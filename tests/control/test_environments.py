@@ -47,7 +47,8 @@ async def test_built_once_however_many_ask(tmp_path: Path) -> None:
     assert not made[0].folder.exists()
 
 
-async def test_a_failure_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_failure_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_RETRIES", "0")  # else pip asks five times more, for longer each time
     log = tmp_path / "log"
     missing = ["modelport-no-such-package @ https://127.0.0.1:9/no-1.0-py3-none-any.whl"]
     with pytest.raises(BuildFailed, match="its environment could not be built: ERROR"):

@@ -438,8 +438,12 @@ def test_plain_http_is_read_as_https_is(make_lab: Callable[..., Lab], tmp_path: 
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java")
-def test_spark_is_a_source_and_its_frames_are_too(make_lab: Callable[..., Lab], tmp_path: Path) -> None:
+def test_spark_is_a_source_and_its_frames_are_too(
+    make_lab: Callable[..., Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Spark writes ORC, which nothing else here reads."""
+    # three machines that live for seconds: thorough compilation and a parallel collector would cost more than they save
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
     code = (
         "import os, sys\n"
         "from pyspark.sql import SparkSession\n"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,3 +163,16 @@ def test_outliers(tmp_path: Path) -> None:
     forest = IsolationForest(n_estimators=5, random_state=0).fit(IRIS)
     found = look(tmp_path, forest, TREES)
     np.testing.assert_array_equal(serve(tmp_path, found, IRIS, TREES)["output"], forest.predict(IRIS))
+
+
+def test_no_estimator_costs_a_load_of_torch(tmp_path: Path) -> None:
+    """Where torch is installed: this one only says that somebody loaded it."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("print('torch is loaded')\n")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    plain = "import sklearn.externals.array_api_compat.torch"
+    done = subprocess.run([sys.executable, "-c", plain], env=env, capture_output=True, text=True)
+    assert "torch is loaded" in done.stdout, "there would be nothing to see"
+    code = "import modelport.engine.runtimes.sklearn, sklearn.linear_model; print('done')"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.stdout == "done\n", done.stderr

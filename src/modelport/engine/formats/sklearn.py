@@ -23,10 +23,10 @@ class SklearnFormat(Format):
 
     def inspect(self, folder: Path, files: tuple[str, ...], trust: Trust) -> Inspected:
         """Load the one estimator and learn its signature; raises ArtifactRefused with the cause and the next step."""
-        from modelport.engine.formats.sklearn_estimator import inspect_estimator  # noqa: PLC0415  (a second)
-
         found = find_skops(folder, files)
         if len(found) > 1:
             raise ArtifactRefused(f"the folder holds {len(found)} skops files: push them one by one")
         check_container(folder / found[0])
+        from modelport.engine.formats.sklearn_estimator import inspect_estimator  # noqa: PLC0415  (two seconds)
+
         return inspect_estimator(folder / found[0], trust)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import skops.io
 from sklearn.base import is_classifier
-from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from modelport.engine.formats.skops_library import UntrustedTypesFoundException
+from modelport.engine.formats.skops_library import library as skops
 from modelport.engine.formats.skops_zip import find_skops
 from modelport.engine.runtime import LoadOptions, Runtime, Trust
 from modelport.engine.runtimes.texts import to_bytes, to_texts
@@ -69,9 +69,9 @@ def load_estimator(path: Path, trust: Trust) -> Any:
     """The estimator of a skops file; raises ArtifactRefused, naming the types that nobody on this server trusts."""
     trusted = [*_PLAIN_TYPES, *trust.sklearn_types]
     try:
-        return skops.io.load(path, trusted=trusted)
+        return skops.load(path, trusted=trusted)
     except UntrustedTypesFoundException:
-        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - set(trusted))
+        unknown = sorted(set(skops.get_untrusted_types(file=path)) - set(trusted))
         shown = ", ".join(name[:120] for name in unknown[:10]) + (" …" if len(unknown) > 10 else "")
         raise ArtifactRefused(
             f"the skops file holds types that this server does not trust: {shown}. An operator who trusts its author "
