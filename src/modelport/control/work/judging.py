@@ -11,11 +11,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+from modelport.control.evaluations import told_of
 from modelport.control.work import made, served
 from modelport.control.work.served import Asking
 from modelport.errors import InvalidInput
 from modelport.evaluation.score import less_is_better, main_figure
-from modelport.schemas.evaluation import Evaluation, Purpose
+from modelport.schemas.datasets import DatasetVersion
+from modelport.schemas.evaluation import Evaluation, Opening, Purpose
 from modelport.schemas.models import ModelVersion
 from modelport.training.recipe import Trained
 
@@ -33,11 +35,27 @@ class Judge:
     def __init__(self, run: JobRun, planned: Plan, trained: Trained, purpose: Purpose) -> None:
         self._run, self._planned, self._trained, self._purpose = run, planned, trained, purpose
 
-    def rows(self, version: ModelVersion, parts: Sequence[Path], name: str) -> Evaluation:
-        """The version's answers to rows; ``name`` is that of the folder where they lie."""
+    def rows(self, version: ModelVersion, parts: Sequence[Path], name: str, part: str | None = None) -> Evaluation:
+        """The version's answers to rows; ``name`` is that of the folder where they lie.
+
+        Rows that are a ``part`` of the data are opened on record.
+        """
+        openings = [] if part is None else self._open(version, part)
         note = self._run.folder / "judged" / f"{name}.json"
         if note.exists():
-            return Evaluation.model_validate_json(note.read_bytes())
+            found = Evaluation.model_validate_json(note.read_bytes())
+        else:
+            found = self._judged(version, parts, name, note)
+        if part is not None:
+            found.warnings = [*told_of(self._planned.rows_of(part), openings), *found.warnings]
+            note.with_suffix(".part").write_text(part)
+        return found
+
+    def _open(self, version: ModelVersion, part: str) -> list[Opening]:
+        record, run = self._run.services.evaluations, self._run
+        return record.open(run.actor, self._planned.data, part, self._purpose, run.id, version.model)
+
+    def _judged(self, version: ModelVersion, parts: Sequence[Path], name: str, note: Path) -> Evaluation:
         self._run.progress(0, None, f"judging by the {name} rows", "rows")
         found = self._served(version, parts, name) if self._is_served(version, parts) else self._told(parts)
         note.parent.mkdir(exist_ok=True)
@@ -68,6 +86,16 @@ class Judge:
         own = {k.removeprefix(_OWN): v for k, v in self._trained.metrics.items() if k.startswith(_OWN)}
         rows = sum(made.room("writing").rows_in(part) for part in parts)
         return Evaluation(task=self._trained.task, rows=rows, main=main_figure(self._trained.task, own), figures=own)
+
+
+def record(run: JobRun, data: DatasetVersion, version: ModelVersion) -> None:
+    """Write on record what was found about a version, by every part that was opened for it."""
+    for note in sorted((run.folder / "judged").glob("*.part")):
+        found = Evaluation.model_validate_json(note.with_suffix(".json").read_bytes())
+        run.services.evaluations.record(
+            run.actor, data, note.read_text(), run.id, version.model, model=version.model, version=version.version,
+            figures=found.figures, report=found,
+        )  # fmt: skip
 
 
 def worse_by(name: str, before: float, after: float) -> float:

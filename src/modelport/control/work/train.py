@@ -76,9 +76,10 @@ def make_version(
 ) -> dict[str, Any]:
     """Have ``learn`` learn from the rows, judge what it made as it is served, register it; the job's result."""
     note = run.folder / "result.json"
-    if (before := run.services.registry.made_from(run.actor, training.job_parent(run.id))) and note.exists():
-        return {**json.loads(note.read_text()), **_version(before[0])}
     params = training.pinned(run, params)
+    if (before := run.services.registry.made_from(run.actor, training.job_parent(run.id))) and note.exists():
+        judging.record(run, run.services.datasets.resolve(run.actor, params.data)[0], before[0])
+        return {**json.loads(note.read_text()), **_version(before[0])}
     planned, warnings = training.plan(run.services, run.actor, params)
     data, test, kept_aside = lay_out(run, planned, params)
     learnt = learn(planned, params, data)
@@ -86,9 +87,10 @@ def make_version(
     trained = replace(learnt.trained, warnings=[*warnings, *learnt.trained.warnings])
     push, draft = training.offer(run, planned, params, trained, out)
     judge = judging.Judge(run, planned, trained, purpose)
-    found = {"validation": judge.rows(draft, data.validation, "validation")}
+    named = planned.validation if isinstance(planned.validation, str) else None
+    found = {"validation": judge.rows(draft, data.validation, "validation", named)}
     if test:
-        found["test"] = judge.rows(draft, test, "test")
+        found["test"] = judge.rows(draft, test, "test", planned.test)
     figures = {part: evaluation.figures for part, evaluation in found.items()}
     if params.folds is not None:
         figures |= _cross_validated(run, planned, params, data, params.folds)
@@ -98,6 +100,7 @@ def make_version(
     made.write_whole(note, result)
     told = {"metrics": manifest_metrics(figures, trained.metrics)}
     version = run.services.registry.push(run.actor, draft.model, push.model_copy(update=told))
+    judging.record(run, planned.data, version)
     return {**result, **_version(version)}
 
 
@@ -129,6 +132,7 @@ def _result(
     warnings: list[str],
 ) -> dict[str, Any]:  # fmt: skip
     """What conditions of pipelines read by name are the figures of the validation rows."""
+    judged = (f"{part}: {warning}" for part, evaluation in found.items() for warning in evaluation.warnings)
     return {
         **figures["validation"],
         "data": planned.rows_of(planned.train),
@@ -136,7 +140,7 @@ def _result(
         "main": found["validation"].main,
         "figures": {part: dict(told) for part, told in figures.items()},
         "training": trained.metrics,
-        "warnings": list(dict.fromkeys([*trained.warnings, *warnings])),
+        "warnings": list(dict.fromkeys([*trained.warnings, *warnings, *judged])),
     }
 
 
