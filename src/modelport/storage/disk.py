@@ -47,7 +47,7 @@ def told_of_disk() -> Iterator[None]:
 
 
 def check_room(folder: Path, needed: int, what: str) -> None:
-    """Raise TooLarge when ``needed`` bytes surely do not fit on the disk of a folder that is there."""
+    """Raise TooLarge when ``needed`` bytes surely do not fit on the disk of a folder, be it there or to be made."""
     free = _free(folder)
     if needed + _RESERVE > free:
         raise TooLarge(
@@ -63,6 +63,8 @@ def leave_room(folder: Path) -> None:
 
 
 def _free(folder: Path) -> int:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
     about = os.statvfs(folder)
     return about.f_bavail * about.f_frsize
 

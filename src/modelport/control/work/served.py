@@ -107,10 +107,11 @@ def answers_of(
     predictor = Predictor(
         replace(run, folder=folder), params, manifest, _binding(manifest, columns, asking), wants, files, _ADVICE
     )
+    before = Path.cwd()
     try:
         asyncio.run(predictor.run(list(parts), lambda number, file: None, learnt))
     finally:
-        os.chdir(run.folder)
+        os.chdir(before)
     shutil.rmtree(folder / "replicas", ignore_errors=True)
     results, ready = folder / "parts", folder / "answers"
     found = import_module("modelport.evaluation.rows").write_answers(
