@@ -78,6 +78,7 @@ class Anomaly:
 
     def train(self, run: TrainingRun, data: TrainingData, options: Any) -> Trained:
         """Learn from the rows."""
+        tabular.refuse_start(run, "anomaly")
         anomaly = import_module("modelport.training.tabular.anomaly")
         with import_module("threadpoolctl").threadpool_limits(run.threads):
             found: Trained = anomaly.train(run, data, options)
