@@ -132,3 +132,36 @@ def cars() -> pa.Table:
         pa.schema([(n, pa.string() if n in ("Name", "Origin") else pa.timestamp("us") if n == "Year" else pa.float64())
                    for n in frame.columns])
     )  # fmt: skip
+
+
+def sunspots() -> pa.Table:
+    """309 years of sunspots (statsmodels)."""
+    import statsmodels.api
+
+    return pa.Table.from_pandas(statsmodels.api.datasets.sunspots.load_pandas().data, preserve_index=False)
+
+
+def co2() -> pa.Table:
+    """Weekly carbon dioxide on Mauna Loa, some weeks missing (statsmodels)."""
+    import statsmodels.api
+
+    frame = statsmodels.api.datasets.co2.load_pandas().data.reset_index(names="week")
+    return pa.Table.from_pandas(frame, preserve_index=False).cast(
+        pa.schema([("week", pa.timestamp("us")), ("co2", pa.float64())])
+    )
+
+
+def elnino() -> pa.Table:
+    """Monthly sea surface temperature, 1950 to 2010 (statsmodels)."""
+    import statsmodels.api
+
+    frame = statsmodels.api.datasets.elnino.load_pandas().data
+    months = np.array(
+        [f"{int(year)}-{month:02}-01" for year in frame["YEAR"] for month in range(1, 13)], "datetime64[D]"
+    )
+    return pa.table({"month": pa.array(months, pa.date32()), "temperature": frame.iloc[:, 1:].to_numpy().reshape(-1)})
+
+
+def by_time(folder: Path, table: pa.Table, target: str, share: float = 0.25) -> Case:
+    """A table whose validation rows are its last ones."""
+    return Case(folder, table, target, np.arange(len(table) - int(len(table) * share), len(table)))

@@ -180,6 +180,8 @@ def _kind_of(values: Array, given: str, wishes: Wishes) -> tuple[str, str]:
         return "text", ""
     if len(found) == len(values) >= _ID_ROWS:
         return "ignore", "each of its values is another one, as ids are (columns: {NAME: many} takes it nevertheless)"
+    if wishes.many == "frequency" and len(found) * 2 > len(values):
+        return "ignore", "most of its values stand in one row"
     if wishes.many == "ignore":
         return "ignore", f"it has {len(found)} names, more than max_categories"
     return ("category" if len(found) <= wishes.max_categories else "many"), ""

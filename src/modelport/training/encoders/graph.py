@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, compose, he
 OPSET, ML_OPSET, IR = 21, 3, 10
 ELEMENTS = {"FP32": TensorProto.FLOAT, "FP64": TensorProto.DOUBLE, "BOOL": TensorProto.BOOL,
             "BYTES": TensorProto.STRING, "INT64": TensorProto.INT64}  # fmt: skip
-_ML = {"LabelEncoder", "ArrayFeatureExtractor"}
+_ML = {"LabelEncoder", "ArrayFeatureExtractor", "TreeEnsembleRegressor"}
 _MICROSOFT = {"Tokenizer", "MurmurHash3"}
 
 

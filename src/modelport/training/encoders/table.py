@@ -78,8 +78,3 @@ def taken(rows: Rows, places: Array) -> dict[str, Array]:
 def count(rows: Rows) -> int:
     """How many there are."""
     return len(next(iter(rows.values()))) if rows else 0
-
-
-def feed_of(rows: Rows) -> dict[str, Array]:
-    """As the inputs of ONNX Runtime: [rows, 1] each."""
-    return {name: values[:, None] for name, values in rows.items()}

@@ -89,6 +89,7 @@ class Ensemble:
 
     def train(self, run: TrainingRun, data: TrainingData, options: Any) -> Trained:
         """Learn from the rows."""
+        tabular.refuse_start(run, "ensemble")
         ensemble = import_module("modelport.training.tabular.ensemble")
         with import_module("threadpoolctl").threadpool_limits(run.threads):
             found: Trained = ensemble.train(run, data, options, self.task(data, options))

@@ -76,6 +76,7 @@ class Ranking:
 
     def train(self, run: TrainingRun, data: TrainingData, options: Any) -> Trained:
         """Learn from the rows."""
+        tabular.refuse_start(run, "ranking")
         ranking = import_module("modelport.training.tabular.ranking")
         with import_module("threadpoolctl").threadpool_limits(run.threads):
             found: Trained = ranking.train(run, data, options)

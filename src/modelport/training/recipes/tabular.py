@@ -101,6 +101,12 @@ class Tabular:
         return found
 
 
+def refuse_start(run: TrainingRun, name: str) -> None:
+    """Raise InvalidInput for a recipe whose models cannot be learnt on."""
+    if run.start is not None:
+        raise InvalidInput(f"start: recipe {name} cannot go on from a version; train anew with all rows")
+
+
 def check_columns(data: TrainingData, options: Columns) -> list[str]:
     """Raise InvalidInput unless there are columns that tables can hold; warnings."""
     if not data.features:

@@ -20,7 +20,7 @@ from modelport.errors import InvalidInput
 from modelport.tensors import Array
 from modelport.training.encoders.encoder import Encoder, sample_of
 from modelport.training.encoders.graph import ML_OPSET, OPSET, Graph
-from modelport.training.encoders.table import Rows, count, feed_of
+from modelport.training.encoders.table import Rows, count
 from modelport.training.tabular.calibration import IsotonicCalibrated
 
 FILE = "model.onnx"
@@ -107,7 +107,8 @@ def served(out: Path, rows: Rows, threads: int) -> dict[str, Array]:
     options.log_severity_level = 4
     session = ort.InferenceSession(out / FILE, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    feed = feed_of({found.name: rows[found.name] for found in session.get_inputs()})
+    feed = {found.name: rows[found.name] for found in session.get_inputs()}
+    feed = {name: values if values.ndim > 1 else values[:, None] for name, values in feed.items()}
     pieces = [
         session.run(names, {name: values[at : at + _CHUNK] for name, values in feed.items()})
         for at in range(0, count(rows), _CHUNK)
@@ -120,7 +121,8 @@ def prove(out: Path, rows: Rows, wanted: Callable[[Rows], Array], seed: int, thr
     sample = sample_of(rows, _MOST_ROWS, seed)
     expected = wanted(sample)
     found = list(served(out, sample, threads).values())[-1].astype(np.float64)
-    scale = 1.0 if expected.ndim == 2 else max(float(np.ptp(expected)), 1e-9)
+    chances = expected.ndim == 2 and bool((np.abs(expected.sum(axis=1) - 1) < 1e-6).all())
+    scale = 1.0 if chances else max(float(np.ptp(expected)), 1e-9)
     differences = np.abs(found.reshape(expected.shape) - expected).reshape(len(expected), -1).max(axis=1) / scale
     off = float((differences > TOLERANCE).mean())
     proof: dict[str, Any] = {
@@ -129,7 +131,7 @@ def prove(out: Path, rows: Rows, wanted: Callable[[Rows], Array], seed: int, thr
         "rows_off": off,
         "tolerance": TOLERANCE,
     }
-    if expected.ndim == 2:
+    if chances:
         proof["label_agreement"] = float((found.argmax(axis=1) == expected.argmax(axis=1)).mean())
     if off > _ROWS_OFF or not np.isfinite(found).all():
         raise InvalidInput(

@@ -12,12 +12,13 @@ import skl2onnx
 import sklearn
 from sklearn.metrics import log_loss, mean_squared_error
 
+from modelport.errors import InvalidInput
 from modelport.schemas.training import Task
 from modelport.tensors import Array
 from modelport.training.encoders.table import Rows, count, taken
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
-from modelport.training.tabular import estimators, export
-from modelport.training.tabular.prepared import Prepared, class_weights, prepare
+from modelport.training.tabular import estimators, export, update
+from modelport.training.tabular.prepared import Known, Prepared, class_weights, prepare
 
 #: What ``auto`` tries; beyond so many rows only the last two.
 _TRIED = {"classification": ("forest", "logistic", "boosting"), "regression": ("forest", "ridge", "boosting")}
@@ -29,6 +30,8 @@ _IMPORTANCE_COLUMNS = 100
 def train(run: TrainingRun, data: TrainingData, options: Any, task: Task) -> Trained:
     """Learn from the rows."""
     began = time.monotonic()
+    if run.start is not None:
+        return _go_on(run, data, options, task, began)
     models: tuple[str, ...] = _TRIED[task] if options.model == "auto" else (options.model,)
     for model in models:  # parameters are checked before rows are read
         _make(run, options, task, model)
@@ -49,7 +52,32 @@ def train(run: TrainingRun, data: TrainingData, options: Any, task: Task) -> Tra
     prepared.report |= {"model": best, "params": _shown(tried[best])}
     if len(models) > 1:
         prepared.report["tried"] = {"by": "log loss" if task == "classification" else "RMSE", **losses}
-    return finish(run, prepared, tried[best], task, began, options.importance)
+    trained = finish(run, prepared, tried[best], task, began, options.importance)
+    update.save(run.out, best, task, prepared, tried[best])
+    return trained
+
+
+def _go_on(run: TrainingRun, data: TrainingData, options: Any, task: Task, began: float) -> Trained:
+    """Learn new rows (and those to replay) on top of a version."""
+    assert run.start is not None
+    if options.calibrate is not None:
+        raise InvalidInput("options.calibrate: what is calibrated cannot go on; train anew")
+    state = update.load(run.start.folder, task, options.model, options.params)
+    run.progress(0, 3, "reading the rows", "steps")
+    known = Known(state.types, state.classes, state.encoder)
+    prepared = prepare(run, data, options, task, False, known)
+    before = loss(task, state.estimator, prepared)
+    run.progress(1, 3, f"learning on: {state.model}", "steps")
+    estimator = update.go_on(state, prepared, options.params, options.class_weight)
+    prepared.report |= {
+        "model": state.model, "params": _shown(estimator),
+        "start": {"by": "log loss" if task == "classification" else "RMSE", "before": before,
+                  "after": loss(task, estimator, prepared)},
+    }  # fmt: skip
+    run.progress(2, 3, "writing and proving the model", "steps")
+    trained = finish(run, prepared, estimator, task, began, options.importance)
+    update.save(run.out, state.model, task, prepared, estimator)
+    return trained
 
 
 def finish(

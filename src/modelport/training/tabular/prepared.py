@@ -22,6 +22,8 @@ class Prepared:
     """What is learnt from, and what it is judged by."""
 
     encoder: Encoder
+    types: dict[str, str]
+    """Number, flag, text or date, by column."""
     features: Array
     """[rows, width] float32."""
     target: Array
@@ -35,7 +37,18 @@ class Prepared:
     report: dict[str, Any] = field(default_factory=dict)
 
 
-def prepare(run: TrainingRun, data: TrainingData, options: Any, task: str, keep_missing: bool) -> Prepared:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was settled by the version that training goes on from."""
+
+    types: dict[str, str]
+    classes: list[Any] | None
+    encoder: Encoder
+
+
+def prepare(
+    run: TrainingRun, data: TrainingData, options: Any, task: str, keep_missing: bool, known: Known | None = None
+) -> Prepared:
     """Read and encode; raises InvalidInput for what is wrong with the rows."""
     names = [name for name in data.features if options.columns.get(name) != "ignore"]
     target = str(data.target)
@@ -47,14 +60,16 @@ def prepare(run: TrainingRun, data: TrainingData, options: Any, task: str, keep_
         raise InvalidInput("the validation part has no row; give one, or a share of the training rows")
     warnings: list[str] = []
     if task == "classification":
-        classes = classes_of(truth, target)
+        classes = classes_of(truth, target) if known is None else known.classes or []
         codes, held_codes = codes_of(truth, classes, target), codes_of(held_truth, classes, target)
         warnings += _few(codes, classes)
     else:
         classes, codes, held_codes = None, _numbers(truth, target), _numbers(held_truth, target)
     types = types_of(data, names, rows, held)
-    wishes = wishes_of(options, keep_missing, run.seed)
-    encoded, matrix = encoder.fit(rows, types, codes, wishes)
+    if known is None:
+        encoded, matrix = encoder.fit(rows, types, codes, wishes_of(options, keep_missing, run.seed))
+    else:
+        encoded, matrix = _as_before(known, types, rows)
     suspects = leaks.leaking(matrix, encoded.names, codes, task, run.seed)
     warnings += [*encoded.notes, *leaks.told(suspects, task)]
     report = {
@@ -62,7 +77,20 @@ def prepare(run: TrainingRun, data: TrainingData, options: Any, task: str, keep_
         "matrix_width": matrix.shape[1], "leaks": suspects, "left_out": encoded.notes,
     }  # fmt: skip
     held_matrix = encoded.transform(held)
-    return Prepared(encoded, matrix, codes, classes, held_matrix, held_codes, held, warnings, report)
+    return Prepared(encoded, types, matrix, codes, classes, held_matrix, held_codes, held, warnings, report)
+
+
+def _as_before(known: Known, types: dict[str, str], rows: Rows) -> tuple[Encoder, Array]:
+    """The encoders of the version that training goes on from, so that its numbers keep their meaning."""
+    for name in known.encoder.columns:
+        if name not in types:
+            raise InvalidInput(f"start: the data has no column {name!r}, which the version was learnt from")
+        if types[name] != known.types.get(name):
+            raise InvalidInput(
+                f"start: column {name!r} holds {types[name]}s, and held {known.types.get(name)}s when the version was "
+                "learnt"
+            )
+    return known.encoder, known.encoder.transform(rows)
 
 
 def wishes_of(options: Any, keep_missing: bool, seed: int) -> Wishes:
@@ -114,8 +142,9 @@ def codes_of(truth: Array, classes: Sequence[Any], name: str) -> Array:
     unknown = next((each for each in texts if each not in places), None)
     if unknown is not None:
         raise InvalidInput(
-            f"target: class {str(unknown)[:100]!r} of column {name!r} is among the validation rows alone; split by "
-            "strata, so that it can be learnt"
+            f"target: class {str(unknown)[:100]!r} of column {name!r} is not among those that can be "
+            "learnt: is it among the validation rows alone (split by strata), or new to the version that training goes "
+            "on from (train anew)?"
         )
     return np.array([places[each] for each in texts], np.int64)
 

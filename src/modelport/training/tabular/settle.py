@@ -20,7 +20,7 @@ def settle(estimator: Any) -> None:
         for trees in getattr(found, "_predictors", ()):
             for tree in trees:
                 if "num_threshold" in (tree.nodes.dtype.names or ()):
-                    tree.nodes["num_threshold"] = _floor(tree.nodes["num_threshold"])
+                    tree.nodes["num_threshold"] = floor32(tree.nodes["num_threshold"])
 
 
 def _within(estimator: Any) -> Iterator[Any]:
@@ -35,7 +35,8 @@ def _within(estimator: Any) -> Iterator[Any]:
             yield from _within(part)
 
 
-def _floor(thresholds: Array) -> Array:
+def floor32(thresholds: Array) -> Array:
+    """The greatest float32 that is not above, as float64."""
     near = thresholds.astype(np.float32)
     above = near.astype(np.float64) > thresholds
     near[above] = np.nextafter(near[above], np.float32(-np.inf))

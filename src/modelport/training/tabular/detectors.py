@@ -1,0 +1,171 @@
+"""What tells how unusual a row of a matrix is: a score, higher for rows that are more so, and its ONNX nodes.
+
+PyOD's ECOD, COPOD and HBOS look at each column by itself, in steps: here each column's steps are one tree of a
+TreeEnsembleRegressor, and a row's score is their sum. A score depends on the training rows alone; ECOD's and COPOD's in
+PyOD also on the rows that are asked about together, which a served model must not: there they differ a little.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.stats import skew
+from sklearn.ensemble import IsolationForest
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+
+from modelport.errors import InvalidInput, MissingExtra
+from modelport.tensors import Array
+from modelport.training.encoders.graph import Graph
+from modelport.training.tabular.steps import Steps, average_path, forest_tree, tree_nodes
+
+_MOST_NEIGHBOURS_ROWS = 20_000
+
+
+class Detector(Protocol):
+    """Something that was fitted."""
+
+    def score(self, features: Array) -> Array:
+        """[rows] float64."""
+        ...
+
+    def training_scores(self, features: Array) -> Array:
+        """Those of the rows that it learnt from: a row is no neighbour of itself."""
+        ...
+
+    def nodes(self, graph: Graph, tensor: str) -> str:
+        """The score [rows, 1] from [rows, width] FP32."""
+        ...
+
+
+def fitted(options: Any, features: Array, seed: int, threads: int) -> Detector:
+    """The detector that the options want; raises InvalidInput, or MissingExtra."""
+    if options.method in ("lof", "knn"):
+        if options.neighbours >= len(features):
+            raise InvalidInput(f"options.neighbours: {options.neighbours} of {len(features)} rows; take fewer")
+        if len(features) > _MOST_NEIGHBOURS_ROWS:
+            drawn = np.random.default_rng(seed).choice(len(features), _MOST_NEIGHBOURS_ROWS, replace=False)
+            features = features[np.sort(drawn)]
+        return (Outliers if options.method == "lof" else Neighbours)(features, options.neighbours, threads)
+    if options.method == "isolation-forest":
+        return Isolation(features, options.trees, seed, threads)
+    return _by_column(options.method, features)
+
+
+class Isolation:
+    """How few questions set a row apart (Liu, Ting, Zhou, 2008)."""
+
+    def __init__(self, features: Array, trees: int, seed: int, threads: int) -> None:
+        self._forest = IsolationForest(n_estimators=trees, random_state=seed, n_jobs=threads).fit(features)
+
+    def score(self, features: Array) -> Array:
+        """Above 0.5 for rows that are set apart early."""
+        return np.asarray(-self._forest.score_samples(features), np.float64)
+
+    training_scores = score
+
+    def nodes(self, graph: Graph, tensor: str) -> str:
+        """One tree ensemble that sums what each tree asks; skl2onnx's is thousands of nodes for the same."""
+        trees = [
+            forest_tree(tree.tree_, features)
+            for tree, features in zip(self._forest.estimators_, self._forest.estimators_features_, strict=True)
+        ]
+        asked = graph.cast(tree_nodes(graph, tensor, trees), "FP64")
+        usual = len(trees) * float(average_path(np.array([self._forest.max_samples_]))[0])
+        return graph.cast(
+            graph.add("Pow", graph.constant(np.float64(2)), graph.add("Div", asked, graph.constant(-usual))), "FP32"
+        )
+
+
+class Outliers:
+    """How much thinner a row's surroundings are than its neighbours' (Breunig et al., 2000)."""
+
+    def __init__(self, features: Array, neighbours: int, threads: int) -> None:
+        self._lof = LocalOutlierFactor(n_neighbors=neighbours, novelty=True, n_jobs=threads).fit(features)
+        self._rows = features
+
+    def score(self, features: Array) -> Array:
+        """About 1 where it is as dense as around."""
+        return np.asarray(-self._lof.score_samples(features), np.float64)
+
+    def training_scores(self, features: Array) -> Array:
+        """As the fit found them."""
+        if len(features) == len(self._rows):
+            return np.asarray(-self._lof.negative_outlier_factor_, np.float64)
+        return self.score(features)
+
+    def nodes(self, graph: Graph, tensor: str) -> str:
+        """Distances in FP64; densities of the training rows are constants (scikit-learn's formulas)."""
+        count = self._lof.n_neighbors_
+        distances, places = _nearest(graph, tensor, self._rows, count)
+        reach = graph.constant(self._lof._distances_fit_X_[:, count - 1].astype(np.float64))
+        density = graph.constant(self._lof._lrd.astype(np.float64))
+        reached = graph.add("Max", distances, graph.add("Gather", reach, places))
+        axis = graph.constant([1], np.int64)
+        mean = graph.add("ReduceMean", reached, axis, keepdims=1)
+        own = graph.add("Div", graph.constant(np.float64(1)), graph.add("Add", mean, graph.constant(np.float64(1e-10))))
+        around = graph.add("ReduceMean", graph.add("Gather", density, places), axis, keepdims=1)
+        return graph.cast(graph.add("Div", around, own), "FP32")
+
+
+class Neighbours:
+    """How far away the k-th neighbour is (Ramaswamy, Rastogi, Shim, 2000; PyOD's KNN, method largest)."""
+
+    def __init__(self, features: Array, neighbours: int, threads: int) -> None:
+        self._rows, self._count = features.astype(np.float64), neighbours
+        self._found = NearestNeighbors(n_neighbors=neighbours, n_jobs=threads).fit(self._rows)
+
+    def score(self, features: Array) -> Array:
+        """A distance in the matrix's units."""
+        return np.asarray(self._found.kneighbors(features.astype(np.float64))[0][:, -1], np.float64)
+
+    def training_scores(self, features: Array) -> Array:
+        """Without themselves."""
+        if len(features) != len(self._rows):
+            return self.score(features)
+        return np.asarray(self._found.kneighbors(None)[0][:, -1], np.float64)
+
+    def nodes(self, graph: Graph, tensor: str) -> str:
+        """Distances in FP64."""
+        distances, _ = _nearest(graph, tensor, self._rows, self._count)
+        return graph.cast(graph.columns(distances, self._count - 1, self._count), "FP32")
+
+
+def _nearest(graph: Graph, tensor: str, rows: Array, count: int) -> list[str]:
+    """Distances and places of the nearest rows, [rows, count] each."""
+    known = rows.astype(np.float64)
+    asked = graph.cast(tensor, "FP64")
+    axis = graph.constant([1], np.int64)
+    squares = graph.add("ReduceSumSquare", asked, axis, keepdims=1)
+    products = graph.add("MatMul", asked, graph.constant(-2 * known.T))
+    total = graph.add("Add", graph.add("Add", products, squares), graph.constant((known**2).sum(axis=1)[None]))
+    distances = graph.add("Sqrt", graph.add("Max", total, graph.constant(np.float64(0))))
+    found: list[str] = graph.add(
+        "TopK", distances, graph.constant([count], np.int64), outputs=2, axis=1, largest=0, sorted=1
+    )
+    return found
+
+
+def _by_column(method: str, features: Array) -> Steps:
+    """PyOD's scores of each column, as steps."""
+    try:
+        from pyod.models.copod import COPOD  # noqa: PLC0415  (an extra of its own)
+        from pyod.models.ecod import ECOD  # noqa: PLC0415
+        from pyod.models.hbos import HBOS  # noqa: PLC0415
+    except ImportError:
+        raise MissingExtra("anomaly", f"options.method: {method}") from None
+    if method == "hbos":
+        histogram = HBOS()
+        histogram.fit(features.astype(np.float64))
+        return Steps.from_histograms(
+            [histogram.bin_edges_[:, at] for at in range(features.shape[1])],
+            [-np.log2(histogram.hist_[:, at] + histogram.alpha) for at in range(features.shape[1])],
+            histogram.tol,
+        )
+    plain = features.astype(np.float64)
+    constant = np.flatnonzero(~np.isfinite(skew(plain, axis=0)))  # a column without spread has no skew
+    if len(constant):
+        plain[0, constant] += 1e-6
+    made = (ECOD if method == "ecod" else COPOD)()
+    made.fit(plain)
+    return Steps.from_rows(features, np.asarray(made.O, np.float64))
