@@ -20,6 +20,7 @@ from modelport.cli import (
     data,
     deployments,
     doctor,
+    evaluate,
     explain_error,
     jobs,
     keys,
@@ -82,6 +83,7 @@ app.command()(predict.predict)
 app.command()(predict_batch.predict_batch)
 app.command()(train.train)
 app.command()(train.recipes)
+app.command()(evaluate.evaluate)
 app.command()(run.run)
 app.command()(bench.bench)
 app.command()(deployments.logs)
@@ -92,6 +94,7 @@ app.command()(explain_error.explain_error)
 app.command()(doctor.doctor)
 app.add_typer(models.group, name="models")
 app.add_typer(data.group, name="data")
+app.add_typer(evaluate.group, name="evaluations")
 app.add_typer(deployments.group, name="deployments")
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(keys.group, name="keys")

@@ -25,6 +25,10 @@ rect{fill:#2b6cb0}
 text{font-size:9px;fill:#5b6b7b}
 .axis{fill:none;stroke:#b8c4d0}
 .line{fill:none;stroke-width:1.8}
+.cell{stroke:#d8e0e8;stroke-width:.5}
+.cell.wrong{fill:#c53030}
+.count.strong{fill:#fff}
+.point{fill:#2b6cb0;fill-opacity:.5}
 .key{margin-right:1.2rem}
 .key::before{content:"";display:inline-block;width:.9rem;height:.25rem;margin-right:.4rem;vertical-align:middle}
 .line.c0{stroke:#2b6cb0}.line.c1{stroke:#c05621}.line.c2{stroke:#2f855a}

@@ -86,12 +86,14 @@ def judge(
     Raises InvalidInput for what cannot be judged.
     """
     case = _case(parts, asked)
-    told, weights = case.answered.warnings, case.answered.weights(asked.weight)
+    weights = case.answered.weights(asked.weight)
     figures = case.judged.figures(weights)
     found = Evaluation(
         task=asked.task, rows=case.answered.rows, main=main_figure(asked.task, figures), figures=figures,
-        confidence=asked.confidence, seed=asked.seed, labels=case.labels, positive=case.positive, warnings=told,
+        confidence=asked.confidence, seed=asked.seed, labels=case.labels, positive=case.positive,
+        warnings=case.answered.warnings,
     )  # fmt: skip
+    told = found.warnings
     for metric in metrics:
         _add(found.figures, _own(metric, case, np.arange(found.rows)))
     _describe(found, case, weights)

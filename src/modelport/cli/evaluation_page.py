@@ -1,0 +1,243 @@
+"""An evaluation as one HTML file: figures with intervals, confusion, curves and reliability as SVG, slices.
+
+Self-contained like every page that commands write; what it shows is what the report holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from modelport.cli import page
+
+if TYPE_CHECKING:
+    from modelport.schemas.evaluation import Confusion, Curve, Evaluation, EvaluationShown
+
+_SIDE, _LEFT, _BELOW, _TOP = 300, 34, 30, 8
+_CELL, _NAMES, _LEAST = 26, 90, 11
+_COLOURS = 6
+_LINES = 6
+Points = Sequence[tuple[float, float]]
+
+
+def page_of(found: EvaluationShown) -> str:
+    """The whole page."""
+    judged = found.model if found.version is None else f"{found.model}:{found.version}"
+    report = found.report
+    about: list[tuple[str, Any]] = [
+        ("model", judged), ("data", found.data), ("rows", report.rows if report else ""), ("job", found.job or ""),
+        ("at", f"{found.created_at:%Y-%m-%d %H:%M} UTC by {found.created_by}"),
+        ("opened before", f"{found.opened_before} times" if found.opened_before else "never"),
+    ]  # fmt: skip
+    body = [page.facts(about)]
+    if report is not None:
+        if report.warnings:
+            body.append(
+                "<h2>To know</h2><ul>" + "".join(f"<li>{page.text(one)}</li>" for one in report.warnings) + "</ul>"
+            )
+        body += _sections(report)
+    if found.openings:
+        rows = [(f"{one.at:%Y-%m-%d %H:%M}", one.purpose, one.model or "", one.by) for one in found.openings]
+        body.append("<h2>These rows were opened before</h2>" + _table(("at", "for", "model", "by"), rows))
+    return page.document(f"{judged} on {found.data}", "".join(body))
+
+
+def _sections(report: Evaluation) -> Iterable[str]:
+    yield f"<h2>Figures</h2>{_comparison(report)}{_figures(report)}"
+    if report.confusion is not None:
+        yield f"<h2>Confusion</h2><p class=type>Rows by class (down) and prediction (across){_some(report)}.</p>"
+        yield confusion(report.confusion)
+    charts = list(_charts(report))
+    if charts:
+        yield f"<h2>Curves</h2><div class=cards>{''.join(charts)}</div>"
+    if report.classes:
+        cells = [
+            (
+                one.label,
+                one.rows,
+                one.predicted,
+                *map(_number, (one.precision, one.recall, one.f1, one.roc_auc, one.pr_auc)),
+            )
+            for one in report.classes
+        ]
+        names = ("class", "rows", "predicted", "precision", "recall", "F1", "ROC-AUC", "PR-AUC")
+        yield f"<h2>Classes</h2>{_table(names, cells)}"
+    if report.error_quantiles:
+        cells = [(f"{float(level):.0%}", _number(value)) for level, value in report.error_quantiles.items()]
+        yield f"<h2>Error (prediction minus truth) by quantile</h2>{_table(('quantile', 'error'), cells)}"
+    if report.by_step:
+        top = max(report.by_step) or 1.0
+        lines = {"mean absolute error": [(at + 1.0, value) for at, value in enumerate(report.by_step)]}
+        card = _card("", lines, (1.0, len(report.by_step)), (0.0, top), False)
+        yield f"<h2>By step</h2><div class=cards>{card}</div>"
+    if report.slices:
+        yield _slices(report)
+
+
+def _some(report: Evaluation) -> str:
+    return "" if report.confusion is None or report.confusion.complete else "; the classes that are mixed up most"
+
+
+def _comparison(report: Evaluation) -> str:
+    if report.comparison is None:
+        return ""
+    found = report.comparison
+    only = ""
+    if found.mcnemar_p is not None:
+        only = (
+            f" Only this version is right in {found.only_this_right} rows, only the other in {found.only_other_right} "
+            f"(McNemar p = {found.mcnemar_p:.2g})."
+        )
+    return f"<p>{page.text(found.verdict)}.{page.text(only)}</p>"
+
+
+def _figures(report: Evaluation) -> str:
+    others = {one.figure: one for one in report.comparison.differences} if report.comparison else {}
+    names = ["figure", "value"]
+    if report.intervals:
+        names.append(f"{report.confidence:.0%} interval")
+    if report.comparison is not None:
+        names += [report.comparison.other, "difference", "its interval", "p"]
+    rows = []
+    for figure, value in report.figures.items():
+        row = [figure, _number(value)]
+        if report.intervals:
+            interval = report.intervals.get(figure)
+            row.append(f"{interval.low:.4g} to {interval.high:.4g}" if interval else "")
+        if report.comparison is not None:
+            other = others.get(figure)
+            row += ["", "", "", ""] if other is None else [
+                _number(other.other), f"{other.difference:+.4g}", f"{other.low:+.4g} to {other.high:+.4g}",
+                f"{other.p_value:.2g}",
+            ]  # fmt: skip
+        rows.append(row)
+    how = ""
+    if report.resamples:
+        kept = ", as many rows of each class" if report.stratified else ""
+        how = f"<p class=type>Intervals: bootstrap, {report.resamples} resamples{kept}, seed {report.seed}.</p>"
+    return _table(names, rows) + how
+
+
+def _slices(report: Evaluation) -> str:
+    wanted = [name for name in (report.main, "accuracy", "f1", "f1_macro", "roc_auc", "rmse", "mae") if name]
+    names = [name for name in dict.fromkeys(wanted) if name in report.figures][:4]
+    rows = [
+        (one.column, one.value, one.rows, *(_number(one.figures.get(name)) for name in names), "few rows" * one.small)
+        for one in report.slices
+    ]
+    return f"<h2>Slices</h2>{_table(('column', 'value', 'rows', *names, ''), rows)}"
+
+
+# Charts
+
+
+def confusion(found: Confusion) -> str:
+    """Counts as squares, darker for a larger share of the class's rows."""
+    count = len(found.labels)
+    side = max(_LEAST, min(_CELL, 900 // max(count, 1)))
+    width, height = _NAMES + count * side, count * side + _NAMES
+    parts = []
+    for row, (label, counts) in enumerate(zip(found.labels, found.counts, strict=True)):
+        total = sum(counts) or 1
+        y = row * side
+        parts.append(f'<text x="{_NAMES - 6}" y="{y + side / 2 + 3:g}" text-anchor="end">{_short(label)}</text>')
+        for column, value in enumerate(counts):
+            x, share = _NAMES + column * side, value / total
+            told = f"{label} as {found.labels[column]}: {value}"
+            kind = "right" if row == column else "wrong"
+            parts.append(
+                f'<rect class="cell {kind}" x="{x}" y="{y}" width="{side}" height="{side}" '
+                f'fill-opacity="{max(0.04 if value else 0, share):.3f}"><title>{page.text(told)}</title></rect>'
+            )
+            if value and side >= _CELL:
+                strong = " strong" if share > 0.5 else ""
+                middle = f'x="{x + side / 2:g}" y="{y + side / 2 + 3:g}" text-anchor="middle"'
+                parts.append(f'<text class="count{strong}" {middle}>{value}</text>')
+    for column, label in enumerate(found.labels):
+        where = f"{_NAMES + column * side + side / 2 + 3:g} {count * side + 6}"
+        parts.append(f'<text text-anchor="end" transform="translate({where}) rotate(-90)">{_short(label)}</text>')
+    return (
+        f'<svg class="confusion" viewBox="0 0 {width} {height}" role="img" style="max-width:{max(width, 260)}px">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _charts(report: Evaluation) -> Iterable[str]:
+    for kind, title, what in (
+        ("roc", "ROC", ("false positive rate", "true positive rate")),
+        ("pr", "Precision and recall", ("recall", "precision")),
+    ):
+        curves = [curve for curve in report.curves if curve.kind == kind]
+        if curves:
+            worst = sorted(curves, key=lambda curve: curve.area)[:_LINES]
+            lines = {_named(curve): list(zip(curve.x, curve.y, strict=True)) for curve in curves if curve in worst}
+            more = f", the {_LINES} with the least area of {len(curves)}" if len(curves) > _LINES else ""
+            yield _card(title + more, lines, (0.0, 1.0), (0.0, 1.0), kind == "roc", what)
+    if report.calibration:
+        points = [(one.predicted, one.observed) for one in report.calibration]
+        error = report.figures.get("calibration_error")
+        name = "observed" if error is None else f"observed, calibration error {error:.3g}"
+        yield _card(
+            "Reliability", {name: points}, (0.0, 1.0), (0.0, 1.0), True,
+            ("predicted probability", "share that came true"), [one.rows for one in report.calibration],
+        )  # fmt: skip
+
+
+def _named(curve: Curve) -> str:
+    return f"{curve.label[:40]} {curve.area:.3f}".strip()
+
+
+def _card(
+    title: str, lines: Mapping[str, Points], across: tuple[float, float], up: tuple[float, float], diagonal: bool,
+    axes: tuple[str, str] = ("", ""), sizes: Sequence[int] = (),
+) -> str:  # fmt: skip
+    """Lines over one pair of axes; with ``sizes`` their points are drawn, the larger the more rows they stand for."""
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        span = across[1] - across[0] or 1.0
+        return _LEFT + (x - across[0]) / span * _SIDE, _TOP + _SIDE - (y - up[0]) / (up[1] - up[0]) * _SIDE
+
+    drawn, legend = [], []
+    if diagonal:
+        drawn.append(f'<path class="axis" stroke-dasharray="4" d="M{_LEFT} {_TOP + _SIDE}L{_LEFT + _SIDE} {_TOP}"/>')
+    for number, (name, points) in enumerate(lines.items()):
+        colour = f"c{number % _COLOURS}"
+        placed = [place(x, y) for x, y in points]
+        drawn.append(f'<polyline class="line {colour}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in placed)}"/>')
+        for (x, y), rows in zip(placed, sizes, strict=False):
+            radius = 2 + 5 * (rows / max(sizes)) ** 0.5
+            drawn.append(
+                f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{rows} rows</title></circle>'
+            )
+        legend.append(f'<span class="key {colour}">{page.text(name)}</span>')
+    bottom = _TOP + _SIDE
+    ticks = (
+        f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{_LEFT + _SIDE}"/>'
+        f'<text x="{_LEFT - 5}" y="{_TOP + 6}" text-anchor="end">{up[1]:.3g}</text>'
+        f'<text x="{_LEFT - 5}" y="{bottom}" text-anchor="end">{up[0]:.3g}</text>'
+        f'<text x="{_LEFT}" y="{bottom + 12}">{across[0]:g}</text>'
+        f'<text x="{_LEFT + _SIDE}" y="{bottom + 12}" text-anchor="end">{across[1]:g}</text>'
+        f'<text x="{_LEFT + _SIDE / 2:g}" y="{bottom + 24}" text-anchor="middle">{page.text(axes[0])}</text>'
+        f'<text x="12" y="{_TOP + _SIDE / 2:g}" text-anchor="middle" '
+        f'transform="rotate(-90 12 {_TOP + _SIDE / 2:g})">{page.text(axes[1])}</text>'
+    )
+    view = f"0 0 {_LEFT + _SIDE + 8} {bottom + _BELOW}"
+    heading = f"<h3>{page.text(title)}</h3>" if title else ""
+    return (
+        f'<div class="card">{heading}<svg viewBox="{view}" role="img">{ticks}{"".join(drawn)}</svg>'
+        f'<p class="type">{" ".join(legend)}</p></div>'
+    )
+
+
+def _table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    head = "".join(f"<th>{page.text(name)}</th>" for name in names)
+    body = "".join(f"<tr>{''.join(f'<td>{page.text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _short(label: str) -> str:
+    return page.text(label if len(label) <= 14 else f"{label[:13]}…")
