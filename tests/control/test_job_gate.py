@@ -85,6 +85,31 @@ async def test_the_first_in_line_goes_first() -> None:
     assert order == ["a", "d", "b", "c"]
 
 
+async def test_who_was_submitted_first_goes_first_though_it_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, order = Gate(CAPACITY), []
+
+    async def job(name: str, priority: int, late_s: float) -> None:
+        gate.expect(name, priority)
+        await asyncio.sleep(late_s)
+        async with gate.room(name, priority, needs(2)):
+            order.append(name)
+            await asyncio.sleep(0.01)
+
+    await asyncio.gather(job("a", 0, 0.05), job("b", 0, 0), job("c", 1, 0.02))
+    assert order == ["c", "a", "b"]
+    order.clear()
+    gate.expect("1", 0)
+    waiting = asyncio.create_task(job("2", 0, 0))
+    await asyncio.sleep(0.02)
+    assert order == [] and not waiting.done()
+    gate.expect_no_more("1")  # cancelled, or the server never heard of it again
+    await asyncio.wait_for(waiting, 1)
+    monkeypatch.setattr("modelport.control.jobs.gate._PATIENCE_S", 0.05)
+    gate.expect("3", 0)
+    await asyncio.wait_for(job("4", 0, 0), 1)
+    assert order == ["2", "4"]
+
+
 def test_what_a_job_gets() -> None:
     assert CAPACITY.grant(ResourcesAsked()) == needs(1, 500)
     assert CAPACITY.grant(ResourcesAsked(), least_mb=700) == needs(1, 700)

@@ -70,10 +70,10 @@ WISH = JobSubmit(kind="nothing")
 
 
 def test_a_life(jobs: Jobs, records: JobRecords, actor: Actor) -> None:
-    told: list[str] = []
-    jobs.on_submitted.append(told.append)
+    told: list[tuple[str, int]] = []
+    jobs.on_submitted.append(lambda *one: told.append(one))
     job = jobs.submit(actor, JobSubmit(kind="nothing", priority=3, resources={"memory_mb": 100}))
-    assert told == [job.id] == records.unfinished()
+    assert told == [(job.id, 3)] and records.unfinished() == [job.id]
     assert (job.state, job.attempt, job.retries, job.created_by) == ("queued", 0, 1, actor.name)
     facts = records.facts(job.id)
     assert facts is not None and facts.actor == actor and (facts.priority, facts.resources.memory_mb) == (3, 100)

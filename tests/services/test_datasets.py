@@ -112,9 +112,9 @@ def test_what_fails_says_why_and_leaves_nothing(server: Server, tmp_path: Path) 
         ("GET", "/datasets?after=%00", None, 422),
         ("DELETE", "/datasets/none", None, 404),
         ("DELETE", "/datasets/none/versions/1", None, 404),
-        ("POST", "/datasets/none/versions/1/archive", {"to": "s3://x"}, 403),
-        ("POST", "/datasets/none/versions/1/archive", {}, 422),
-        ("POST", "/datasets/none/versions/1/archive", {"to": "s3://x", "more": 1}, 422),
+        ("POST", "/jobs", {"kind": "archive", "params": {"dataset": "none", "to": "s3://x"}}, 403),
+        ("POST", "/jobs", {"kind": "archive", "params": {"dataset": "none"}}, 400),
+        ("POST", "/jobs", {"kind": "archive", "params": {"dataset": "none/train", "to": "s3://x"}}, 400),
         ("POST", "/jobs", {"kind": "collect", "params": {}}, 400),
         ("POST", "/jobs", {"kind": "collect", "params": {"name": "x", "source": "file:///etc/passwd"}}, 403),
         ("POST", "/jobs", {"kind": "clean", "params": {"name": "x", "dataset": "none", "recipe": {}}}, 400),
@@ -175,6 +175,32 @@ def test_the_command_line(server: Server, tmp_path: Path) -> None:
     refused = server.cli("data", "export", "c-wine", "--to", str(tmp_path / "x.xlsx"))
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "give a name that ends in .parquet, .csv, .jsonl" in refused.stderr
+
+
+def test_an_archive_is_a_job_that_goes_on_after_a_kill(own_server: Callable[..., Server], tmp_path: Path) -> None:
+    cold = (tmp_path / "cold").as_uri()
+    (tmp_path / "source").mkdir()
+    random = np.random.default_rng(0)
+    for index in range(3):
+        pq.write_table(pa.table({"x": random.random(1_100_000)}), tmp_path / "source" / f"{index}.parquet")
+    server = own_server("--gateways", "1", MODELPORT_DATA_ARCHIVES=json.dumps([cold]), MODELPORT_JOBS_BACKOFF_S="0")
+    with server.client() as client:
+        made = client.datasets.collect(tmp_path / "source", "old").result
+        with pytest.raises(errors.NotFound):
+            client.datasets.archive("none", cold)
+        job = client.datasets.archive("old", cold, wait=False)
+        while client.jobs.get(job.id).state == "queued":
+            time.sleep(0.01)
+        server.kill()
+    server.start()
+    with server.client() as client:
+        ended = client.jobs.wait(job.id, timeout=60)
+        assert (ended.result or {})["archived"] == client.datasets.version("old").archived == cold
+        assert ended.progress is not None and ended.progress.done == ended.progress.total == made["bytes"]
+        assert sum(file.stat().st_size for file in (tmp_path / "cold").rglob("*") if file.is_file()) == made["bytes"]
+        done = server.cli("data", "archive", "old:1", "--to", cold)
+        assert (done.returncode, done.stdout) == (0, f"old:1 is archived at {cold}\n"), done.stderr
+        assert client.datasets.head("old").rows and client.datasets.version("old").archived is None
 
 
 def test_a_killed_collection_ends_as_an_undisturbed_one(own_server: Callable[..., Server], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -198,6 +199,14 @@ def test_priority_then_age_decides_and_nothing_slips_past(call: Caller) -> None:
     jobs = {name: call.wait(job_id) for name, job_id in {"low": low, "old": old, "new": new, "high": high}.items()}
     assert jobs["new"]["started_at"] > call.wait(first)["ended_at"], "it would have fitted beside the first"
     assert sorted(jobs, key=lambda name: jobs[name]["started_at"]) == ["high", "old", "new", "low"]
+
+
+def test_jobs_submitted_in_the_same_instant_begin_by_age(job_server: Server) -> None:
+    with job_server.client() as client, ThreadPoolExecutor(5) as pool:
+        wish = {"to": 1, "pause_s": 0}
+        sent = list(pool.map(lambda _: client.jobs.submit("count", wish, cores=2).id, range(5)))
+        began = {job_id: client.jobs.wait(job_id, timeout=60).started_at for job_id in sent}
+    assert sorted(sent) == sorted(sent, key=lambda job_id: began[job_id] or datetime.max)
 
 
 # -- following ------------------------------------------------------------------------------------------------------

@@ -331,6 +331,8 @@ def export(
 def archive(
     dataset: DatasetRef,
     to: Annotated[str, typer.Option("--to", help="URL that the operator allows.", show_default=False)],
+    detach: Detach = False,
+    as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
@@ -341,10 +343,10 @@ def archive(
     from modelport.cli.render import say
     from modelport.sdk.client import Client
 
-    name, ref, _ = parse_dataset(dataset)
     with Client(url, key) as client:
-        found = client.datasets.archive(name, ref, to)
-    say(f"{found.dataset}:{found.version} is archived at {found.archived}")
+        job = client.datasets.archive(dataset, to, wait=False)
+        if (done := _followed(client, job, detach, as_json)) is not None:
+            say(f"{done['dataset']} is archived at {done['archived']}")
 
 
 @group.command()
@@ -400,15 +402,23 @@ def _recipe(file: Path) -> dict[str, Any]:
 
 def _finish(client: Client, job: Job, detach: bool, as_json: bool) -> None:
     """Follow the job to its end, and say what it made."""
-    from modelport.cli import data_view, follow, render
+    from modelport.cli import data_view
 
-    if detach:
-        render.as_json(job) if as_json else follow.detached(job)
-        return
-    ended = follow.follow(client, job.id)
-    made = ended.result or {}
-    if as_json:
-        render.as_json(made)
+    if (made := _followed(client, job, detach, as_json)) is None:
         return
     name, _, version = str(made["dataset"]).partition(":")
     data_view.made(client.datasets.version(name, version), made)
+
+
+def _followed(client: Client, job: Job, detach: bool, as_json: bool) -> dict[str, Any] | None:
+    """The result of a job that was followed to its end; None when all is said already."""
+    from modelport.cli import follow, render
+
+    if detach:
+        render.as_json(job) if as_json else follow.detached(job)
+        return None
+    result = follow.follow(client, job.id).result or {}
+    if as_json:
+        render.as_json(result)
+        return None
+    return result

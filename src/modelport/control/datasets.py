@@ -7,7 +7,7 @@ id, and not what is inside a file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ LATEST = "latest"
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 Ref = int | str | None
 """A version's number, or ``latest`` (None says the same)."""
+#: Called with the bytes moved, and all of them.
+Moved = Callable[[int, int], None]
 
 
 class Datasets:
@@ -233,15 +235,21 @@ class Datasets:
         """A file's content in chunks, verified when it is whole."""
         return self._artifacts.iterate(actor.project_id, entry.sha256, start)
 
-    def archive(self, actor: Actor, name: str, ref: Ref, url: str) -> DatasetVersion:
+    def archive(
+        self, actor: Actor, name: str, ref: Ref, url: str, told: Moved = lambda done, total: None
+    ) -> DatasetVersion:
         """Move a version's files to ``url``; they come back when somebody needs them. Doing it twice is harmless."""
         version = self.version(actor, name, ref)
         if version.archived is None:
             place = Artifacts(url, self._cache / "archives")
+            done = 0
             for entry in version.manifest.files:
+                told(done, version.size)
                 if not place.exists(actor.project_id, entry.sha256):
                     chunks = self._artifacts.iterate(actor.project_id, entry.sha256)
                     place.write(actor.project_id, entry.sha256, chunks, entry.size)
+                done += entry.size
+            told(done, version.size)
             with self._database.session() as session:
                 row = _find_version(session, actor, name, version.version, lock=True)
                 row.archive_url = url

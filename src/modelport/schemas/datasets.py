@@ -13,6 +13,8 @@ from modelport.schemas.names import Name
 ColumnName = Annotated[str, Field(min_length=1, max_length=300, examples=["label"])]
 #: ``NAME``, ``NAME:3``, ``NAME:latest``, each also with ``/part`` behind it.
 DATASET_REF = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(:([1-9][0-9]{0,8}|latest))?(/[A-Za-z0-9][A-Za-z0-9._-]{0,49})?$"
+#: The same without a part.
+WHOLE_REF = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(:([1-9][0-9]{0,8}|latest))?$"
 DatasetRef = Annotated[str, Field(pattern=DATASET_REF, max_length=200, examples=["digits:3/train"])]
 PART_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,49}$"
 Format = Literal["csv", "tsv", "jsonl", "parquet", "text", "documents", "images"]
@@ -132,13 +134,6 @@ class DatasetLineage(BaseModel):
     """Model versions that name it as ``dataset:NAME:VERSION`` among their parents."""
 
 
-class ArchiveRequest(BaseModel):
-    """Body of ``POST /datasets/{name}/versions/{ref}/archive``."""
-
-    model_config = ConfigDict(extra="forbid")
-    to: Annotated[str, Field(min_length=1, max_length=1000, examples=["s3://cold/datasets"])]
-
-
 class Head(BaseModel):
     """The first rows of a version. Bytes are shown by their length."""
 
@@ -246,3 +241,11 @@ class FeatureParams(Params):
     dataset: DatasetRef
     recipe: dict[str, Any]
     """``{"steps": [{"step": "dates", …}, …], "select": {…}}``; see docs/data.md."""
+
+
+class ArchiveParams(BaseModel):
+    """Job ``archive``: a version's files move to a place that the operator allows."""
+
+    model_config = ConfigDict(extra="forbid")
+    dataset: Annotated[str, Field(pattern=WHOLE_REF, max_length=200, examples=["digits:3"])]
+    to: Annotated[str, Field(min_length=1, max_length=1000, examples=["s3://cold/datasets"])]

@@ -1,7 +1,7 @@
 """Datasets: collect from here or from where the server reads, clean, join, split; list, look, pull, delete.
 
-What makes a version is a job: those methods come back with it, ended unless ``wait=False``; its ``result`` names the
-version. Files of this machine are uploaded as a push uploads them.
+What makes or archives a version is a job: those methods come back with it, ended unless ``wait=False``; its ``result``
+names the version. Files of this machine are uploaded as a push uploads them.
 """
 
 from __future__ import annotations
@@ -198,10 +198,11 @@ class Datasets(Operations[D_co]):
         return DatasetLineage.model_validate((yield from send_json("GET", _dataset(name, "versions", ref, "lineage"))))
 
     @operation
-    def archive(self, name: str, ref: Ref, to: str) -> Flow[DatasetVersion]:
+    def archive(
+        self, /, dataset: str, to: str, *, wait: bool = True, watch: JobWatch = ignore_job, **params: Any
+    ) -> Flow[Job]:
         """Move a version's files to a place that the operator allows; they come back when they are needed."""
-        where = _dataset(name, "versions", ref, "archive")
-        return DatasetVersion.model_validate((yield from send_json("POST", where, {"to": to}, timeout=3600)))
+        return (yield from _submitted("archive", {"dataset": dataset, "to": to, **params}, wait, watch))
 
     @operation
     def delete(self, name: str, version: int | None = None) -> Flow[None]:

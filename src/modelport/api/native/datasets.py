@@ -1,4 +1,4 @@
-"""Routes of datasets: versions, lineage, files, first rows, archive. What makes a version is a job."""
+"""Routes of datasets: versions, lineage, files, first rows. What makes or archives a version is a job."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from modelport.api.native.context import (
 )
 from modelport.api.native.errors import responses
 from modelport.api.native.files import FILE, FilePath, IfRange, Range, file_answer
-from modelport.schemas.datasets import ArchiveRequest, Dataset, DatasetLineage, DatasetVersion, Head
+from modelport.schemas.datasets import Dataset, DatasetLineage, DatasetVersion, Head
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -82,15 +82,6 @@ async def get_dataset_head(
 ) -> Head:
     """The first rows. Bytes are shown as their length, long texts are cut."""
     return await to_thread.run_sync(here.datasets.head, actor, name, ref, rows, part)
-
-
-@router.post("/{name}/versions/{ref}/archive", responses=responses(404))
-async def archive_dataset_version(
-    here: Here, actor: Developer, name: PathName, ref: PathRef, wanted: ArchiveRequest
-) -> DatasetVersion:
-    """Move a version's files to a place that the operator allows; they come back when somebody needs them."""
-    here.datasets.check_archive(wanted.to)
-    return await to_thread.run_sync(here.datasets.archive, actor, name, ref, wanted.to)
 
 
 @router.get(

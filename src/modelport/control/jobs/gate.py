@@ -18,6 +18,8 @@ from modelport.errors import InvalidInput
 from modelport.schemas.jobs import Resources, ResourcesAsked
 
 _SHARE_OF_MEMORY = 0.8
+#: How long a job that was submitted may take to come to the gate before others go first.
+_PATIENCE_S = 5.0
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -73,12 +75,24 @@ class Gate:
         self._cores, self._memory = capacity.cores, capacity.memory_mb
         self._gpus = set(range(capacity.gpus))
         self._waiting: list[_Waiter] = []
+        self._expected: dict[str, tuple[int, str]] = {}
+
+    def expect(self, job_id: str, priority: int) -> None:
+        """A job is on its way: nobody behind it goes first meanwhile, unless it takes too long."""
+        self._expected[job_id] = (-priority, job_id)
+        asyncio.get_running_loop().call_later(_PATIENCE_S, self.expect_no_more, job_id)
+
+    def expect_no_more(self, job_id: str) -> None:
+        """It will not come."""
+        if self._expected.pop(job_id, None) is not None:
+            self._call()
 
     @asynccontextmanager
     async def room(self, job_id: str, priority: int, needs: Resources) -> AsyncIterator[tuple[int, ...]]:
         """Hold what a job needs for as long as the block lasts; gives the numbers of its GPUs. Ids sort by age."""
         needs = self._at_most(needs)
         waiter = _Waiter((-priority, job_id), needs, asyncio.get_running_loop().create_future())
+        self._expected.pop(job_id, None)
         self._waiting.append(waiter)
         self._waiting.sort()
         self._call()
@@ -113,6 +127,8 @@ class Gate:
             if first.called.done():  # it was cancelled, and has not left yet
                 self._waiting.pop(0)
                 continue
+            if any(rank < first.rank for rank in self._expected.values()):
+                return
             needs = first.needs
             # Cores are fractions: a sum of them may miss the whole by a rounding error.
             if needs.cores > self._cores + 1e-9 or needs.memory_mb > self._memory or needs.gpus > len(self._gpus):

@@ -48,7 +48,7 @@ class JobRunner:
         self._loop = asyncio.get_running_loop()
         own_file = f"sqlite:///{settings.home / 'jobs.sqlite'}"
         self._durable = Durable(engine_url(settings.database_url, own_file), jobs.server, self.attempt)
-        jobs.on_submitted.append(lambda job_id: self._soon(self._tell([job_id])))
+        jobs.on_submitted.append(self._submitted)
         jobs.on_cancel.append(self._cancel_soon)
         jobs.on_removed.append(lambda job_ids: self._soon(self._durable.forget(job_ids)))
 
@@ -97,6 +97,10 @@ class JobRunner:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 30)
 
+    def _submitted(self, job_id: str, priority: int) -> None:
+        self._loop.call_soon_threadsafe(self._gate.expect, job_id, priority)
+        self._soon(self._tell([job_id]))
+
     def _cancel_soon(self, job_id: str) -> None:
         self._loop.call_soon_threadsafe(self._cancel, job_id)
 
@@ -107,6 +111,7 @@ class JobRunner:
             self._soon(self._cancel_waiting(job_id))
 
     async def _cancel_waiting(self, job_id: str) -> None:
+        self._gate.expect_no_more(job_id)
         await asyncio.to_thread(self._records.cancelled, job_id)
         await self._tidy(job_id)
 
@@ -127,6 +132,7 @@ class JobRunner:
     async def _attempt(self, job_id: str) -> float | None:
         facts = await asyncio.to_thread(self._records.facts, job_id)
         if facts is None or facts.ended:
+            self._gate.expect_no_more(job_id)
             return None
         event = self._ends[job_id] = asyncio.Event()
         if facts.cancelling:
@@ -135,6 +141,7 @@ class JobRunner:
             outcome = await self._outcome(facts, event)
             pause = await asyncio.to_thread(self._settle, facts, outcome, event.is_set())
         finally:
+            self._gate.expect_no_more(job_id)
             del self._ends[job_id]
         if pause is None:
             await self._tidy(job_id)
@@ -200,6 +207,7 @@ class JobRunner:
 
     async def _conduct(self, kind: Conducted, facts: JobFacts, event: asyncio.Event) -> Outcome:
         """Here; what it is doing is told as a process would."""
+        self._gate.expect_no_more(facts.id)
         await self._begin(facts.id, event)
         async with self._recording(facts.id) as meter:
 

@@ -124,7 +124,7 @@ class Schedules:
         if note is not None:
             log("schedule_tick_without_job", schedule=name, project=actor.project, note=note)
         if job_id is not None:
-            self._jobs.tell(job_id)
+            self._jobs.tell(job_id, submit.priority)
 
     def _due(self, schedule_id: int) -> tuple[Actor, JobSubmit] | None:
         with self._database.reading() as session:

@@ -48,8 +48,8 @@ class Jobs:
         self._database = services.database
         self.capacity = Capacity.of(settings.jobs.cores, settings.jobs.memory_mb)
         self.server = server_id(settings.home)
-        self.on_submitted: list[Callable[[str], None]] = []
-        """Called with the id of a job that is to be run."""
+        self.on_submitted: list[Callable[[str, int], None]] = []
+        """Called with the id and the priority of a job that is to be run."""
         self.on_cancel: list[Callable[[str], None]] = []
         """Called with the id of a job that somebody wants to end."""
         self.on_removed: list[Callable[[list[str]], None]] = []
@@ -62,7 +62,7 @@ class Jobs:
         resources = self.check(actor, wish)
         with self._database.session() as session:
             job_id = self.insert(session, actor, wish, resources, **place).id
-        self.tell(job_id)
+        self.tell(job_id, wish.priority)
         return self.get(actor, job_id)
 
     def check(self, actor: Actor, wish: JobSubmit) -> Resources:
@@ -117,10 +117,10 @@ class Jobs:
         audit.record(session, actor, "job.submit", row.id, {"kind": wish.kind, "run": run, "schedule": schedule})
         return row
 
-    def tell(self, job_id: str) -> None:
+    def tell(self, job_id: str, priority: int) -> None:
         """Have a job run whose row is committed."""
         for hook in self.on_submitted:
-            hook(job_id)
+            hook(job_id, priority)
 
     def all(
         self,

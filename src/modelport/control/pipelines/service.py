@@ -215,7 +215,7 @@ def _begin_stage(run: ConductedRun, params: PipelineRun, node: Node, values: Val
             row.result = earlier.result
             change_state(session, row, "succeeded", f"taken from {earlier.id}")
     if earlier is None:
-        jobs.tell(job_id)
+        jobs.tell(job_id, wish.priority)
 
 
 def _find_earlier(
