@@ -2,7 +2,10 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check
-WORKERS ?= 2
+# One more than most machines that run this have cores: half of what a test takes is waiting.
+WORKERS ?= 3
+# The tests start some thousand processes: where nothing compiled may be kept, each of them would compile the product.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev quickstart test test-formats test-clients test-clouds typescript prove chaos lint types format bench bench-peers docs proto lock build clean

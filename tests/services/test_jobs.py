@@ -190,12 +190,13 @@ def test_a_worker_that_dies_is_tried_again(call: Caller) -> None:
 
 
 def test_priority_then_age_decides_and_nothing_slips_past(call: Caller) -> None:
-    first = call.submit("count", {"to": 20}, resources={"cores": 1.5})
+    first = call.submit("count", {"to": 10_000}, resources={"cores": 1.5})
     call.wait(first, is_at(1))
     low = call.submit("count", {"to": 1}, priority=-1, resources={"cores": 2})
     old = call.submit("count", {"to": 1}, resources={"cores": 2})
     new = call.submit("count", {"to": 1}, resources={"cores": 0.1})
     high = call.submit("count", {"to": 1}, priority=5, resources={"cores": 2})
+    assert cancelled(call, first)["state"] == "cancelled"  # when all of them wait, however slowly they came
     jobs = {name: call.wait(job_id) for name, job_id in {"low": low, "old": old, "new": new, "high": high}.items()}
     assert jobs["new"]["started_at"] > call.wait(first)["ended_at"], "it would have fitted beside the first"
     assert sorted(jobs, key=lambda name: jobs[name]["started_at"]) == ["high", "old", "new", "low"]
