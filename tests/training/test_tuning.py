@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -231,11 +232,18 @@ def test_what_ended_badly_is_never_best(tmp_path: Path) -> None:
 # -- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def test_pictures_say_what_matters_and_hold_nothing_foreign(tmp_path: Path) -> None:
-    found = searched(tmp_path / "study", How("random", "none", "maximize", 0, 1, {}), 16)
+def test_pictures_say_what_matters_and_hold_nothing_foreign() -> None:
+    chance, found = random.Random(0), []
+    for number in range(50):
+        options = {
+            "rate": 10 ** chance.uniform(-3, 0), "depth": chance.randint(2, 8), "kind": chance.choice("ab"),
+            "odd": chance.choice([None, 1, True, "1", [1, 2]]),
+        }  # fmt: skip
+        found.append(Trial(number=number, state="complete", options=options, value=figure(options, 9)))
+    found.append(Trial(number=50, state="pruned", options=options, value=1.0))
     shares = pictures.importance(found, SPACE, "maximize")
     assert set(shares) == set(SPACE) and sum(shares.values()) == pytest.approx(1, abs=1e-3)
-    assert min(shares, key=lambda name: shares[name]) == "odd", "which the figure does not look at"
+    assert next(iter(shares)) == "depth" and shares["odd"] < 0.2, "which the figure does not look at"
     drawn = pictures.draw(found, SPACE, "<b>$x_1$</b>", "maximize")
     assert list(drawn) == ["History", "Options of every trial", "Importance of the options"]
     for svg in drawn.values():

@@ -257,7 +257,8 @@ class Search:
         whole = [one.model_dump(exclude_defaults=True) for one in trials]
         made.write_whole(out / "training" / "study.json", {**study, **space, "trials": whole})
         told = {"study": {**study, "trials": _table(whole)}}
-        return Learnt(planned, params, replace(trained, metrics={**trained.metrics, "trials": len(trials)}), out, told)
+        tried = sum(one.same_as is None for one in trials)
+        return Learnt(planned, params, replace(trained, metrics={**trained.metrics, "trials": tried}), out, told)
 
     def _stop(self, processes: TrialProcesses) -> None:
         """Time is up."""
