@@ -113,22 +113,26 @@ class Registry:
             self._tell(actor, name, push.alias, version.number)
         return shown
 
-    def draft(self, actor: Actor, name: str, push: VersionPush) -> ModelVersion:
-        """The version that a push would make, with the number 0: it can be run, and is not registered."""
-        manifest = make_manifest(name, 0, push, self._examine(actor, name, push), tables.now(), actor.name)
+    def draft(self, actor: Actor, name: str, push: VersionPush, files: Path | None = None) -> ModelVersion:
+        """The version that a push would make, with the number 0: it can be run, and is not registered.
+
+        ``files`` is a folder with its contents, where they are not in the store.
+        """
+        manifest = make_manifest(name, 0, push, self._examine(actor, name, push, files), tables.now(), actor.name)
         about = manifest.model_dump(
             include={"model", "version", "digest", "format", "size", "created_at", "created_by"}
         )
         return ModelVersion(**about, manifest=manifest)
 
-    def _examine(self, actor: Actor, name: str, push: VersionPush) -> Inspection:
-        """What uploaded contents are; raises what is wrong with a push of them."""
+    def _examine(self, actor: Actor, name: str, push: VersionPush, folder: Path | None = None) -> Inspection:
+        """What uploaded contents, or those of a folder, are; raises what is wrong with a push of them."""
         if not is_name(name):
             raise InvalidInput(f"model name {name[:40]!r}: letters, digits, '.', '_' and '-', at most 100")
         check_push(push, self._limits.max_file_bytes)
-        with self._database.session() as session:
-            self._blobs.check(session, actor.project_id, push.files)
-        folder = self._artifacts.materialize(actor.project_id, digest_of(push.files), push.files)
+        if folder is None:
+            with self._database.session() as session:
+                self._blobs.check(session, actor.project_id, push.files)
+            folder = self._artifacts.materialize(actor.project_id, digest_of(push.files), push.files)
         seen = self._inspect(folder, tuple(entry.path for entry in push.files))
         found = Inspection.model_validate(seen, from_attributes=True)
         check_sample(served_signature(found, push), push.sample)

@@ -177,3 +177,5 @@ class Trial(BaseModel):
     seconds: float | None = None
     message: str | None = None
     """Why it failed."""
+    same_as: int | None = None
+    """The earlier trial of the same options, whose figure it has without having been trained."""

@@ -32,8 +32,12 @@ _RESAMPLES = 200
 class Judge:
     """Judges what one job has made."""
 
-    def __init__(self, run: JobRun, planned: Plan, trained: Trained, purpose: Purpose) -> None:
+    def __init__(
+        self, run: JobRun, planned: Plan, trained: Trained, purpose: Purpose, files: Path | None = None
+    ) -> None:
+        """``files``: the folder of a version whose contents are not in the store."""
         self._run, self._planned, self._trained, self._purpose = run, planned, trained, purpose
+        self._files = files
 
     def rows(self, version: ModelVersion, parts: Sequence[Path], name: str, part: str | None = None) -> Evaluation:
         """The version's answers to rows; ``name`` is that of the folder where they lie.
@@ -75,7 +79,9 @@ class Judge:
         asking = Asking(
             truth=target, task=trained.task, inputs=trained.inputs or None, nulls="nan", threads=self._run.threads
         )
-        answers = served.answers_of(self._run, version.manifest, parts, asking, name=f"judging-{name}")
+        answers = served.answers_of(
+            self._run, version.manifest, parts, asking, name=f"judging-{name}", files=self._files
+        )
         judge = import_module("modelport.evaluation.judge")
         asked = judge.Asked(task=answers.task, truth_name=target, labels=answers.labels, resamples=_RESAMPLES)
         found: Evaluation = judge.judge(answers.parts, asked)

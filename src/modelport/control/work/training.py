@@ -7,6 +7,7 @@ Knows jobs, datasets and the registry; how a model learns is the recipe's busine
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import shutil
@@ -304,9 +305,12 @@ def _environment(run: JobRun, requirements: Sequence[str]) -> tuple[str, Mapping
 
 
 def offer(
-    run: JobRun, planned: Plan, params: TrainParams, trained: Trained, out: Path
-) -> tuple[VersionPush, ModelVersion]:
-    """The files as a push of them would be, inspected; nothing is registered yet."""
+    run: JobRun, planned: Plan, params: TrainParams, trained: Trained, out: Path, keep: bool = True
+) -> tuple[VersionPush, ModelVersion]:  # fmt: skip
+    """The files as a push of them would be, inspected; nothing is registered yet.
+
+    They are in the store then, unless they are not to be kept: most of what is tried is thrown away.
+    """
     story = {
         "recipe": params.recipe,
         "params": params.model_dump(mode="json", exclude_defaults=True, exclude=_CALLED),
@@ -319,17 +323,21 @@ def offer(
     (out / "training").mkdir(exist_ok=True)
     made.write_whole(out / "training" / "training.json", story)  # by a new file: an earlier attempt's is in the store
     registry = run.services.registry
-    files = [
-        registry.adopt(run.actor, path.relative_to(out).as_posix(), path)
-        for path in sorted(out.rglob("*")) if path.is_file()
-    ]  # fmt: skip
+    found = [(path.relative_to(out).as_posix(), path) for path in sorted(out.rglob("*")) if path.is_file()]
+    files = [registry.adopt(run.actor, name, path) if keep else _entry(name, path) for name, path in found]
     wish = {
         "files": files, "labels": params.labels, "alias": params.alias, "parents": parents(run, planned, params),
         "class_labels": trained.class_labels, "preprocessing": trained.preprocessing, "sample": trained.sample,
         "description": params.description, "licence": params.licence,
     }  # fmt: skip
     push = VersionPush.model_validate(wish)
-    return push, registry.draft(run.actor, params.name or planned.data.dataset, push)
+    return push, registry.draft(run.actor, params.name or planned.data.dataset, push, None if keep else out)
+
+
+def _entry(name: str, file: Path) -> FileEntry:
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return FileEntry(path=name, size=file.stat().st_size, sha256=digest)
 
 
 def parents(run: JobRun, planned: Plan, params: TrainParams) -> list[str]:

@@ -49,6 +49,10 @@ class Trainer:
 
     def run(self, asked: dict[str, Any]) -> dict[str, Any]:
         """One trial; the last message about it."""
+        began = time.monotonic()
+        return {**self._ended(asked), "seconds": time.monotonic() - began}
+
+    def _ended(self, asked: dict[str, Any]) -> dict[str, Any]:
         try:
             return {"done": self._try(asked)}
         except Stop:
@@ -70,8 +74,9 @@ class Trainer:
         if self._data is None:  # the same rows for every trial
             self._data, _, _ = train.lay_out(self._run(Path(self._told["folder"]), 1), planned, params)
         trained, out = training.learn(run, folder / "model", planned, params, self._data, self._tell)
-        _, draft = training.offer(run, planned, params, trained, out)
-        judged = judging.Judge(run, planned, trained, "tune").rows(draft, self._data.validation, "validation")
+        _, draft = training.offer(run, planned, params, trained, out, keep=False)
+        judge = judging.Judge(run, planned, trained, "tune", out)
+        judged = judge.rows(draft, self._data.validation, "validation")
         os.chdir(self._told["folder"])  # the trial's folder may go
         return {"figures": {**trained.metrics, **judged.figures}}
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 3
 _DEFAULT_TRIALS = 50
+_REPEATS = 4
 _HOPELESS = 5
 """So many trials without one that ended well end the job."""
 _WAIT_S = 0.5
@@ -62,7 +63,7 @@ class Tune:
         recipe = recipe_of(params.recipe)
         spaces.check_space(recipe, params.options, params.space)
         if params.sampler == "grid":
-            next(spaces.combinations(params.space))
+            spaces.check_grid(params.space)
         training.plan(services, actor, _begun(params))
 
     def inputs(self, services: Services, actor: Actor, params: TuneParams) -> list[str] | None:
@@ -106,8 +107,8 @@ class Search:
         self._wanted = self._count()
         self._deadline = self._until()
         self._waiting = list(self._study.running())
+        self._held: list[Trial] = []
         self._attempts: dict[int, int] = {}
-        self._spent: dict[int, float] = {}
         self._saying = ""
 
     def run(self) -> Learnt:
@@ -115,7 +116,7 @@ class Search:
         self._sweep()
         self._tell()
         with TrialProcesses(self._run, self._params, self._metric) as processes:
-            while self._give(processes) or processes.busy():
+            while self._give(processes) or processes.busy() or self._held:
                 for process, message in processes.heard(_WAIT_S):
                     self._hear(process, message)
                 if self._is_over():
@@ -127,32 +128,47 @@ class Search:
 
     def _give(self, processes: TrialProcesses) -> bool:
         """Give idle processes something to try; whether there was something."""
+        self._release()
         given = False
         while not self._is_over() and (process := self._free(processes)) is not None:
-            trial = self._waiting.pop(0) if self._waiting else self._asked()
-            if trial is None:
+            trial = self._waiting.pop(0) if self._waiting else self._study.ask()
+            if trial is None:  # the grid is done
+                self._wanted = 0
                 break
-            if (twin := self._study.twin(trial)) is not None:
-                self._ended(trial, partial(self._study.complete, trial.number, twin.value, 0))
-                continue
-            folder = self._folder_of(trial.number)
-            folder.mkdir(exist_ok=True)
-            self._attempts[trial.number] = self._attempts.get(trial.number, 0) + 1
-            options = spaces.merged(self._params.options, trial.options)
-            asked = {"options": options, "folder": str(folder), "attempt": self._attempts[trial.number]}
-            process.give(trial.number, asked)
-            given = True
+            if (twin := self._study.twin(trial)) is None:
+                self._begin(process, trial)
+                given = True
+            elif twin.state == "running":
+                self._held.append(trial)
+                break
+            else:
+                self._ended(trial, partial(self._study.same_as, trial.number, twin))
         return given
 
-    def _free(self, processes: TrialProcesses) -> TrialProcess | None:
-        more = bool(self._waiting) or len(self._study.trials()) < self._wanted
-        return processes.idle() if more else None
+    def _begin(self, process: TrialProcess, trial: Trial) -> None:
+        folder = self._folder_of(trial.number)
+        folder.mkdir(exist_ok=True)
+        attempt = self._attempts[trial.number] = self._attempts.get(trial.number, 0) + 1
+        options = spaces.merged(self._params.options, trial.options)
+        process.give(trial.number, {"options": options, "folder": str(folder), "attempt": attempt})
 
-    def _asked(self) -> Trial | None:
-        found: Trial | None = self._study.ask()
-        if found is None:
-            self._wanted = len(self._study.trials())
-        return found
+    def _release(self) -> None:
+        """Those that waited for another trial of the same options to end."""
+        for trial in [one for one in self._held if self._study.twin(one) is None]:  # the other one failed
+            self._held.remove(trial)
+            self._waiting.append(trial)
+        for trial in [one for one in self._held if self._study.twin(one).state != "running"]:
+            self._held.remove(trial)
+            self._ended(trial, partial(self._study.same_as, trial.number, self._study.twin(trial)))
+
+    def _free(self, processes: TrialProcesses) -> TrialProcess | None:
+        return processes.idle() if self._waiting or self._wants_more() else None
+
+    def _wants_more(self) -> bool:
+        """Trials that only repeat another one do not count, unless there is hardly anything else."""
+        trials = self._study.trials()
+        fresh = sum(one.same_as is None for one in trials)
+        return fresh < self._wanted and len(trials) < self._wanted * _REPEATS
 
     def _hear(self, process: TrialProcess, message: dict[str, Any] | None) -> None:
         number = process.number
@@ -168,7 +184,7 @@ class Search:
             process.channel.send({"go": goes_on})
             return
         process.number = None
-        seconds = self._spent[number] = self._spent.get(number, 0.0) + time.monotonic() - process.begun
+        seconds = time.monotonic() - process.begun if message is None else float(message["seconds"])
         if message is None:
             self._again(number, "its process died; out of memory, perhaps", seconds)
         elif "error" in message and message["error"]["again"]:
@@ -241,7 +257,8 @@ class Search:
         whole = [one.model_dump(exclude_defaults=True) for one in trials]
         made.write_whole(out / "training" / "study.json", {**study, **space, "trials": whole})
         told = {"study": {**study, "trials": _table(whole)}}
-        return Learnt(planned, params, replace(trained, metrics={**trained.metrics, "trials": len(trials)}), out, told)
+        tried = sum(one.same_as is None for one in trials)
+        return Learnt(planned, params, replace(trained, metrics={**trained.metrics, "trials": tried}), out, told)
 
     def _stop(self, processes: TrialProcesses) -> None:
         """Time is up."""
@@ -250,9 +267,9 @@ class Search:
             processes.end(process)
             assert number is not None
             self._ended(self._trial(number), partial(self._study.failed, number, _TIME_UP, seconds))
-        for trial in self._waiting:
+        for trial in (*self._waiting, *self._held):
             self._study.failed(trial.number, _TIME_UP, 0)
-        self._waiting.clear()
+        self._waiting, self._held = [], []
 
     def _is_over(self) -> bool:
         return self._deadline is not None and time.time() > self._deadline
@@ -269,10 +286,10 @@ class Search:
     # -- what is known ------------------------------------------------------------------------------------------------
 
     def _count(self) -> int:
-        if self._params.sampler == "grid":
-            every = spaces.combination_count(self._params.space)
-            return min(every, self._params.trials or every)
-        return self._params.trials or _DEFAULT_TRIALS
+        """How many trials there are to be: no more than there are combinations."""
+        every = spaces.combination_count(self._params.space)
+        wanted = self._params.trials or (None if self._params.sampler == "grid" else _DEFAULT_TRIALS)
+        return min(count for count in (every, wanted) if count is not None)
 
     def _folder_of(self, number: int) -> Path:
         return self._folder / f"{number:05}"
@@ -309,7 +326,7 @@ class Search:
 
     def _tell(self) -> None:
         trials, best = self._study.trials(), self._study.best()
-        done = sum(one.state != "running" for one in trials)
+        done = sum(one.state != "running" and one.same_as is None for one in trials)
         said = "" if best is None else f"best {self._metric} {best.value:.4g} (trial {best.number}); "
         self._run.progress(done, self._wanted, (said + self._saying)[:200], "trials")
 

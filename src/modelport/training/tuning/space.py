@@ -66,24 +66,33 @@ def merged(given: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any
 
 
 def combinations(space: Space) -> Iterator[dict[str, Any]]:
-    """Every combination, the last option changing fastest; raises InvalidInput where there are too many."""
-    if (count := combination_count(space)) > _MOST_COMBINATIONS:
-        raise InvalidInput(
-            f"space: the sampler 'grid' would try {count} combinations, more than {_MOST_COMBINATIONS}; "
-            "leave values out, or take the sampler 'tpe'"
-        )
+    """Every combination of a space that has ends, the last option changing fastest."""
     for values in itertools.product(*(_values(dimension) for dimension in space.values())):
         yield dict(zip(space, values, strict=True))
 
 
-def combination_count(space: Space) -> int:
-    """How many combinations there are; raises InvalidInput for a range without steps."""
-    counts = []
+def check_grid(space: Space) -> None:
+    """Raise InvalidInput unless every combination can be tried."""
     for name, dimension in space.items():
-        if isinstance(dimension, Range) and dimension.step is None and (dimension.log or not dimension.is_whole):
+        if _count(dimension) is None:
             raise InvalidInput(f"space.{name}: the sampler 'grid' needs choices, or a range with a step")
-        counts.append(len(dimension.choices) if isinstance(dimension, Choices) else _steps(dimension))
-    return math.prod(counts)
+    if (count := combination_count(space) or 0) > _MOST_COMBINATIONS:
+        raise InvalidInput(
+            f"space: the sampler 'grid' would try {count} combinations, more than {_MOST_COMBINATIONS}; "
+            "leave values out, or take the sampler 'tpe'"
+        )
+
+
+def combination_count(space: Space) -> int | None:
+    """How many combinations there are; None for no end of them."""
+    counts = [_count(dimension) for dimension in space.values()]
+    return None if None in counts else math.prod(count for count in counts if count is not None)
+
+
+def _count(dimension: Range | Choices) -> int | None:
+    if isinstance(dimension, Choices):
+        return len(dimension.choices)
+    return None if dimension.step is None and not dimension.is_whole else _steps(dimension)
 
 
 def place_of(choices: Sequence[Any], value: Any) -> int:

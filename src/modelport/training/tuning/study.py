@@ -96,10 +96,10 @@ class Study:
         return self._shown(self._frozen(place))
 
     def twin(self, asked: Trial) -> Trial | None:
-        """An earlier trial of the same values that ended well."""
-        return next(
-            (one for one in self.trials() if one.state == "complete" and one.options == asked.options), None
-        )  # fmt: skip
+        """An earlier trial of the same values that ended well, or that is under way."""
+        alike = [one for one in self.trials() if one.options == asked.options and one.number < asked.number]
+        ended = next((one for one in alike if one.state == "complete"), None)
+        return ended or next((one for one in alike if one.state == "running"), None)
 
     # -- telling ------------------------------------------------------------------------------------------------------
 
@@ -116,6 +116,12 @@ class Study:
     def complete(self, number: int, value: float, seconds: float) -> None:
         """It has ended well."""
         self._end(number, State.COMPLETE, seconds, value)
+
+    def same_as(self, number: int, twin: Trial) -> None:
+        """It has the values of an earlier one, and so its figure."""
+        assert twin.value is not None
+        self._live(number).set_user_attr("same_as", twin.number)
+        self._end(number, State.COMPLETE, 0, twin.value)
 
     def pruned(self, number: int, seconds: float) -> None:
         """It was stopped early."""
@@ -184,6 +190,7 @@ class Study:
             options={name: options[name] for name in self._space if name in options},
             value=None if value is None or not math.isfinite(value) else value,
             seconds=one.user_attrs.get("seconds"), message=one.user_attrs.get("why"),
+            same_as=one.user_attrs.get("same_as"),
         )  # fmt: skip
 
 
