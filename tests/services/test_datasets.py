@@ -147,7 +147,8 @@ def test_the_command_line(server: Server, tmp_path: Path) -> None:
     assert "IMPORTANCE" in run("features", "c-wine:1", "-r", str(tmp_path / "features.yaml"), "-n", "c-top")
     assert len(json.loads(run("head", "c-top", "--json"))["columns"]) == 4
     with server.client() as client:
-        client.models.push(mlp((2, 4, 3)), "c-encoder")
+        (tmp_path / "encoder.onnx").write_bytes(mlp((2, 4, 3)))
+        client.models.push(tmp_path / "encoder.onnx", "c-encoder")
     step = {"step": "embed", "columns": ["alcohol", "proline"], "model": "c-encoder", "into": "vector"}
     (tmp_path / "embed.yaml").write_text(json.dumps({"steps": [step]}))
     made = run("features", "c-wine:1", "-r", str(tmp_path / "embed.yaml"), "-n", "c-vectors")
