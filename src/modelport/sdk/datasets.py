@@ -202,7 +202,7 @@ class Datasets(Operations[D_co]):
         self, /, dataset: str, to: str, *, wait: bool = True, watch: JobWatch = ignore_job, **params: Any
     ) -> Flow[Job]:
         """Move a version's files to a place that the operator allows; they come back when they are needed."""
-        return (yield from _submitted("archive", {"dataset": dataset, "to": to, **params}, wait, watch))
+        return (yield from submitted("archive", {"dataset": dataset, "to": to, **params}, wait, watch))
 
     @operation
     def delete(self, name: str, version: int | None = None) -> Flow[None]:
