@@ -1,203 +1,212 @@
-"""Training on a real server: raw rows in, a registered version out, judged as callers see it; and what is refused."""
+"""Training by a script of one's own, and tuning, on a real server from the command line; what kills cost there."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import psutil
 import pytest
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.linear_model import LinearRegression
 
-from modelport import Client
-from modelport.errors import InvalidInput, ModelportError, NotAllowed, NotFound
-from modelport.sdk.jobs import JobFailed
 from tests.services.conftest import Server
 from tests.services.job_calls import Caller, workers_of
+from tests.training import stepping
 
-pytest.importorskip("daft")
-pytest.importorskip("skl2onnx")
-pytestmark = pytest.mark.timeout(300)
-KILLS = 20 if os.environ.get("MODELPORT_PROVE") else 3
-
-
-def wine() -> Any:
-    """178 Italian wines: 13 measurements, and the grower as text."""
-    from sklearn.datasets import load_wine
-
-    found = load_wine(as_frame=True)
-    frame = found.frame.rename(columns=lambda name: name.replace("/", "_"))
-    frame["grower"] = [str(found.target_names[code]) for code in frame.pop("target")]
-    frame["sweet"] = np.where(frame["proline"] > 700, "yes", None)
-    frame.loc[::17, "ash"] = np.nan
-    return frame
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
-def client(job_server: Server) -> Iterator[Client]:
-    with job_server.client() as client:
-        client.datasets.collect(wine(), "wines", label="grower")
-        client.datasets.split("wines", "wines-split", ratios={"train": 0.6, "validation": 0.2, "test": 0.2},
-                              stratify="grower", seed=5)  # fmt: skip
-        yield client
-
-
-def columns_of(client: Client, name: str, part: str, folder: Path) -> dict[str, list[Any]]:
-    import pyarrow.parquet as pq
-
-    client.datasets.pull(name, "latest", folder, part=part)
-    return dict(pq.read_table(folder / part).to_pydict())
-
-
-def test_what_is_registered_is_what_callers_get(client: Client, tmp_path: Path) -> None:
-    """Figures of the manifest are those of raw rows sent over HTTP."""
-    job = client.training.train(
-        "tabular", "wines-split", {"model": "forest"}, seed=3, name="growers", alias="candidate"
-    )
-    made = job.result or {}
-    version = client.models.version("growers", "candidate")
-    manifest = version.manifest
-    assert made["model"] == f"growers:{version.version}" and made["digest"] == version.digest
-    assert "dataset:wines-split:1" in manifest.parents and f"job:{job.id}" in manifest.parents
-    assert made["accuracy"] == manifest.metrics["validation_accuracy"]
-    client.deploy("growers@candidate")
-    rows = columns_of(client, "wines-split", "test", tmp_path / "rows")
-    truth = rows.pop("grower")
-    inputs = {spec.name: spec for spec in manifest.signature.inputs}
-    assert set(inputs) == set(rows), "raw columns in"
-    feed = {
-        name: np.array([[value if value is not None else ("" if inputs[name].datatype == "BYTES" else np.nan)]
-                        for value in values], object if inputs[name].datatype == "BYTES" else float)
-        for name, values in rows.items()
+def learning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that runs code of its callers, and knows the recipe of the tests."""
+    folder = tmp_path_factory.mktemp("learning")
+    paths = [*stepping.install(folder / "recipes"), os.environ.get("PYTHONPATH", "")]
+    env = {
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path), "MODELPORT_JOBS_CORES": "2",
+        "MODELPORT_JOBS_BACKOFF_S": "0.1", "MODELPORT_TRUST_PYTHON_PREDICTORS": "true",
+        "MODELPORT_SECRET_FOR_TESTS": "secret",
     }  # fmt: skip
-    answer = client.predict("growers", feed)
-    labels = [label.decode() if isinstance(label, bytes) else str(label) for label in answer["label"]]
-    accuracy = float(np.mean([one == other for one, other in zip(labels, truth, strict=True)]))
-    assert accuracy == pytest.approx(manifest.metrics["test_accuracy"]) and accuracy > 0.9
-    client.undeploy("growers")
+    found = Server(folder / "home", ("--gateways", "1"), env).start()
+    for name, frame in (
+        ("digits", load_digits(as_frame=True).frame.iloc[:400]),
+        ("sugar", load_diabetes(as_frame=True).frame),
+    ):
+        file = folder / f"{name}.csv"
+        frame.to_csv(file, index=False)
+        done = found.cli("data", "collect", str(file), "--name", name)
+        assert done.returncode == 0, done.stderr
+    yield found
+    found.stop()
 
 
-def test_the_same_again_is_the_same(client: Client) -> None:
-    first, again, other = (
-        client.training.train(
-            "tabular", "wines", {"model": "extra-trees", "importance": False}, seed=seed, name="same"
-        ).result
-        or {}
-        for seed in (1, 1, 2)
+LINE = """
+import csv, json, os, sys, time
+from pathlib import Path
+import numpy as np
+
+def rows(place):
+    with open(os.environ[place]) as file:
+        found = list(csv.DictReader(file))
+    names = json.loads(os.environ["MODELPORT_FEATURES"])
+    x = np.array([[float(row[name]) for name in names] for row in found])
+    return names, x, np.array([float(row[os.environ["MODELPORT_TARGET"]]) for row in found])
+
+names, x, y = rows("MODELPORT_TRAIN")
+kept = Path(os.environ["MODELPORT_CHECKPOINTS"]) / "sums.npz"
+wide = np.c_[x, np.ones(len(x))]
+blocks = np.array_split(np.arange(len(wide)), 20)
+begun, a, b = 0, np.zeros((wide.shape[1],) * 2), np.zeros(wide.shape[1])
+if kept.exists():
+    found = np.load(kept)
+    begun, a, b = int(found["begun"]), found["a"], found["b"]
+    print(f"goes on at {begun}")
+for number in range(begun, 20):
+    block = wide[blocks[number]]
+    a += block.T @ block
+    b += block.T @ y[blocks[number]]
+    np.savez(kept.with_name("part.npz"), begun=number + 1, a=a, b=b)
+    kept.with_name("part.npz").replace(kept)
+    print(f"progress {number + 1}/20 blocks")
+    print(f"metric blocks={number + 1} step={number + 1}")
+    time.sleep(float(sys.argv[1]))
+beta = np.linalg.solve(a, b)
+out = Path(os.environ["MODELPORT_OUTPUT"])
+inputs = "".join(f"  - {{name: {name}, datatype: FP64, shape: [-1, 1]}}\\n" for name in names)
+(out / "modelport.yaml").write_text(f"inputs:\\n{inputs}outputs:\\n  - {{name: prediction, datatype: FP64, shape: [-1]}}\\n")
+(out / "predictor.py").write_text(f'''
+import numpy as np
+
+class Predictor:
+    def predict(self, inputs):
+        x = np.column_stack([inputs[name] for name in {names!r}])
+        return {{"prediction": x @ np.array({beta[:-1].tolist()!r}) + {float(beta[-1])!r}}}
+''')
+(out / "modelport.json").write_text(json.dumps({"task": "regression", "metrics": {"begun": begun}}))
+"""  # noqa: E501
+
+
+def test_a_script_of_ones_own_becomes_a_served_version(learning: Server, tmp_path: Path) -> None:
+    """Killed in the middle, and gone on with; its figures are scikit-learn's on the same rows."""
+    script = tmp_path / "fit.py"
+    script.write_text(LINE)
+    argv = ["train", "--command", "python fit.py 0.3", "--code", str(script), "--data", "sugar", "--target", "target"]
+    done = learning.cli(
+        *argv, "--set", "format=csv", "--set", "requirements=[]", "--name", "line", "--detach", "--json"
     )
-    assert first["digest"] == again["digest"] != other["digest"]
-    assert first["figures"] == again["figures"]
+    assert done.returncode == 0, done.stderr
+    call, job_id = Caller(learning), json.loads(done.stdout)["id"]
+    call.wait(job_id, lambda job: (job.get("progress") or {}).get("done", 0) >= 4 and _script(learning) != [], s=120)
+    (script_process,) = _script(learning)
+    assert "secret" not in str(script_process.environ().values())
+    (worker,) = workers_of(learning)
+    worker.kill()
+    psutil.wait_procs([script_process], timeout=10)
+    assert not script_process.is_running(), "the script dies with its job"
+    job = call.wait(job_id, s=120)
+    assert (job["state"], job["attempt"]) == ("succeeded", 2), job
+    assert job["result"]["training"]["begun"] >= 4
+    assert "goes on at" in call("GET", f"/jobs/{job_id}/logs")
+    told = [metric["value"] for metric in call("GET", f"/jobs/{job_id}/metrics?name=blocks")["items"]]
+    assert sorted(set(told)) == [float(number) for number in range(1, 21)]
+    assert job["result"]["format"] == "predictor" and 0.2 < job["result"]["r2"] < 0.7
+
+    frame = load_diabetes(as_frame=True).frame
+    with learning.client() as client:
+        client.deploy("line")
+        row = {name: [[float(frame[name].iloc[0])]] for name in frame.columns[:-1]}
+        answer = client.predict("line", row)
+    whole = LinearRegression().fit(frame.iloc[:, :-1], frame["target"]).predict(frame.iloc[:1, :-1])
+    assert abs(float(answer["prediction"][0]) - whole[0]) < 30, "four fifths of the rows teach much the same"
 
 
-def test_folds_tell_mean_and_spread(client: Client) -> None:
-    made = client.training.train("tabular", "wines", {"model": "logistic"}, folds=3, name="folded").result or {}
-    figures = made["figures"]
-    assert 0.9 < figures["cv"]["accuracy"] <= 1 and 0 < figures["cv_std"]["log_loss"] < 0.5
-    metrics = client.models.version("folded").manifest.metrics
-    assert metrics["cv_accuracy"] == figures["cv"]["accuracy"]
+def _script(server: Server) -> list[psutil.Process]:
+    found = []
+    for process in server.tree():
+        try:
+            if "fit.py" in process.cmdline() and "launch.py" not in str(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
 
 
-def test_a_pipeline_trains_gates_and_deploys(client: Client, job_server: Server) -> None:
-    def stages(least: float) -> dict[str, Any]:
-        return {
-            "name": "wines",
-            "stages": [
-                {"name": "parts", "kind": "split", "params": {"dataset": "wines", "name": "gated", "seed": 1}},
-                {
-                    "name": "learn", "kind": "train", "require": f"accuracy >= {least}",
-                    "params": {"recipe": "tabular", "data": "${stages.parts.result.dataset}", "name": "gated",
-                               "options": {"model": "logistic"}},
-                },
-                {"name": "serve", "kind": "deploy", "params": {"model": "${stages.learn.result.model}"}},
-            ],
-        }  # fmt: skip
-
-    done = client.jobs.wait(client.pipelines.run(stages(0.9)).id)
-    learnt = (done.result or {})["stages"]["learn"]
-    assert client.deployments.get("gated").version == learnt["version"]
-    again = client.jobs.wait(client.pipelines.run(stages(0.9)).id)
-    assert (again.result or {})["stages"]["learn"]["model"] == learnt["model"], "unchanged stages are not done again"
-    with pytest.raises(JobFailed, match="requires accuracy >= 1.5"):
-        client.jobs.wait(client.pipelines.run(stages(1.5)).id)
-    client.undeploy("gated")
+def test_a_script_that_is_cancelled_or_refused(learning: Server, tmp_path: Path) -> None:
+    script = tmp_path / "fit.py"
+    script.write_text(LINE)
+    call = Caller(learning)
+    argv = ["train", "--command", "python fit.py 5", "--code", str(script), "--data", "sugar", "--target", "target"]
+    done = learning.cli(*argv, "--set", "format=csv", "--set", "requirements=[]", "--detach", "--json")
+    job_id = json.loads(done.stdout)["id"]
+    call.wait(job_id, lambda job: _script(learning) != [], s=120)
+    (process,) = _script(learning)
+    call("POST", f"/jobs/{job_id}/cancel", status=202)
+    assert call.wait(job_id, s=30)["state"] == "cancelled"
+    psutil.wait_procs([process], timeout=5)
+    assert not process.is_running()
+    script.write_text("import sys; sys.exit('no rows that I like')")
+    done = learning.cli(*argv, "--set", "requirements=[]")
+    assert done.returncode == 1
+    assert "the script ended with code 1; its last words:\nno rows that I like" in done.stderr
+    assert str(learning.home) not in done.stderr
 
 
-NOT_SENT = {"path": "x.py", "size": 1, "sha256": "0" * 64}
-BAD: list[tuple[str, dict[str, Any], type[ModelportError], str]] = [
-    ("no such recipe", {"recipe": "tabluar"}, InvalidInput, "did you mean 'tabular'"),
-    ("no such option", {"options": {"modle": "tree"}}, InvalidInput, "no option 'modle'; did you mean 'model'"),
-    ("a value that no option has", {"options": {"model": "guess"}}, InvalidInput, "options.model"),
-    ("no such dataset", {"data": "beers"}, NotFound, "beers"),
-    ("no such part", {"data": "wines-split", "test": "exam"}, NotFound, "no part 'exam'; it has train"),
-    ("parts of a dataset without parts", {"validation": "validation"}, NotFound, "modelport data split"),
-    ("the same part twice", {"data": "wines-split", "validation": "test", "test": "test"}, InvalidInput, "different"),
-    ("a share that is none", {"validation": 1.5}, InvalidInput, "validation"),
-    ("no such target", {"target": "vintage"}, NotFound, "no column 'vintage'"),
-    ("no such feature", {"features": ["alcohol", "colour"]}, NotFound, "no column 'colour'"),
-    ("the target as a feature", {"features": ["grower", "ash"]}, InvalidInput, "is the target"),
-    ("nothing to learn from", {"features": ["ash"], "exclude": ["ash"]}, InvalidInput, "nothing is left"),
-    ("a target with gaps", {"target": "ash"}, InvalidInput, "lacks"),
-    ("a target with one value", {"target": "sweet"}, InvalidInput, "sweet"),
-    ("classes for a regression", {"options": {"task": "regression"}}, InvalidInput, "regression predicts numbers"),
-    ("no such version to go on from", {"start": "nobody:3"}, NotFound, "nobody"),
-    ("a replay without a start", {"replay": "wines"}, InvalidInput, "start"),
-    ("one fold", {"folds": 1}, InvalidInput, "folds"),
-    ("a negative seed", {"seed": -1}, InvalidInput, "seed"),
-    ("an unknown field", {"epochs": 3}, InvalidInput, "epochs"),
-    ("a name that is none", {"name": "a/b"}, InvalidInput, "name"),
-    ("a file that was not uploaded", {"files": [NOT_SENT]}, InvalidInput, "x.py"),
-    ("a file that leads out", {"files": [{**NOT_SENT, "path": "../x"}]}, InvalidInput, r"\.\./x"),
-]  # fmt: skip
+def test_code_of_callers_runs_where_the_operator_allows_it(call: Caller) -> None:
+    submitted = {"kind": "train", "params": {"recipe": "command", "data": "x", "options": {"command": "python x.py"}}}
+    message = call("POST", "/jobs", submitted, 403)["error"]["message"]
+    assert "MODELPORT_TRUST_PYTHON_PREDICTORS" in message
 
 
-@pytest.mark.parametrize(("what", "changed", "error", "told"), BAD, ids=[row[0] for row in BAD])
-def test_bad_input_is_told_before_work_begins(
-    client: Client, what: str, changed: dict[str, Any], error: type[ModelportError], told: str
-) -> None:
-    asked = {"recipe": "tabular", "data": "wines", "name": "bad", **changed}
-    with pytest.raises(error, match=told):
-        client.jobs.submit("train", asked)
-    with pytest.raises(NotFound):
-        client.models.get("bad")
+def test_tuning_from_the_command_line(learning: Server, tmp_path: Path) -> None:
+    argv = [
+        "tune", "--recipe", "stepping", "--data", "digits", "--target", "target", "--space", "rate=1e-2..10:log",
+        "--space", "decay=0|0.01", "--trials", "5", "--set", "epochs=4", "--metric", "log_loss", "--name", "tuned",
+    ]  # fmt: skip
+    page = tmp_path / "study.html"
+    done = learning.cli(*argv, "--html", str(page), "--alias", "best")
+    assert done.returncode == 0, done.stderr
+    assert "tuned:1 trained on digits:1" in done.stdout
+    assert "LOG_LOSS" in done.stdout and "rate" in done.stdout
+    text = page.read_text()
+    assert text.count("<svg") >= 2 and "<script" not in text and "validation rows (minimize)" in text
+    with learning.client() as client:
+        (job,) = client.jobs.list(kind="tune")
+        assert client.models.version("tuned", "best").manifest.parents == ["dataset:digits:1", f"job:{job.id}"]
+    shown = learning.cli("trials", job.id, "--limit", "2")
+    assert shown.returncode == 0 and "more; --limit shows them" in shown.stdout
+    rows = json.loads(learning.cli("trials", job.id, "--json").stdout)
+    assert rows == job.result["study"]["trials"] or len(rows) == len(job.result["study"]["trials"])
+    refused = learning.cli(*argv, "--space", "rats=1..2")
+    assert refused.returncode == 1 and "did you mean 'rate'" in refused.stderr
+    other = learning.cli("trials", "01JZ8Q6W3V2N5Y7X9T4R1K0PQM")
+    assert other.returncode == 1 and "there is no job" in other.stderr
 
 
-def test_code_of_callers_needs_the_operators_word(own_job_server: Callable[..., Server]) -> None:
-    server = own_job_server(MODELPORT_TRUST_PYTHON_PREDICTORS="false")
-    with server.client() as client:
-        client.datasets.collect(wine(), "wines", label="grower")
-        with pytest.raises(NotAllowed, match="MODELPORT_TRUST_PYTHON_PREDICTORS"):
-            client.training.train("command", "wines", {"command": "python x.py"})
-
-
-def test_a_killed_job_makes_the_same_version(own_job_server: Callable[..., Server]) -> None:
-    """kill -9 of the job's process and of the whole tree, at random moments."""
-    server = own_job_server(MODELPORT_JOBS_BACKOFF_S="0.05")
-    call = Caller(server)
-    with server.client() as client:
-        client.datasets.collect(wine(), "wines", label="grower")
-    asked = {"recipe": "tabular", "data": "wines", "folds": 3, "options": {"model": "boosting"}}
-    calm = call.wait(call.submit("train", {**asked, "name": "calm"}), s=120)
-    assert calm["state"] == "succeeded", calm
-    rng, killed = random.Random(5), 0
-    job = call.submit("train", {**asked, "name": "disturbed"}, retries=100)
-    while killed < KILLS:
-        time.sleep(rng.uniform(0.5, 5))
-        seen = call.wait(job, lambda job: job["state"] != "nobody answers")
-        assert seen["state"] in ("queued", "running"), f"it ended after {killed} kills: {seen}"
-        if killed % 3 == 2:
-            server.kill()
-            server.start()
-            killed += 1
-        elif workers := workers_of(server):
-            workers[0].kill()
-            killed += 1
-    disturbed = call.wait(job, s=200)
-    assert disturbed["state"] == "succeeded", disturbed
-    same = ("digest", "figures", "main", "task", "bytes")
-    assert {name: disturbed["result"][name] for name in same} == {name: calm["result"][name] for name in same}
-    assert len(call("GET", "/models/disturbed/versions")["items"]) == 1
-    print(json.dumps({"kills": killed, "digest": disturbed["result"]["digest"]}))
+def test_a_killed_tuning_job_goes_on(learning: Server) -> None:
+    call = Caller(learning)
+    params = {
+        "recipe": "stepping", "data": "digits", "target": "target", "space": {"rate": "1e-2..10:log"}, "trials": 4,
+        "options": {"epochs": 5, "pause_s": 0.1}, "metric": "log_loss", "pruner": "none", "seed": 7,
+    }  # fmt: skip
+    whole = call.wait(call.submit("tune", {**params, "name": "whole"}), s=120)
+    assert whole["state"] == "succeeded", whole
+    job_id = call.submit("tune", {**params, "name": "cut"})
+    call.wait(
+        job_id,
+        lambda job: (job.get("progress") or {}).get("done", 0) >= 1 and job["progress"]["unit"] == "trials",
+        s=60,
+    )
+    seen = learning.cli("trials", job_id)
+    assert "LOG_LOSS" in seen.stdout and "complete" in seen.stdout, "also while it runs"
+    (worker,) = workers_of(learning)
+    tries = worker.children()
+    worker.kill()
+    psutil.wait_procs(tries, timeout=10)
+    assert tries and not any(one.is_running() for one in tries)
+    job = call.wait(job_id, s=120)
+    assert (job["state"], job["attempt"]) == ("succeeded", 2), job
+    values = [[(one["options"], one["value"]) for one in found["result"]["study"]["trials"]] for found in (job, whole)]
+    assert values[0] == values[1]
+    assert job["result"]["log_loss"] == whole["result"]["log_loss"]

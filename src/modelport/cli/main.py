@@ -32,6 +32,7 @@ from modelport.cli import (
     snippet,
     status,
     train,
+    tune,
     up,
 )
 from modelport.cli.render import fail, say
@@ -84,6 +85,8 @@ app.command()(predict_batch.predict_batch)
 app.command()(train.train)
 app.command()(train.recipes)
 app.command()(evaluate.evaluate)
+app.command()(tune.tune)
+app.command()(tune.trials)
 app.command()(run.run)
 app.command()(bench.bench)
 app.command()(deployments.logs)

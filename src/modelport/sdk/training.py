@@ -52,6 +52,33 @@ class Training(Operations[D_co]):
             asked["files"] = yield from sent(code, upload_progress)
         return (yield from submitted("train", asked, wait, watch))
 
+    @operation
+    def tune(
+        self,
+        /,
+        recipe: str,
+        data: str,
+        space: Mapping[str, Any],
+        options: Mapping[str, Any] | None = None,
+        *,
+        code: Sequence[str | Path] = (),
+        wait: bool = True,
+        upload_progress: Progress = ignore_progress,
+        watch: JobWatch = ignore_job,
+        **params: Any,
+    ) -> Flow[Job]:
+        """Try options of a recipe; the result is as that of ``train`` for the best, and says of every trial.
+
+        ``space`` says what to try by the option's name: ``"1e-4..1e-1:log"``, ``"2..8"``, ``["forest", "boosting"]``.
+        ``params`` are further fields of ``TuneParams``, and what ``train`` takes. The job holds a core for each worker
+        unless ``cores`` says otherwise.
+        """
+        asked = {"recipe": recipe, "data": data, "space": dict(space), "options": dict(options or {}) or None, **params}
+        asked.setdefault("cores", params.get("workers"))
+        if code:
+            asked["files"] = yield from sent(code, upload_progress)
+        return (yield from submitted("tune", asked, wait, watch))
+
 
 def sent(paths: Sequence[str | Path], progress: Progress) -> Flow[list[dict[str, Any]]]:
     """Files and folders of this machine, uploaded; what a job's parameters say of them."""

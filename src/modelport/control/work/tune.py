@@ -323,6 +323,8 @@ class Search:
             number = value if choices is None else spaces.place_of(choices, value)
             self._run.metric(f"option {name}", number, trial.number)
         self._run.metric(f"trial {trial.state}", math.nan if trial.value is None else trial.value, trial.number)
+        if (best := self._study.best()) is not None and best.value is not None:
+            self._run.metric(f"best {self._direction} {self._metric}", best.value, trial.number)
 
     def _tell(self) -> None:
         trials, best = self._study.trials(), self._study.best()
