@@ -135,7 +135,8 @@ def confusion(found: Confusion) -> str:
     """Counts as squares, darker for a larger share of the class's rows."""
     count = len(found.labels)
     side = max(_LEAST, min(_CELL, 900 // max(count, 1)))
-    width, height = _NAMES + count * side, count * side + _NAMES
+    longest = max((len(_short(label)) for label in found.labels), default=0)
+    width, height = _NAMES + count * side, count * side + 12 + 5 * longest
     parts = []
     for row, (label, counts) in enumerate(zip(found.labels, found.counts, strict=True)):
         total = sum(counts) or 1
@@ -157,7 +158,7 @@ def confusion(found: Confusion) -> str:
         where = f"{_NAMES + column * side + side / 2 + 3:g} {count * side + 6}"
         parts.append(f'<text text-anchor="end" transform="translate({where}) rotate(-90)">{_short(label)}</text>')
     return (
-        f'<svg class="confusion" viewBox="0 0 {width} {height}" role="img" style="max-width:{max(width, 260)}px">'
+        f'<svg class="confusion" viewBox="0 0 {width} {height}" role="img" style="max-width:{width * 1.3:.0f}px">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -171,7 +172,7 @@ def _charts(report: Evaluation) -> Iterable[str]:
         if curves:
             worst = sorted(curves, key=lambda curve: curve.area)[:_LINES]
             lines = {_named(curve): list(zip(curve.x, curve.y, strict=True)) for curve in curves if curve in worst}
-            more = f", the {_LINES} with the least area of {len(curves)}" if len(curves) > _LINES else ""
+            more = f" (the {_LINES} least of {len(curves)} areas)" if len(curves) > _LINES else ""
             yield _card(title + more, lines, (0.0, 1.0), (0.0, 1.0), kind == "roc", what)
     if report.calibration:
         points = [(one.predicted, one.observed) for one in report.calibration]
@@ -184,7 +185,7 @@ def _charts(report: Evaluation) -> Iterable[str]:
 
 
 def _named(curve: Curve) -> str:
-    return f"{curve.label[:40]} {curve.area:.3f}".strip()
+    return f"{curve.label[:40]}: {curve.area:.3f}".strip(": ")
 
 
 def _card(
@@ -205,7 +206,7 @@ def _card(
         placed = [place(x, y) for x, y in points]
         drawn.append(f'<polyline class="line {colour}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in placed)}"/>')
         for (x, y), rows in zip(placed, sizes, strict=False):
-            radius = 2 + 5 * (rows / max(sizes)) ** 0.5
+            radius = 3 + 5 * (rows / max(sizes)) ** 0.5
             drawn.append(
                 f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{rows} rows</title></circle>'
             )

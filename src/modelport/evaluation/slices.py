@@ -79,6 +79,6 @@ def _ranges(column: Any) -> tuple[Array, list[str]]:
     edges = np.unique(np.quantile(known, np.linspace(0, 1, _RANGES + 1)))
     codes = np.searchsorted(edges[1:-1], values, side="right")
     last = max(len(edges) - 1, 1)
-    names = [f"{low:g} to {high:g}" for low, high in pairwise(edges)] or [f"{edges[0]:g}"]
+    names = [f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges)] or [f"{edges[0]:g}"]
     codes = np.where(np.isnan(values), last, np.minimum(codes, last - 1))
     return codes, [*names, _MISSING]
