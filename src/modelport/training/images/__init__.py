@@ -1,0 +1,1 @@
+"""Learns the classes of images: pixels from files, networks, augmentation, weights that somebody brings."""

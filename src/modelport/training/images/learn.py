@@ -1,0 +1,342 @@
+"""From rows of image files to a network that is served: plan, pixels, fit, perhaps a second fit, ONNX, proof."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from modelport.data.writing import read_parts
+from modelport.engine.preprocessing.image import ImageInput
+from modelport.errors import InvalidInput
+from modelport.schemas.preprocessing import ImageStep
+from modelport.tensors import Array, Signature, TensorSpec
+from modelport.training import onnx_export, randomness, targets
+from modelport.training.batches import in_turn
+from modelport.training.images import network as networks
+from modelport.training.images import pixels as pixel_files
+from modelport.training.images.architectures import ARCHITECTURES
+from modelport.training.images.augment import Augmenter
+from modelport.training.images.examples import Batch, ImageExamples
+from modelport.training.images.network import Kept
+from modelport.training.images.pixels import Pixels, Shape
+from modelport.training.images.pseudo import Chosen, choose
+from modelport.training.loop import is_lower_better
+from modelport.training.recipe import Trained, TrainingData, TrainingRun
+from modelport.training.recipes.image import AUGMENTS, Augment, ImageOptions, PseudoLabels, image_column
+from modelport.training.trainer import Fit, Trainer
+
+_SMALLEST_SHOWN = 224
+_OTHERWISE = 96
+_PROVEN = 256
+"""Validation rows that the served model is compared on."""
+_LARGEST_SAMPLE = 200_000
+
+
+@dataclass(slots=True)
+class _Lesson:
+    """All that a fit needs."""
+
+    run: TrainingRun
+    options: ImageOptions
+    shape: Shape
+    classes: list[str]
+    scaling: tuple[list[float], list[float]]
+    train: Pixels
+    codes: Array
+    validation: ImageExamples
+    truth: Array
+    replay: Pixels | None
+    replayed: Array
+    """Which of its rows."""
+    replay_codes: Array
+    kept: Kept | None
+
+
+def train(run: TrainingRun, data: TrainingData, options: ImageOptions) -> Trained:
+    """Learn; raises InvalidInput for rows, weights or options that do not fit."""
+    randomness.settle(run.seed, run.threads)
+    column = image_column(data, options)
+    lesson, warnings = _lesson(run, data, options, column)
+    network, fit = _fit(lesson, "first", None)
+    report: dict[str, Any] = {"history": fit.history}
+    if options.pseudo_labels:
+        network, fit = _second(lesson, network, fit, report)
+    labels = lesson.classes
+    networks.keep(network, _kept(lesson), run.out)
+    step = lesson.shape.step(*lesson.scaling, scale=1 / 255) | {"name": column}
+    parity = _served(lesson, network, step, data, column)
+    counts = np.bincount(lesson.codes[lesson.codes >= 0], minlength=len(labels))
+    report |= {
+        "parity": parity, "model": lesson.kept.model if lesson.kept else options.model,
+        "size": [lesson.shape.height, lesson.shape.width],
+        "channels": lesson.shape.channels, "classes": dict(zip(labels, counts.tolist(), strict=True)),
+        "replayed": len(lesson.replayed), "versions": {"torch": torch.__version__}, **networks.parameters(network),
+    }  # fmt: skip
+    return Trained(
+        task="classification", preprocessing=[step], class_labels=labels, sample=_sample(data, column),
+        metrics=fit.figures, warnings=warnings, report=report,
+    )  # fmt: skip
+
+
+def _lesson(run: TrainingRun, data: TrainingData, options: ImageOptions, column: str) -> tuple[_Lesson, list[str]]:
+    """Read all rows; settle sizes, classes, scaling; look for what is wrong with them."""
+    target = str(data.target)
+    kept = networks.kept_of(run.start) if run.start is not None else None
+    shape = _shape(data, options, column, kept)
+    run.progress(0, None, "decoding images", "rows")
+    learn = pixel_files.read(data.train, column, target, shape, run.folder, "training")
+    judge = pixel_files.read(data.validation, column, target, shape, run.folder, "validation")
+    replay = pixel_files.read(data.replay, column, target, shape, run.folder, "replay") if data.replay else None
+    values = [*learn.values, *(replay.values if replay else ())]
+    classes = targets.classes_of(values, target)
+    if kept is not None:
+        classes = _sorted({*classes, *kept.classes})
+    codes = targets.codes_of(learn.values, classes, target)
+    warnings = _check(codes, classes, target, options)
+    truth = targets.codes_of(judge.values, classes, target)
+    known = torch.from_numpy(np.flatnonzero(truth >= 0))
+    if not len(known):
+        raise InvalidInput("the validation part has no rows with a label; give a larger share, or another part")
+    warnings += _seen_twice(learn.pixels, judge.pixels)
+    scaling = _scaling(options, shape, learn.pixels, kept)
+    truth = truth[truth >= 0]
+    validation = ImageExamples([judge.pixels], [known], torch.from_numpy(truth), torch.ones(len(truth)), scaling)
+    replayed, replay_codes = _replayed(run, options, replay, classes, target, len(codes))
+    return _Lesson(
+        run, options, shape, classes, scaling, learn, codes, validation, truth, replay, replayed, replay_codes, kept
+    ), warnings
+
+
+def _shape(data: TrainingData, options: ImageOptions, column: str, kept: Kept | None) -> Shape:
+    if kept is not None:
+        return Shape(kept.height, kept.width, kept.channels)
+    common, grey = pixel_files.looked_at(data.train, column)
+    pretrained = options.weights is not None
+    channels = {"RGB": 3, "L": 1, "auto": 1 if grey and not pretrained else 3}[options.channels]
+    if options.size is not None:
+        height, width = (options.size,) * 2 if isinstance(options.size, int) else options.size
+    elif pretrained:
+        height = width = ARCHITECTURES[options.model].size
+    elif common is not None and max(common) <= _SMALLEST_SHOWN and min(common) >= ARCHITECTURES[options.model].smallest:
+        height, width = common
+    else:
+        height = width = _OTHERWISE
+    return Shape(height, width, channels)
+
+
+def _check(codes: Array, classes: Sequence[str], target: str, options: ImageOptions) -> list[str]:
+    gaps = int((codes < 0).sum())
+    if gaps and not options.pseudo_labels:
+        raise InvalidInput(
+            f"target: {gaps} of {len(codes)} training rows have no value in column {target!r}; remove them, or learn "
+            "from them with options.pseudo_labels"
+        )
+    if options.pseudo_labels and not gaps:
+        raise InvalidInput("options.pseudo_labels: every training row has a label; there is nothing to guess")
+    counts = np.bincount(codes[codes >= 0], minlength=len(classes))
+    return [
+        f"class {classes[code]!r} has {int(counts[code])} rows to learn from; figures for it are hardly reliable"
+        for code in np.flatnonzero(counts < 10).tolist()
+    ][:10]
+
+
+def _seen_twice(learn: torch.Tensor, judge: torch.Tensor) -> list[str]:
+    """Validation images that are learnt from as well make every figure too good."""
+    known = {row.tobytes() for row in learn.numpy()} if learn.numel() < 1 << 30 else set()
+    twice = sum(row.tobytes() in known for row in judge.numpy())
+    return (
+        [f"{twice} validation images are among the training images too; figures on them are too good"] if twice else []
+    )
+
+
+def _sorted(classes: set[str]) -> list[str]:
+    """Numbers as numbers."""
+    whole = all(label.lstrip("-").isdecimal() for label in classes)
+    return sorted(classes, key=int) if whole else sorted(classes)
+
+
+def _scaling(
+    options: ImageOptions, shape: Shape, pixels: torch.Tensor, kept: Kept | None
+) -> tuple[list[float], list[float]]:
+    if kept is not None:
+        return kept.mean, kept.deviation
+    if options.weights is None:
+        return pixel_files.mean_and_deviation(pixels)
+    mean, deviation = ARCHITECTURES[options.model].scaling
+    return list(mean[: shape.channels]), list(deviation[: shape.channels])
+
+
+def _replayed(
+    run: TrainingRun, options: ImageOptions, replay: Pixels | None, classes: Sequence[str], target: str, rows: int
+) -> tuple[Array, Array]:
+    """Older rows to mix in, drawn by the seed, and their codes."""
+    if replay is None:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    codes = targets.codes_of(replay.values, classes, target, "replayed")
+    known = np.flatnonzero(codes >= 0)
+    wanted = min(len(known), int(options.replay_share * rows))
+    chosen = np.sort(np.random.default_rng(run.seed).permutation(known)[:wanted])
+    return chosen, codes[chosen]
+
+
+def _network(lesson: _Lesson) -> Any:
+    """As it is before the first step: the same each time."""
+    run, options = lesson.run, lesson.options
+    torch.manual_seed(run.seed)
+    model = lesson.kept.model if lesson.kept else options.model
+    network = networks.build(options, model, lesson.shape, len(lesson.classes))
+    if run.start is not None and lesson.kept is not None:
+        networks.fill_from_start(network, run.start, lesson.kept, lesson.classes)
+    elif options.weights is not None:
+        networks.fill_from_file(network, options, run.code)
+    return network
+
+
+def _fit(lesson: _Lesson, name: str, guessed: Chosen | None) -> tuple[nn.Module, Fit]:
+    run, options = lesson.run, lesson.options
+    network = _network(lesson)
+    known = np.flatnonzero(lesson.codes >= 0)
+    rows, codes, counts = [known], [lesson.codes[known]], [np.ones(len(known), np.float32)]
+    if guessed is not None:
+        rows[0] = np.concatenate([known, guessed.rows])
+        codes.append(guessed.codes)
+        counts.append(np.full(len(guessed.rows), guessed.weight, np.float32))
+    stores = [lesson.train.pixels]
+    if lesson.replay is not None and len(lesson.replayed):
+        stores.append(lesson.replay.pixels)
+        rows.append(lesson.replayed)
+        codes.append(lesson.replay_codes)
+        counts.append(np.ones(len(lesson.replayed), np.float32))
+    all_codes, all_counts = np.concatenate(codes), np.concatenate(counts)
+    by_class = targets.class_weights(options.class_weights, lesson.classes, all_codes)
+    if by_class is not None:
+        all_counts = all_counts * by_class[all_codes]
+    how = options.augment if isinstance(options.augment, Augment) else AUGMENTS[options.augment]
+    examples = ImageExamples(
+        stores, [torch.from_numpy(one) for one in rows], torch.from_numpy(all_codes), torch.from_numpy(all_counts),
+        lesson.scaling, Augmenter(how, run.seed) if how != Augment() else None,
+    )  # fmt: skip
+    pretrained = options.weights is not None or lesson.kept is not None
+
+    def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+        pixels, truth, weights = batch
+        each = functional.cross_entropy(model(pixels), truth, reduction="none", label_smoothing=options.label_smoothing)
+        return (each * weights).mean()
+
+    trainer = Trainer(
+        run, options, network, loss, examples, lambda model: _figures(lesson, model),
+        groups=networks.groups(network, options, pretrained), name=name,
+    )  # fmt: skip
+    return network, trainer.fit()
+
+
+def _figures(lesson: _Lesson, network: nn.Module) -> Mapping[str, float]:
+    found = predicted(network, lesson.validation, lesson.options.batch_size)
+    own = found[np.arange(len(found)), lesson.truth]
+    loss = float(-np.log(np.maximum(own, 1e-12)).mean())
+    return {"loss": loss} | lesson.run.score("classification", lesson.truth, found)
+
+
+def predicted(network: nn.Module, examples: ImageExamples, batch_size: int) -> Array:
+    """Float64 [rows, classes] probabilities."""
+    device = next(network.parameters()).device
+    network.eval()
+    with torch.no_grad():
+        found = [
+            torch.softmax(network(pixels.to(device)).double(), 1).cpu()
+            for pixels, _, _ in in_turn(examples, max(batch_size, 64))
+        ]
+    chances: Array = torch.cat(found).numpy()
+    return chances
+
+
+def _second(lesson: _Lesson, network: nn.Module, fit: Fit, report: dict[str, Any]) -> tuple[nn.Module, Fit]:
+    """Label what has none, learn again from the beginning, keep what is better on the validation rows."""
+    options = lesson.options
+    how = options.pseudo_labels if isinstance(options.pseudo_labels, PseudoLabels) else PseudoLabels()
+    unknown = np.flatnonzero(lesson.codes < 0)
+    nothing = torch.zeros(len(unknown), dtype=torch.int64)
+    examples = ImageExamples(
+        [lesson.train.pixels], [torch.from_numpy(unknown)], nothing, torch.ones(len(unknown)), lesson.scaling
+    )
+    chosen = choose(predicted(network, examples, options.batch_size), unknown, how)
+    told = {"unlabelled": len(unknown), "labelled": len(chosen.rows), "by_class": {
+        label: int((chosen.codes == code).sum()) for code, label in enumerate(lesson.classes)
+    }}  # fmt: skip
+    report["pseudo_labels"] = told
+    if not len(chosen.rows):
+        told["kept"] = "first"
+        return network, fit
+    again, second = _fit(lesson, "second", chosen)
+    figure = f"validation_{options.monitor}"
+    before, after = (one.history[one.best_epoch - 1][figure] for one in (fit, second))
+    better = after <= before if is_lower_better(options.monitor) else after >= before
+    told |= {"kept": "second" if better else "first", "before": before, "after": after, "figure": options.monitor}
+    report["history"] = (second if better else fit).history
+    return (again, second) if better else (network, fit)
+
+
+def _kept(lesson: _Lesson) -> Kept:
+    mean, deviation = lesson.scaling
+    model = lesson.kept.model if lesson.kept else lesson.options.model
+    shape = lesson.shape
+    return Kept(model, shape.height, shape.width, shape.channels, mean, deviation, lesson.classes)
+
+
+def _served(
+    lesson: _Lesson, network: nn.Module, step: dict[str, Any], data: TrainingData, column: str
+) -> dict[str, Any]:
+    """Write the model that is served, and prove it on image files of the validation part as they are."""
+    run, shape = lesson.run, lesson.shape
+    run.progress(1, 1, "writing and proving the model", "steps")
+    network = networks.Probabilities(network.cpu()).eval()
+    size = (shape.channels, shape.height, shape.width)
+    path = run.out / "model.onnx"
+    onnx_export.export(network, {"pixels": torch.zeros(2, *size)}, ["probabilities"], path, labels=lesson.classes)
+    spec = TensorSpec("pixels", "FP32", (-1, *size))
+    decoder = ImageInput(ImageStep.model_validate(step).model_dump(), Signature((spec,), ()))
+    decoder.open(run.out)
+    rows, batches, first = lesson.validation, [], 0
+    known = {index for index, value in enumerate(_values(data, column)) if value is not None}
+    files = _files(data, column, sorted(known)[:_PROVEN])
+    for start in range(0, len(files), 64):
+        given = decoder.apply(files[start : start + 64])["pixels"]
+        places = torch.arange(first, first + len(given))
+        with torch.no_grad():
+            expected = network(rows.batch(places, 0)[0])
+        batches.append(({"pixels": torch.from_numpy(given)}, [expected]))
+        first += len(given)
+    return onnx_export.check_parity(path, batches)
+
+
+def _values(data: TrainingData, column: str) -> list[Any]:
+    return [value for batch in read_parts(data.validation, [str(data.target)]) for value in batch.column(0).to_pylist()]
+
+
+def _files(data: TrainingData, column: str, rows: Sequence[int]) -> list[bytes]:
+    """The image files of some validation rows, in order."""
+    found, wanted, first = [], iter(rows), 0
+    at = next(wanted, None)
+    for batch in read_parts(data.validation, [column]):
+        while at is not None and at < first + len(batch):
+            found.append(batch.column(0)[at - first].as_py())
+            at = next(wanted, None)
+        first += len(batch)
+        if at is None:
+            break
+    return found
+
+
+def _sample(data: TrainingData, column: str) -> dict[str, Any] | None:
+    file = _files(data, column, [0])
+    if not file or len(file[0]) > _LARGEST_SAMPLE:
+        return None
+    text = base64.b64encode(file[0]).decode()
+    return {"inputs": [{"name": column, "datatype": "BYTES", "shape": [1], "data": [text]}]}

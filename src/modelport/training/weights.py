@@ -1,0 +1,85 @@
+"""Weights that somebody brings, into a network: what fits is taken, what does not is named. Nothing is unpickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from modelport.errors import InvalidInput
+
+_NESTED = ("state_dict", "model_state_dict", "model", "net")
+_SHOWN = 3
+
+
+def file_among(code: Path | None, name: str) -> Path:
+    """A file that the caller gave, by its path; raises InvalidInput."""
+    folder = code.resolve() if code is not None else None
+    path = (folder / name).resolve() if folder is not None else None
+    if folder is None or path is None or not path.is_relative_to(folder) or not path.is_file():
+        there = sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file()) if folder else []
+        raise InvalidInput(f"options.weights: there is no file {name!r}; given are {', '.join(there[:10]) or 'none'}")
+    return path
+
+
+def read(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, or of PyTorch's own with tensors alone, by name; raises InvalidInput."""
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError:
+        raise InvalidInput(f"weights: {path.name!r} is not a whole safetensors file; copy or save it again") from None
+    except Exception:  # damaged, or it holds more than tensors
+        raise InvalidInput(
+            f"weights: {path.name!r} cannot be read as tensors alone, and nothing else is loaded; save "
+            "model.state_dict() with safetensors.torch.save_file"
+        ) from None
+    for key in _NESTED:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    tensors = (
+        {str(name).removeprefix("module."): one for name, one in found.items() if isinstance(one, torch.Tensor)}
+        if (isinstance(found, Mapping))
+        else {}
+    )
+    if not tensors:
+        raise InvalidInput(f"weights: {path.name!r} holds no tensors by name; save model.state_dict()")
+    return tensors
+
+
+def put(model: nn.Module, tensors: Mapping[str, torch.Tensor], head: str = "", what: str = "weights") -> list[str]:
+    """Load all but what is below ``head`` where its shape differs; those names. Raises InvalidInput naming the first
+    that are missing, unknown, or of another shape."""
+    own = model.state_dict()
+    new = {name for name in own if head and name.startswith(f"{head}.")}
+    if new and all(name in tensors and tensors[name].shape == own[name].shape for name in new):
+        new = set()
+    counters = {name for name in own if name.endswith("num_batches_tracked")}
+    missing = sorted(set(own) - set(tensors) - new - counters)
+    unknown = sorted(set(tensors) - set(own))
+    if missing or unknown:
+        parts = []
+        if missing:
+            parts.append(f"{len(missing)} are missing ({_some(missing)})")
+        if unknown:
+            parts.append(f"{len(unknown)} are unknown ({_some(unknown)})")
+        raise InvalidInput(f"{what}: they do not fit the network: {' and '.join(parts)}; are they of another one?")
+    other = sorted(name for name in tensors if name not in new and tensors[name].shape != own[name].shape)
+    if other:
+        name = other[0]
+        raise InvalidInput(
+            f"{what}: they do not fit the network: {name} is {list(tensors[name].shape)} and not "
+            f"{list(own[name].shape)}{f', and {len(other) - 1} more' if len(other) > 1 else ''}"
+        )
+    model.load_state_dict({name: one for name, one in tensors.items() if name not in new}, strict=False)
+    return sorted(new)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
