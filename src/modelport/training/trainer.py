@@ -104,7 +104,8 @@ class Trainer:
         frozen = {name for name, one in model.named_parameters(remove_duplicate=False) if one not in learning}
         self._kept = set(model.state_dict()) - frozen
         self._optimizer = optimizers.build(options, soon)
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=options.precision == "fp16")
+        self._is_narrow, self._scales = options.precision != "fp32", options.precision == "fp16"
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._scales)
         self._order = Order(len(examples), options.batch_size, run.seed, rank, world)
         self._steps_an_epoch = -(-self._order.batches // options.accumulate)
         self._steps = self._steps_an_epoch * options.epochs
@@ -142,18 +143,22 @@ class Trainer:
         batches = self._order.of(state.epoch)
         parameters = [one for group in self._groups for one in group.parameters if one.requires_grad]
         for done in range(state.done, self._steps_an_epoch):
-            rate = self._set_rate()
+            self._set_rate()
             rows = batches[done * options.accumulate : (done + 1) * options.accumulate]
             loss = self._gradients(rows)
             if options.clip is not None:
                 self._scaler.unscale_(self._optimizer)
                 nn.utils.clip_grad_norm_(parameters, options.clip)
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
+            if self._scales:
+                self._scaler.step(self._optimizer)
+                self._scaler.update()
+            else:
+                self._optimizer.step()
             self._optimizer.zero_grad(set_to_none=True)
             state.done, state.step = done + 1, state.step + 1
-            self._tell(loss, rate)
-            if self._is_due():
+            now = time.monotonic()
+            self._tell(loss, now)
+            if self._is_due(now):
                 self._keep()
 
     def _gradients(self, batches: Sequence[torch.Tensor]) -> float:
@@ -164,10 +169,14 @@ class Trainer:
             batch = self._examples.batch(rows, self._state.epoch)
             if self._device.type != "cpu":
                 batch = moved(batch, self._device)
-            with self._narrow():
+            if self._is_narrow:
+                with self._narrow():
+                    loss = self._loss(self.model, batch)
+            else:
                 loss = self._loss(self.model, batch)
             share = len(rows) / total
-            self._scaler.scale(loss if share == 1 else loss * share).backward()
+            scaled = loss if share == 1 else loss * share
+            (self._scaler.scale(scaled) if self._scales else scaled).backward()
             found += loss.item() * share
         if not math.isfinite(found):
             raise self._diverged(found)
@@ -176,19 +185,18 @@ class Trainer:
         return found
 
     def _narrow(self) -> AbstractContextManager[Any]:
-        if self._options.precision == "fp32":
+        if not self._is_narrow:
             return nullcontext()
         kind = torch.bfloat16 if self._options.precision == "bf16" else torch.float16
         found: AbstractContextManager[Any] = torch.autocast(self._device.type, kind)
         return found
 
-    def _set_rate(self) -> float:
-        """Give each group its rate for this step; the factor."""
+    def _set_rate(self) -> None:
+        """Give each group its rate for this step."""
         state = self._state
         found = factor(self._options, state.step, self._steps, self._steps_an_epoch) * state.scale
         for group in self._optimizer.param_groups:
             group["lr"] = group["base"] * found
-        return found
 
     def _judge_epoch(self) -> None:
         """Look at the validation rows; settle what is best, and whether to stop."""
@@ -212,7 +220,7 @@ class Trainer:
         self._weigh(value)
         state.epoch, state.done, state.loss_sum, state.loss_rows = state.epoch + 1, 0, 0.0, 0
         state.finished = state.epoch >= options.epochs or state.worse >= (options.patience or math.inf)
-        if state.finished or self._is_due(epoch_ended=True):
+        if state.finished or time.monotonic() - self._kept_at >= options.checkpoint_every:
             self._keep()
 
     def _weigh(self, value: float) -> None:
@@ -233,11 +241,11 @@ class Trainer:
     def _rate_now(self) -> float:
         return max(float(group["lr"]) for group in self._optimizer.param_groups)
 
-    def _is_due(self, epoch_ended: bool = False) -> bool:
+    def _is_due(self, now: float) -> bool:
         every = self._options.checkpoint_steps
-        if every is not None and not epoch_ended and self._state.step % every == 0:
+        if every is not None and self._state.step % every == 0:
             return True
-        return time.monotonic() - self._kept_at >= self._options.checkpoint_every
+        return now - self._kept_at >= self._options.checkpoint_every
 
     def _keep(self) -> None:
         """Write a checkpoint, and before it the best weights where it points to new ones."""
@@ -274,11 +282,10 @@ class Trainer:
         if unexpected or set(weights) != self._kept:
             raise InvalidInput("the checkpoint is of another network; start the job anew")
 
-    def _tell(self, loss: float, rate: float) -> None:
+    def _tell(self, loss: float, now: float) -> None:
         step = self._state.step
         if step % self._log_every == 0:
             self._run.metric("loss", loss, step)
-        now = time.monotonic()
         if now - self._told_at < _TOLD_EVERY and step != self._steps:
             return
         self._told_at = now
