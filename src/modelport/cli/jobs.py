@@ -10,10 +10,14 @@ import typer
 from modelport.cli.options import AsJson, Detach, Key, Url
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from modelport.schemas.jobs import Job, JobState
 
 group = typer.Typer(help="Long work that survives a crash.", no_args_is_help=True, rich_markup_mode=None)
 
+#: What a result's reader looks for first.
+_TOLD = ("dataset", "model", "to", "deployment", "rows", "new_rows", "failed_rows", "evaluation", "verdict")
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of the job, as `jobs list` shows it.", show_default=False)]
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="What is to be done.", show_default=False)]
 Params = Annotated[
@@ -113,9 +117,7 @@ def show(id: JobId, as_json: AsJson = False, url: Url = None, key: Key = None) -
         return
     show_job(found)
     if stages:
-        rows = [(s.stage, s.kind, s.state, s.attempt, s.error.message if s.error else s.message) for s in stages]
-        render.say("")
-        render.table(("STAGE", "KIND", "STATE", "ATTEMPT", "MESSAGE"), rows[::-1], "")
+        show_stages(stages)
 
 
 @group.command()
@@ -260,7 +262,7 @@ def show_job(job: Job) -> None:
             ("state", job.state + (", told to end" if job.cancelling and not job.has_ended else "")),
             ("message", job.message),
             ("error", job.error.message if job.error is not None else None),
-            ("result", job.result),
+            ("result", None if job.kind == "pipeline" else result_text(job.result or {})),
             ("progress", count_text(job)),
             ("attempt", f"{job.attempt} of at most {job.retries + 1}" if job.attempt else None),
             ("holds", f"{held.cores:g} cores, {held.memory_mb} MB, {held.gpus} GPUs" if held.cores else None),
@@ -271,6 +273,33 @@ def show_job(job: Job) -> None:
             ("ended", job.ended_at),
         ]
     )
+
+
+def result_text(result: dict[str, Any]) -> str:
+    """What a job made, in one line: names and counts, and the one figure that tells most; ``--json`` shows it all."""
+    from modelport.cli.render import plain
+
+    main = result.get("main")
+    told = {name: result[name] for name in _TOLD if result.get(name) is not None}
+    if isinstance(main, str) and main in result:
+        told[main] = result[main]
+    if not told:
+        told = {name: value for name, value in result.items() if not isinstance(value, dict | list)}
+    return ", ".join(
+        f"{name} {f'{value:.4g}' if isinstance(value, float) else plain(value)}" for name, value in told.items()
+    )
+
+
+def show_stages(stages: Sequence[Job]) -> None:
+    """The stages of a pipeline's run, in the order in which they began."""
+    from modelport.cli import render
+
+    rows = [
+        (s.stage, s.kind, s.state, s.error.message if s.error else result_text(s.result or {}) or s.message)
+        for s in sorted(stages, key=lambda stage: stage.created_at)
+    ]
+    render.say("")
+    render.table(("STAGE", "KIND", "STATE", "MADE"), rows, "no stage began")
 
 
 def checked_state(state: str | None) -> JobState | None:

@@ -11,6 +11,7 @@ from modelport.cli.options import AsJson, Detach, Key, Url
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from modelport.schemas.jobs import Job
     from modelport.schemas.pipelines import PipelinePlan, PlannedStage
 
 
@@ -37,7 +38,7 @@ def run(
     Example: modelport run digits.yaml --set accuracy=0.97
     """
     from modelport.cli import follow, render
-    from modelport.cli.jobs import read_mapping, read_params, show_job
+    from modelport.cli.jobs import read_mapping, read_params, show_job, show_stages
     from modelport.errors import InvalidInput
     from modelport.schemas.pipelines import Pipeline
     from modelport.sdk.client import Client
@@ -49,6 +50,7 @@ def run(
         raise InvalidInput("give a file: modelport run FILE, or a run to go on with: modelport run --resume RUN")
     if resume is not None and (settings or dry_run or no_cache):
         raise InvalidInput("--resume goes on with the run as it was; leave the other options out")
+    stages: list[Job] = []
     with Client(url, key) as client:
         if resume is not None:
             made = client.pipelines.resume(resume)
@@ -61,12 +63,14 @@ def run(
             made = client.pipelines.run(pipeline, parameters, cache=not no_cache)
         if not detach:
             made = follow.follow(client, made.id)
+            stages = client.jobs.list(run=made.id, limit=1000)
     if as_json:
         render.as_json(made)
     elif detach:
         follow.detached(made)
     else:
         show_job(made)
+        show_stages(stages)
 
 
 def draw(plan: PipelinePlan) -> None:

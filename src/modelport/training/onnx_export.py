@@ -43,7 +43,8 @@ def export(
     """Write ``network``, called with ``inputs`` in their order.
 
     ``dynamic`` names the dimensions of an input that vary; by default the first of each, ``rows``. The example has to
-    have at least 2 of what varies. Raises InvalidInput when torch cannot put the network into ONNX.
+    have at least 2 of what varies. With ``labels`` the first output is scores [rows, classes], and a further one,
+    ``label``, is the name of the best. Raises InvalidInput when torch cannot put the network into ONNX.
     """
     dims = {name: {0: "rows"} for name in inputs} if dynamic is None else dynamic
     made = {name: torch.export.Dim(name) for found in dims.values() for name in found.values()}
@@ -70,6 +71,7 @@ def export(
     _clean(model)
     if labels is not None:
         onnx.helper.set_model_props(model, {"labels": json.dumps(list(labels), ensure_ascii=False)})
+        _name_the_best(model.graph, labels)
     if model.ByteSize() > _TWO_GB:
         onnx.save_model(model, path, save_as_external_data=True, location=f"{path.stem}.data")
     else:
@@ -89,7 +91,8 @@ def check_parity(
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     found, same = Parity(), 0
     for inputs, expected in batches:
-        answers = session.run(None, {name: _numpy(value) for name, value in inputs.items()})
+        names = [output.name for output in session.get_outputs()][: len(expected)]  # the label comes behind them
+        answers = session.run(names, {name: _numpy(value) for name, value in inputs.items()})
         for answer, tensor in zip(answers, expected, strict=True):
             found.max_difference = max(found.max_difference, _difference(answer, _numpy(tensor)))
         first = _numpy(expected[0])
@@ -105,6 +108,22 @@ def check_parity(
             f"and {tolerance:g} is allowed; use operators that do the same in ONNX Runtime"
         )
     return asdict(found)
+
+
+def _name_the_best(graph: onnx.GraphProto, labels: Sequence[str]) -> None:
+    """Add the output ``label``: the name of the class with the highest score."""
+    scores, rows = graph.output[0], onnx.helper.make_tensor_value_info("label", onnx.TensorProto.STRING, ["rows"])
+    names = onnx.helper.make_tensor(
+        "label_names", onnx.TensorProto.STRING, [len(labels)], [label.encode() for label in labels]
+    )
+    graph.initializer.append(names)
+    graph.node.extend(
+        [
+            onnx.helper.make_node("ArgMax", [scores.name], ["label_best"], "label_best", axis=1, keepdims=0),
+            onnx.helper.make_node("Gather", [names.name, "label_best"], [rows.name], "label"),
+        ]
+    )
+    graph.output.append(rows)
 
 
 def _numpy(tensor: torch.Tensor) -> Array:
