@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import re
+import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,6 +23,7 @@ from modelport.sdk.client import Client
 from tests.data.digits import digits_onnx, digits_table
 from tests.data.test_evaluate import worse_onnx
 from tests.services.conftest import Server
+from tests.services.test_predict_batch import processes
 
 HOSTILE = "<script>alert(1)</script>"
 STAGE = {"model": "digits", "data": "digits/test", "inputs": {"X": ["p*"]}, "intervals": 0}
@@ -123,3 +127,39 @@ def gate(client: Client) -> None:
     stages[0]["require"] = "accuracy >= 2"
     with pytest.raises(ModelportError, match="accuracy"):
         client.jobs.wait(client.pipelines.run({"name": "bad", "stages": stages}).id)
+
+
+_KILLS = 20 if os.environ.get("MODELPORT_PROVE") else 2
+
+
+@pytest.mark.timeout(900)
+def test_kills_change_no_figure_and_open_no_row_twice(own_server: Callable[..., Server]) -> None:
+    """``kill -9`` of the job's process at random moments: the same report, bit for bit, and one opening."""
+    server = own_server("--gateways", "1", MODELPORT_JOBS_RETRIES="100", MODELPORT_JOBS_BACKOFF_S="0.1")
+    server.push("digits", digits_onnx())
+    told: dict[str, Any] = {"inputs": {"X": ["p*"]}, "batch": 8, "intervals": 300, "wait": False}
+    chance, kills = random.Random(7), 0
+    with server.client() as client:
+        client.datasets.collect(pa.concat_tables([digits_table()] * 12), "digits", label="label")
+        began = time.monotonic()
+        whole = client.jobs.wait(client.evaluations.evaluate("digits", "digits", **told).id)
+        took = time.monotonic() - began
+        assert whole.result is not None
+        wanted = client.evaluations.get(whole.result["evaluation"])
+        runs = 0
+        while kills < _KILLS:
+            job = client.evaluations.evaluate("digits", "digits", retries=100, **told)
+            runs += 1
+            while client.jobs.get(job.id).state not in ("succeeded", "failed"):
+                time.sleep(chance.uniform(0.2, max(0.4, took / 2)))
+                found = processes(server, "modelport.control.jobs.worker")
+                if found and kills < _KILLS:
+                    found[0].kill()
+                    kills += 1
+            ended = client.jobs.wait(job.id)
+            assert ended.result is not None
+            kept = client.evaluations.get(ended.result["evaluation"])
+            assert kept.report is not None and wanted.report is not None
+            assert kept.report.model_dump(exclude={"warnings"}) == wanted.report.model_dump(exclude={"warnings"})
+            assert kept.opened_before == runs and len(client.evaluations.list("digits")) == runs + 1
+            print(f"{job.id}: attempt {ended.attempt}, {kills} kills so far, figures equal, opened once")
