@@ -8,26 +8,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from sklearn.metrics import accuracy_score, log_loss, r2_score, root_mean_squared_error
 
+from modelport.data import binding, model_inputs
 from modelport.data.statistics import describe
 from modelport.data.writing import write_parts
 from modelport.engine.formats.onnx import OnnxFormat
 from modelport.engine.runtime import Inspected, LoadOptions, Trust
 from modelport.engine.runtimes.onnx import OnnxRuntime
+from modelport.evaluation.score import score
 from modelport.tensors import Array
 from modelport.training.recipe import Recipe, Start, Trained, TrainingData, TrainingRun, options_of
-
-
-def score(task: str, truth: Array, predicted: Array) -> dict[str, float]:
-    """The figures by scikit-learn."""
-    if predicted.ndim == 2:
-        chances = np.clip(predicted, 1e-15, 1)
-        return {
-            "accuracy": float(accuracy_score(truth, predicted.argmax(axis=1))),
-            "log_loss": float(log_loss(truth, chances / chances.sum(1, keepdims=True), labels=range(chances.shape[1]))),
-        }
-    return {"rmse": float(root_mean_squared_error(truth, predicted)), "r2": float(r2_score(truth, predicted))}
 
 
 @dataclass
@@ -79,6 +69,11 @@ class Case:
         run = self.run(name, seed)
         return recipe.train(run, data, checked), Served(run.out)
 
+    def go_on(self, recipe: Recipe, start: Start, **options: Any) -> tuple[Trained, Served]:
+        """Learn on from a version."""
+        run = self.run("on", start=start)
+        return recipe.train(run, self.data(), options_of(recipe, options)), Served(run.out)
+
 
 class Served:
     """A version's files, inspected and run as a replica does."""
@@ -89,19 +84,12 @@ class Served:
         self._runtime = OnnxRuntime.load(LoadOptions(out, files, self.found.signature, {}, threads=1))
 
     def ask(self, table: pa.Table) -> dict[str, Array]:
-        """Raw rows in, outputs by name."""
-        inputs = {spec.name: _tensor(spec.datatype, table.column(spec.name)) for spec in self.found.signature.inputs}
-        return self._runtime.infer(inputs)
-
-
-def _tensor(datatype: str, column: Any) -> Array:
-    values = column.to_pylist()
-    if datatype == "BYTES":
-        made = np.empty((len(values), 1), object)
-        made[:, 0] = [("" if v is None else v if isinstance(v, str) else v.isoformat()).encode() for v in values]
-        return made
-    dtype = bool if datatype == "BOOL" else np.float64
-    return np.array([np.nan if v is None else v for v in values], dtype)[:, None]
+        """Raw rows in as batch inference reads them, outputs by name."""
+        signature = self.found.signature
+        bound = binding.bind(signature, [], {field.name: str(field.type) for field in table.schema}, {})
+        batches, wrong = model_inputs.read(bound, table.combine_chunks().to_batches()[0], True)
+        assert not wrong, wrong
+        return self._runtime.infer(model_inputs.tensors(bound, batches[0]))
 
 
 def _fields(data: TrainingData) -> dict[str, Any]:
@@ -165,3 +153,24 @@ def elnino() -> pa.Table:
 def by_time(folder: Path, table: pa.Table, target: str, share: float = 0.25) -> Case:
     """A table whose validation rows are its last ones."""
     return Case(folder, table, target, np.arange(len(table) - int(len(table) * share), len(table)))
+
+
+def fair() -> pa.Table:
+    """6366 answers about marriages; whether there was an affair is made of ``affairs`` (statsmodels)."""
+    import statsmodels.api
+
+    frame = statsmodels.api.datasets.fair.load_pandas().data
+    frame["unfaithful"] = (frame.pop("affairs") > 0).astype("int64")
+    return pa.Table.from_pandas(frame, preserve_index=False)
+
+
+def weather() -> pa.Table:
+    """1461 days in Seattle: a date, numbers, what the weather was (vega_datasets)."""
+    from vega_datasets import data
+
+    frame = data.seattle_weather()
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    at = table.schema.get_field_index("date")
+    kinds = {"date": pa.date32(), "weather": pa.string()}
+    assert at >= 0
+    return table.cast(pa.schema([(field.name, kinds.get(field.name, field.type)) for field in table.schema]))

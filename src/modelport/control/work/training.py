@@ -53,6 +53,8 @@ _SHARE = 0.2
 #: What a row is called is no reason for what it is: a folder of images has its classes in its paths.
 _NAMES_OF_ROWS = ("path",)
 _MOST_CLASSES = 1000
+#: Tasks whose target has classes, perhaps rare ones.
+_CLASSES = ("classification", "ranking", "anomaly")
 #: What a version is called and who sees it are not what it is.
 _CALLED = {"name", "alias", "labels", "description", "licence", "files"}
 NO_CODE = (
@@ -238,7 +240,7 @@ def _divide(planned: Plan) -> dict[str, str]:
     recipe = planned.recipe
     if isinstance(recipe, Divides) and (wish := recipe.divide(planned.options)):
         return wish
-    if recipe.task(training_data(planned), planned.options) != "classification" or planned.target is None:
+    if recipe.task(training_data(planned), planned.options) not in _CLASSES or planned.target is None:
         return {}
     column = column_of(planned.data, planned.target)
     few = column.distinct is not None and column.distinct <= _MOST_CLASSES

@@ -165,9 +165,8 @@ def _kind_of(values: Array, given: str, wishes: Wishes) -> tuple[str, str]:
         distinct = np.unique(known)
         if len(distinct) <= 1 and len(known) in (0, len(values)):
             return "ignore", "it has one value in all rows" if len(known) else "it has no value"
-        steps = np.diff(distinct)
-        if len(distinct) == len(values) >= _ID_ROWS and (steps == 1).all() and (known == np.round(known)).all():
-            return "ignore", "it numbers the rows"
+        if len(distinct) == len(values) and _counts(distinct):
+            return "ignore", "it seems to number the rows (columns: {NAME: number} takes it nevertheless)"
         return "number", ""
     found = set(values.tolist())
     if len(found) <= 1:
@@ -185,6 +184,14 @@ def _kind_of(values: Array, given: str, wishes: Wishes) -> tuple[str, str]:
     if wishes.many == "ignore":
         return "ignore", f"it has {len(found)} names, more than max_categories"
     return ("category" if len(found) <= wishes.max_categories else "many"), ""
+
+
+def _counts(distinct: Array) -> bool:
+    """Whether different numbers are those of rows, or of a part of them."""
+    if (distinct != np.round(distinct)).any():
+        return False
+    span = distinct[-1] - distinct[0] + 1
+    return bool(span == len(distinct) >= _ID_ROWS or (span <= 3 * len(distinct) and len(distinct) >= 5 * _ID_ROWS))
 
 
 def _words(values: Array) -> float:

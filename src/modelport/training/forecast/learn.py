@@ -121,7 +121,11 @@ def train(run: TrainingRun, data: TrainingData, options: Any) -> Trained:
     return Trained(
         "forecast",
         sample=_sample(feed),
-        metrics={"train_seconds": round(time.monotonic() - began, 3), **figures},
+        metrics={
+            "train_seconds": round(time.monotonic() - began, 3),
+            **{f"validation_{name}": value for name, value in figures.items()},
+        },
+        judged_itself=True,
         warnings=series.notes + _beaten(figures),
         report=report,
     )

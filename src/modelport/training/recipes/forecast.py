@@ -54,6 +54,10 @@ class Forecast:
         """Always forecast."""
         return "forecast"
 
+    def divide(self, options: Any) -> dict[str, str]:
+        """Later rows judge what earlier ones taught; where the column is not said, the recipe sees to it itself."""
+        return {"time": options.time} if options.time else {}
+
     def check(self, data: TrainingData, options: Any) -> list[str]:
         """What columns and statistics tell."""
         time = time_column(data, options.time)

@@ -50,6 +50,10 @@ class Ranking:
         """Always ranking."""
         return "ranking"
 
+    def divide(self, options: Any) -> dict[str, str]:
+        """Candidates for the same place stay together."""
+        return {"group": options.group} if options.group else {}
+
     def check(self, data: TrainingData, options: Any) -> list[str]:
         """What columns and statistics tell."""
         group = options.group

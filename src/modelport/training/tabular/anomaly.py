@@ -57,7 +57,11 @@ def train(run: TrainingRun, data: TrainingData, options: Any) -> Trained:
     return Trained(
         "anomaly",
         sample=learn.sample(encoded.columns, held),
-        metrics={"train_seconds": round(time.monotonic() - began, 3), **report.get("figures", {})},
+        metrics={
+            "train_seconds": round(time.monotonic() - began, 3),
+            **{f"validation_{name}": value for name, value in report.get("figures", {}).items()},
+        },
+        judged_itself=unusual != "1",
         warnings=warnings,
         report=report,
     )

@@ -46,7 +46,7 @@ def train(run: TrainingRun, data: TrainingData, options: Any, task: Task) -> Tra
         estimators.check_size(member.model, len(prepared.target))
     run.progress(1, 3, f"learning: {options.kind} of {', '.join(member.model for member in members)}", "steps")
     weights = class_weights(options.class_weight, prepared.classes)
-    estimators.fit(ensemble, prepared.features, prepared.target, weights, None)
+    prepared.warnings += estimators.fit(ensemble, prepared.features, prepared.target, weights, None)
     own = {
         name: learn.loss(task, member, prepared)
         for (name, _), member in zip(made, ensemble.estimators_, strict=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn import ensemble, linear_model, naive_bayes, neighbors, neural_network, svm, tree
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import has_fit_parameter
 
@@ -50,6 +52,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 _CLASS_DEFAULTS: dict[str, dict[str, Any]] = {"sgd": {"loss": "log_loss"}}
 #: Ours to say: the seed, the threads, what is printed, and what would make the file depend on more than this run.
 _OURS = ("random_state", "n_jobs", "verbose", "warm_start", "class_weight", "probability", "early_stopping")
+_UNSETTLED = "{} ended before it had settled; more rounds (options.params: max_iter) may be better"
 #: Those that learn what a missing value means.
 KEEPS_MISSING = ("boosting",)
 #: Beyond so many rows a kernel's matrix takes hours and gigabytes.
@@ -104,8 +107,11 @@ def check_size(model: str, rows: int) -> None:
         )
 
 
-def fit(estimator: Any, features: Array, target: Array, weights: Any, held_out: tuple[Array, Array] | None) -> None:
-    """Learn. ``weights`` is ``balanced`` or a number by class code; ``held_out`` stops boosting early.
+def fit(
+    estimator: Any, features: Array, target: Array, weights: Any, held_out: tuple[Array, Array] | None
+) -> list[str]:
+    """Learn; what there is to say about it. ``weights`` is ``balanced`` or a number by class code; ``held_out`` stops
+    boosting early.
 
     Raises InvalidInput for parameters that scikit-learn refuses, and for estimators that cannot weigh rows.
     """
@@ -120,11 +126,15 @@ def fit(estimator: Any, features: Array, target: Array, weights: Any, held_out: 
     if held_out is not None and stops and "X_val" in inspect.signature(estimator.fit).parameters:
         given |= {"X_val": held_out[0], "y_val": held_out[1]}
     try:
-        estimator.fit(features, target, **given)
+        with warnings.catch_warnings(record=True) as said_before:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", ConvergenceWarning)
+            estimator.fit(features, target, **given)
     except (ValueError, TypeError) as error:
         said = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InvalidInput(f"{type(estimator).__name__} refuses: {said[:400]}") from None
     settle(estimator)
+    return [_UNSETTLED.format(type(estimator).__name__)] if said_before else []
 
 
 def predicted(estimator: Any, task: str, features: Array) -> Array:

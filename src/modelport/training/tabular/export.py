@@ -1,6 +1,7 @@
 """An encoder and a fitted estimator as one ONNX file, proven on raw rows to answer as they do.
 
-Classes: ``label`` [rows] and ``probabilities`` [rows, classes]; numbers: ``prediction`` [rows].
+Classes: ``label`` [rows] and ``probabilities`` [rows, classes]; numbers: ``prediction`` [rows]; a rare event's
+probability: ``score`` [rows].
 """
 
 from __future__ import annotations
@@ -76,6 +77,14 @@ def classifier(encoder: Encoder, nodes: Nodes, classes: Sequence[int] | Sequence
     entry = model.metadata_props.add()
     entry.key, entry.value = "classes", json.dumps([str(name) for name in classes])
     return model
+
+
+def ranker(encoder: Encoder, nodes: Nodes, positive: int) -> ModelProto:
+    """Raw columns in, the probability of one class as ``score`` out."""
+    graph = Graph()
+    chances = graph.cast(nodes(graph, encoder.nodes(graph))[-1], "FP32")
+    found = graph.shaped(graph.columns(chances, positive, positive + 1), -1)
+    return graph.model({free("score", {info.name for info in graph.inputs}): (found, "FP32", ["rows"])})
 
 
 def regressor(encoder: Encoder, nodes: Nodes) -> ModelProto:

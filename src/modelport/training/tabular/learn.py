@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx
 import onnxruntime
 import skl2onnx
 import sklearn
+from onnx import ModelProto
 from sklearn.metrics import log_loss, mean_squared_error
 
 from modelport.errors import InvalidInput
@@ -25,6 +27,9 @@ _TRIED = {"classification": ("forest", "logistic", "boosting"), "regression": ("
 _FOREST_ROWS = 200_000
 _IMPORTANCE_ROWS = 1000
 _IMPORTANCE_COLUMNS = 100
+
+#: What a matrix [rows, width] is answered: probabilities [rows, classes], or [rows].
+Answer = Callable[[Array], Array]
 
 
 def train(run: TrainingRun, data: TrainingData, options: Any, task: Task) -> Trained:
@@ -68,7 +73,7 @@ def _go_on(run: TrainingRun, data: TrainingData, options: Any, task: Task, began
     prepared = prepare(run, data, options, task, False, known)
     before = loss(task, state.estimator, prepared)
     run.progress(1, 3, f"learning on: {state.model}", "steps")
-    estimator = update.go_on(state, prepared, options.params, options.class_weight)
+    estimator = update.go_on(state, prepared, options.class_weight)
     prepared.report |= {
         "model": state.model, "params": _shown(estimator),
         "start": {"by": "log loss" if task == "classification" else "RMSE", "before": before,
@@ -81,39 +86,44 @@ def _go_on(run: TrainingRun, data: TrainingData, options: Any, task: Task, began
 
 
 def finish(
-    run: TrainingRun,
-    prepared: Prepared,
-    estimator: Any,
-    task: Task,
-    began: float,
-    importance: bool,
+    run: TrainingRun, prepared: Prepared, estimator: Any, task: Task, began: float, importance: bool,
     nodes: export.Nodes | None = None,
-) -> Trained:
+) -> Trained:  # fmt: skip
     """Write a fitted estimator as the version's file, prove it, and tell of it.
 
     ``nodes`` is how it is written, where skl2onnx is not asked for all of it.
     """
     nodes = nodes or export.estimator_nodes(estimator, prepared.features.shape[1])
+    encoder, classes = prepared.encoder, prepared.classes
+    model = export.regressor(encoder, nodes) if classes is None else export.classifier(encoder, nodes, classes)
+
+    def answer(features: Array) -> Array:
+        return estimators.predicted(estimator, task, features)
+
+    return told(run, prepared, task, model, answer, began, importance)
+
+
+def told(
+    run: TrainingRun, prepared: Prepared, task: Task, model: ModelProto, answer: Answer, began: float, importance: bool
+) -> Trained:
+    """Write a model that ``answer`` is the same as, prove that it is, and tell of it."""
+    export.write(model, run.out)
     encoder = prepared.encoder
-    if prepared.classes is not None:
-        export.write(export.classifier(encoder, nodes, prepared.classes), run.out)
-    else:
-        export.write(export.regressor(encoder, nodes), run.out)
 
-    def answer(rows: Rows) -> Array:
-        return estimators.predicted(estimator, task, encoder.transform(rows))
+    def asked(rows: Rows) -> Array:
+        return answer(encoder.transform(rows))
 
-    parity = export.prove(run.out, prepared.held_rows, answer, run.seed, run.threads)
-    found = estimators.predicted(estimator, task, prepared.held_features)
-    figures = run.score(task, prepared.held_target, found)
+    parity = export.prove(run.out, prepared.held_rows, asked, run.seed, run.threads)
+    figures = run.score(task, prepared.held_target, answer(prepared.held_features))
     for name, value in figures.items():
         run.metric(name, value, None)
     report = {**prepared.report, "parity": parity, "libraries": libraries()}
     if importance:
-        report["importance"] = _importance(prepared, estimator, task, run.seed)
+        report["importance"] = _importance(prepared, answer, run.seed)
+    labels = prepared.classes if task == "classification" else None
     return Trained(
         task,
-        class_labels=None if prepared.classes is None else [str(name) for name in prepared.classes],
+        class_labels=None if labels is None else [str(name) for name in labels],
         sample=sample(encoder.columns, prepared.held_rows),
         metrics={"train_seconds": round(time.monotonic() - began, 3)},
         warnings=prepared.warnings,
@@ -122,11 +132,16 @@ def finish(
 
 
 def loss(task: str, estimator: Any, prepared: Prepared) -> float:
-    """Log loss, or the root of the mean squared error, of the validation rows."""
-    found = estimators.predicted(estimator, task, prepared.held_features)
-    if found.ndim == 2:
-        return float(log_loss(prepared.held_target, found, labels=range(found.shape[1])))
-    return float(mean_squared_error(prepared.held_target, found) ** 0.5)
+    """Of the validation rows."""
+    return loss_of(prepared.held_target, estimators.predicted(estimator, task, prepared.held_features), prepared)
+
+
+def loss_of(truth: Array, found: Array, prepared: Prepared) -> float:
+    """Log loss where there are classes, else the root of the mean squared error."""
+    if prepared.classes is None:
+        return float(mean_squared_error(truth, found) ** 0.5)
+    chances = found if found.ndim == 2 else np.stack([1 - found, found], axis=1)
+    return float(log_loss(truth, chances, labels=range(chances.shape[1])))
 
 
 def sample(columns: list[str], rows: Rows) -> dict[str, Any]:
@@ -164,7 +179,7 @@ def _fit(run: TrainingRun, options: Any, task: str, model: str, prepared: Prepar
     estimator = _make(run, options, task, model)
     weights = class_weights(options.class_weight, prepared.classes)
     held_out = (prepared.held_features, prepared.held_target)
-    estimators.fit(estimator, prepared.features, prepared.target, weights, held_out)
+    prepared.warnings += estimators.fit(estimator, prepared.features, prepared.target, weights, held_out)
     return estimator
 
 
@@ -176,7 +191,7 @@ def _shown(estimator: Any) -> dict[str, Any]:
     }
 
 
-def _importance(prepared: Prepared, estimator: Any, task: str, seed: int) -> dict[str, float]:
+def _importance(prepared: Prepared, answer: Answer, seed: int) -> dict[str, float]:
     """By how much the validation's loss grows when a column's values are shuffled, the greatest first."""
     random = np.random.default_rng(seed)
     places = np.arange(count(prepared.held_rows))
@@ -184,18 +199,11 @@ def _importance(prepared: Prepared, estimator: Any, task: str, seed: int) -> dic
         places = random.choice(places, _IMPORTANCE_ROWS, replace=False)
     rows, truth = taken(prepared.held_rows, places), prepared.held_target[places]
     matrix = prepared.encoder.transform(rows)
-
-    def judged(features: Array) -> float:
-        found = estimators.predicted(estimator, task, features)
-        if found.ndim == 2:
-            return float(log_loss(truth, found, labels=range(found.shape[1])))
-        return float(mean_squared_error(truth, found) ** 0.5)
-
-    plain = judged(matrix)
+    plain = loss_of(truth, answer(matrix), prepared)
     found: dict[str, float] = {}
     for column in prepared.encoder.columns[:_IMPORTANCE_COLUMNS]:
         own = [at for at, (name, _) in enumerate(prepared.encoder.names) if name == column]
         shuffled = matrix.copy()
         shuffled[:, own] = matrix[random.permutation(len(matrix))][:, own]
-        found[column] = judged(shuffled) - plain
+        found[column] = loss_of(truth, answer(shuffled), prepared) - plain
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))

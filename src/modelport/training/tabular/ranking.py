@@ -70,25 +70,29 @@ def train(run: TrainingRun, data: TrainingData, options: Any) -> Trained:
     for at, model in enumerate(models):
         run.progress(1 + at / len(models), 3, f"learning: {model}", "steps")
         estimator = _make(run, options, model)
-        estimators.fit(estimator, prepared.features[kept_rows], prepared.target[kept_rows], None, None)
+        prepared.warnings += estimators.fit(
+            estimator, prepared.features[kept_rows], prepared.target[kept_rows], None, None
+        )
         tried[model] = Corrected(estimator, positive, kept)
         losses[model] = learn.loss("classification", tried[model], prepared)
     best = min(losses, key=lambda name: losses[name])
-    figures, curve = _figures(prepared, tried[best], positive, groups, options.k)
-    for name, value in figures.items():
-        run.metric(name, value, None)
-    prepared.report |= {
-        "model": best,
-        "tried": {"by": "log loss", **losses},
-        "positive": str((prepared.classes or ())[positive]),
-        "negatives_kept": kept,
-        "figures": figures,
-        "calibration": curve,
-    }
+    classes = [str(name) for name in prepared.classes or ()]
     run.progress(2, 3, "writing and proving the model", "steps")
-    nodes = tried[best].nodes(prepared.features.shape[1])
-    trained = learn.finish(run, prepared, tried[best], "ranking", began, options.importance, nodes)
-    trained.metrics |= figures
+
+    def answer(features: Array) -> Array:
+        found: Array = tried[best].predict_proba(features)[:, positive]
+        return found
+
+    model = export.ranker(prepared.encoder, tried[best].nodes(prepared.features.shape[1]), positive)
+    prepared.held_target = (prepared.held_target == positive).astype(np.int64)
+    figures, curve = _figures(prepared.held_target, answer(prepared.held_features), groups, options.k)
+    prepared.report |= {
+        "model": best, "tried": {"by": "log loss", **losses}, "positive": classes[positive], "negatives_kept": kept,
+        "figures": figures, "calibration": curve,
+    }  # fmt: skip
+    trained = learn.told(run, prepared, "ranking", model, answer, began, options.importance)
+    trained.metrics |= {f"validation_{name}": value for name, value in figures.items()}
+    trained.judged_itself = classes != ["0", "1"] or positive != 1
     return trained
 
 
@@ -129,12 +133,8 @@ def _thinned(target: Array, positive: int, negatives: float | None, seed: int) -
     return np.sort(np.concatenate([yes, drawn])), wanted / len(no)
 
 
-def _figures(
-    prepared: Prepared, model: Corrected, positive: int, groups: Array | None, k: int
-) -> tuple[dict[str, float], list[list[float]]]:
+def _figures(truth: Array, chances: Array, groups: Array | None, k: int) -> tuple[dict[str, float], list[list[float]]]:
     """What tells how good order and probabilities are; and the curve of calibration: said, happened."""
-    chances = model.predict_proba(prepared.held_features)[:, positive]
-    truth = (prepared.held_target == positive).astype(np.int64)
     if truth.min() == truth.max():
         raise InvalidInput("the validation rows have one class; split by strata, so that there are both")
     order = np.argsort(-chances, kind="stable")
@@ -151,7 +151,7 @@ def _figures(
         "positive_share": float(truth.mean()),
     }
     if groups is not None:
-        found[f"ndcg_at_{k}"] = _ndcg(truth, chances, groups, k)
+        found[f"grouped_ndcg_at_{k}"] = _ndcg(truth, chances, groups, k)
     return found, [[float(a), float(b)] for a, b in zip(said, happened, strict=True)]
 
 

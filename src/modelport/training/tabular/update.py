@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import skops.io
 
 from modelport.engine.runtime import Trust
@@ -21,8 +20,11 @@ from modelport.training.tabular.prepared import Prepared
 
 _FOLDER, _STATE, _MODEL = "training", "state.json", "model.skops"
 #: Those that learn on from where they are. The others begin anew with every fit: boosting's bins and a kernel's rows
-#: belong to their data, and a convex problem's solution forgets where it began.
-GO_ON = ("sgd", "mlp", "naive-bayes", "forest", "extra-trees")
+#: belong to their data, and a convex problem's solution forgets where it began. A forest could grow, but skops knows no
+#: safe way to read trees back.
+GO_ON = ("sgd", "mlp", "naive-bayes")
+
+_PASSES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,38 +75,21 @@ def load(version: Path, task: str, wanted: str, params: dict[str, Any]) -> State
         raise InvalidInput(f"start: the version is a {state.model} for {state.task}, and this is {task}")
     if wanted not in ("auto", state.model):
         raise InvalidInput(f"options.model: the version that it goes on from is {state.model!r}; leave it out")
-    if set(params) - ({"n_estimators"} if state.model in ("forest", "extra-trees") else set()):
-        raise InvalidInput(
-            "options.params: a version that training goes on from keeps its own; a forest takes n_estimators more trees"
-        )
+    if params:
+        raise InvalidInput("options.params: a version that training goes on from keeps its own; leave them out")
     return state
 
 
-def go_on(state: State, prepared: Prepared, params: dict[str, Any], weights: Any) -> Any:
+def go_on(state: State, prepared: Prepared, weights: Any) -> Any:
     """Learn the new rows on top; raises InvalidInput where that cannot be."""
     estimator = state.estimator
-    if state.classes is not None and state.model in ("forest", "extra-trees"):
-        lacking = np.setdiff1d(np.arange(len(state.classes)), prepared.target)
-        if len(lacking):
-            raise InvalidInput(
-                f"start: no row of class {state.classes[lacking[0]]!r} is among the new ones, and new trees need every "
-                "class; give older rows with replay"
-            )
     if weights is not None:
         raise InvalidInput("options.class_weight: a version that training goes on from keeps its own")
-    if state.model == "naive-bayes":
+    if state.model == "mlp":
+        estimator.set_params(warm_start=True, early_stopping=False)
+        estimator.fit(prepared.features, prepared.target)
+        estimator.set_params(warm_start=False)
+        return estimator
+    for _ in range(_PASSES if state.model == "sgd" else 1):  # fit would forget how short its steps have become
         estimator.partial_fit(prepared.features, prepared.target)
-        return estimator
-    if state.model in ("forest", "extra-trees"):
-        more = params.get("n_estimators", 100)
-        if not isinstance(more, int) or more < 1:
-            raise InvalidInput("options.params: n_estimators is how many trees are added: a whole number from 1 on")
-        estimator.set_params(n_estimators=len(estimator.estimators_) + more)
-    elif state.model == "sgd":  # fit would forget how far its steps had shrunk
-        for _ in range(5):
-            estimator.partial_fit(prepared.features, prepared.target)
-        return estimator
-    estimator.set_params(warm_start=True)
-    estimator.fit(prepared.features, prepared.target)
-    estimator.set_params(warm_start=False)
     return estimator
