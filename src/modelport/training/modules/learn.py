@@ -1,0 +1,252 @@
+"""From rows and the caller's network to a version: tensors, fit, ONNX with an input for each raw column, proof."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from modelport.errors import InvalidInput
+from modelport.schemas.training import Task
+from modelport.tensors import Array
+from modelport.training import onnx_export, randomness, targets, weights
+from modelport.training.batches import in_turn
+from modelport.training.images.pixels import Shape
+from modelport.training.modules.code import Built, Code, ModuleData
+from modelport.training.modules.rows import RowExamples, Rows, Scaling, Wanted, example, read, scaled_target, scaling_of
+from modelport.training.modules.served import Served
+from modelport.training.recipe import Start, Trained, TrainingData, TrainingRun
+from modelport.training.recipes.module import ModuleOptions, columns_of
+from modelport.training.tabular import leaks
+from modelport.training.trainer import Trainer
+
+_KEPT, _KEPT_WEIGHTS = "training/model.json", "training/weights.safetensors"
+_PROVEN = 256
+_LOOKED_AT = 20_000
+"""Rows that are searched for columns that give the target away."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What a version keeps, so that another training can go on from it."""
+
+    columns: list[str]
+    vectors: dict[str, int]
+    image: list[int] | None
+    classes: list[str] | None
+    scaling: dict[str, Any]
+    module: str
+    recipe: str = "module"
+
+
+@dataclass(slots=True)
+class _Lesson:
+    """Rows, read and looked at."""
+
+    wanted: Wanted
+    train: Rows
+    validation: Rows
+    examples: RowExamples
+    judged: RowExamples
+    truth: Array
+    classes: list[str] | None
+    scaling: Scaling
+    replayed: int
+    warnings: list[str]
+
+    @property
+    def data(self) -> ModuleData:
+        """As the caller's function is told."""
+        shape = self.wanted.shape
+        vectors = {name: int(tensor.shape[1]) for name, tensor in self.train.vectors.items()}
+        image = (shape.channels, shape.height, shape.width) if shape and self.wanted.image else None
+        return ModuleData(list(self.wanted.numbers), vectors, image, self.classes, len(self.examples))
+
+
+def train(run: TrainingRun, data: TrainingData, options: ModuleOptions, task: Task) -> Trained:
+    """Learn; raises InvalidInput for rows that do not fit, or when the caller's code fails."""
+    randomness.settle(run.seed, run.threads)
+    kept = _kept_of(run.start) if run.start is not None else None
+    lesson = _lesson(run, data, options, task, kept)
+    code = Code(run.code, options.module)
+    torch.manual_seed(run.seed)
+    built = code.build(lesson.data, options.params)
+    _try(code, built, lesson)
+    if run.start is not None:
+        weights.put(built.network, weights.read(run.start.folder / _KEPT_WEIGHTS), what="start")
+    trainer = Trainer(
+        run, options, built.network, lambda network, batch: _loss(code, built, network, batch), lesson.examples,
+        lambda network: _figures(run, code, built, lesson, task, network), groups=built.groups,
+    )  # fmt: skip
+    fit = trainer.fit()
+    network = built.network.cpu()
+    report = {
+        "history": fit.history, "parity": _write(run, code, network, lesson), "rows": len(lesson.examples),
+        "replayed": lesson.replayed, "parameters": sum(one.numel() for one in network.parameters()),
+        "versions": {"torch": torch.__version__},
+    }  # fmt: skip
+    _keep(run, lesson, network, options)
+    served = _served(lesson, network)
+    shape = lesson.wanted.shape
+    step = [shape.step(scale=1 / 255) | {"name": lesson.wanted.image}] if shape and lesson.wanted.image else []
+    return Trained(
+        task=task, preprocessing=step, class_labels=lesson.classes, inputs=served.columns, metrics=fit.figures,
+        warnings=lesson.warnings, report=report,
+    )  # fmt: skip
+
+
+def _lesson(run: TrainingRun, data: TrainingData, options: ModuleOptions, task: Task, kept: _Kept | None) -> _Lesson:
+    numbers, vectors, image = columns_of(data, options)
+    size = options.image_size if isinstance(options.image_size, tuple) else (options.image_size,) * 2
+    shape = Shape(*size, 1 if options.channels == "L" else 3) if image is not None else None
+    wanted = Wanted(numbers, vectors, image, shape, str(data.target))
+    learn = read(data.train, wanted, run.folder, "training")
+    judge = read(data.validation, wanted, run.folder, "validation")
+    if not len(judge):
+        raise InvalidInput("the validation part has no rows; give a larger share, or another part")
+    replay = read(data.replay, wanted, run.folder, "replay") if data.replay else None
+    scaling = Scaling(**kept.scaling) if kept is not None else scaling_of(learn.numbers, options.scale)
+    if kept is not None and (kept.columns != numbers or list(kept.vectors) != vectors):
+        raise InvalidInput(f"start: that version looks at the columns {', '.join(kept.columns)[:300]}; give the same")
+    classes = None
+    if task == "classification":
+        values = [*learn.values, *(replay.values if replay is not None else ())]
+        classes = kept.classes if kept is not None and kept.classes else targets.classes_of(values, wanted.target)
+    learnt = _targets(learn, classes, wanted.target, "training")
+    truth = _targets(judge, classes, wanted.target, "validation")
+    if classes is None and options.scale and kept is None:
+        scaling = scaled_target(scaling, learnt)
+    rows, aims, replayed = [(learn, np.arange(len(learn)))], [learnt], 0
+    if replay is not None:
+        replayed = min(len(replay), int(options.replay_share * len(learn)))
+        chosen = np.sort(np.random.default_rng(run.seed).permutation(len(replay))[:replayed])
+        rows.append((replay, chosen))
+        aims.append(_targets(replay, classes, wanted.target, "replayed")[chosen])
+    examples = RowExamples(rows, scaling, _aims(np.concatenate(aims), classes, scaling))
+    judged = RowExamples([(judge, np.arange(len(judge)))], scaling, _aims(truth, classes, scaling))
+    warnings = _leaks(learn, wanted, learnt, task, run.seed)
+    return _Lesson(wanted, learn, judge, examples, judged, truth, classes, scaling, replayed, warnings)
+
+
+def _targets(rows: Rows, classes: list[str] | None, name: str, part: str) -> Array:
+    """Int64 codes, or float32 numbers; raises InvalidInput for gaps."""
+    if classes is not None:
+        codes = targets.codes_of(rows.values, classes, name, part)
+        gaps = int((codes < 0).sum())
+    else:
+        codes = np.array([np.nan if value is None else value for value in rows.values], np.float32)
+        gaps = int((~np.isfinite(codes)).sum())
+    if gaps:
+        raise InvalidInput(
+            f"target: column {name!r} lacks {gaps} of {len(codes)} values of the {part} rows; remove those"
+        )
+    return codes
+
+
+def _aims(values: Array, classes: list[str] | None, scaling: Scaling) -> torch.Tensor:
+    """What the loss is given."""
+    aims = torch.from_numpy(values)
+    return aims if classes is not None else (aims - scaling.target_mean) / scaling.target_deviation
+
+
+def _leaks(rows: Rows, wanted: Wanted, learnt: Array, task: Task, seed: int) -> list[str]:
+    """Columns that alone tell the target."""
+    if not wanted.numbers:
+        return []
+    some = np.nan_to_num(rows.numbers[:_LOOKED_AT].numpy())
+    return leaks.told(
+        leaks.leaking(some, [(name, name) for name in wanted.numbers], learnt[:_LOOKED_AT], task, seed), task
+    )
+
+
+def _try(code: Code, built: Built, lesson: _Lesson) -> None:
+    """Give the network two rows before work begins; raises InvalidInput when it gives something else than it should."""
+    inputs, target = lesson.judged.batch(torch.arange(min(2, len(lesson.judged))), 0)
+    built.network.eval()
+    with code.told(), torch.no_grad():
+        found = built.network(**inputs)
+        loss = built.loss(found, target)
+    rows, classes = len(target), lesson.classes
+    shapes = [(rows, len(classes))] if classes is not None else [(rows,), (rows, 1)]
+    if not isinstance(found, torch.Tensor) or tuple(found.shape) not in shapes:
+        gave = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        wanted = f"[rows, {len(classes)}], a score for each class" if classes is not None else "[rows]"
+        raise InvalidInput(f"options.module: for {rows} rows the network gave {gave}; it has to give {wanted}")
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        raise InvalidInput("options.module: the loss has to be one number (a tensor), the mean over the rows")
+
+
+def _loss(code: Code, built: Built, network: nn.Module, batch: Any) -> torch.Tensor:
+    inputs, target = batch
+    with code.told():
+        return built.loss(network(**inputs), target)
+
+
+def _figures(
+    run: TrainingRun, code: Code, built: Built, lesson: _Lesson, task: Task, network: nn.Module
+) -> Mapping[str, float]:
+    device = next(network.parameters()).device
+    outputs, total = [], 0.0
+    with code.told():
+        for inputs, target in in_turn(lesson.judged, 256):
+            found = network(**{name: value.to(device) for name, value in inputs.items()})
+            total += float(built.loss(found, target.to(device))) * len(target)
+            outputs.append(found.double().cpu())
+    together = torch.cat(outputs)
+    predicted = torch.softmax(together, 1) if lesson.classes is not None else lesson.scaling.predicted(together)
+    return {"loss": total / len(together)} | run.score(task, lesson.truth, predicted.numpy())
+
+
+def _served(lesson: _Lesson, network: nn.Module) -> Served:
+    wanted, classes = lesson.wanted, lesson.classes is not None
+    served = Served(network, wanted.numbers, wanted.vectors, wanted.image is not None, lesson.scaling, classes)
+    served.eval()
+    return served
+
+
+def _write(run: TrainingRun, code: Code, network: nn.Module, lesson: _Lesson) -> dict[str, Any]:
+    """The model that is served, proven on raw validation rows."""
+    run.progress(1, 1, "writing and proving the model", "steps")
+    served, rows, path = _served(lesson, network), lesson.validation, run.out / "model.onnx"
+    raw = served.raw(rows.numbers, rows.vectors, rows.pixels)
+    with code.told():
+        onnx_export.export(
+            served, example({name: raw[name] for name in served.inputs}),
+            ["probabilities" if lesson.classes is not None else "prediction"], path, labels=lesson.classes,
+        )  # fmt: skip
+    batches = []
+    for start in range(0, min(len(rows), _PROVEN), 64):
+        inputs = {name: raw[name][start : start + 64] for name in served.inputs}
+        given, _ = lesson.judged.batch(torch.arange(start, start + len(next(iter(inputs.values())))), 0)
+        with torch.no_grad():
+            found = network(**given).float()
+        expected = torch.softmax(found, 1) if lesson.classes is not None else lesson.scaling.predicted(found)
+        batches.append((inputs, [expected]))
+    return onnx_export.check_parity(path, batches)
+
+
+def _keep(run: TrainingRun, lesson: _Lesson, network: nn.Module, options: ModuleOptions) -> None:
+    data = lesson.data
+    image = list(data.image) if data.image else None
+    kept = _Kept(data.columns, data.vectors, image, data.classes, asdict(lesson.scaling), options.module)
+    (run.out / "training").mkdir(exist_ok=True)
+    (run.out / _KEPT).write_text(json.dumps(asdict(kept), ensure_ascii=False, indent=1) + "\n")
+    save_file(
+        {name: one.detach().clone().contiguous() for name, one in network.state_dict().items()}, run.out / _KEPT_WEIGHTS
+    )
+
+
+def _kept_of(start: Start) -> _Kept:
+    try:
+        return _Kept(**json.loads((start.folder / _KEPT).read_text()))
+    except (OSError, ValueError, TypeError):
+        raise InvalidInput(
+            "start: this version was not made by the recipe module, so training cannot go on from it; "
+            "start from one that was"
+        ) from None
