@@ -1,4 +1,5 @@
 """Recipe ``text``: learns to tell classes of texts apart, from a base model or from nothing."""
+"""Recipe ``text``: learns to tell classes of texts apart, from a base model or from nothing. Light: imports no torch."""
 
 from __future__ import annotations
 
