@@ -25,6 +25,7 @@ from modelport.training import randomness
 from modelport.training.batches import in_turn
 from modelport.training.language import base as bases
 from modelport.training.language import columns, export, heads, rows, small, tokens
+from modelport.training.language.memory import check_fits
 from modelport.training.optimizers import Group
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
 from modelport.training.recipes.text import TextOptions, filled
@@ -223,6 +224,7 @@ def _prepare_base(
     length = bases.checked_length(found, options.max_length, _DEFAULT_LENGTH)
     tokenizer = bases.load_tokenizer(found)
     pad, pad_token = bases.pad_of(found, tokenizer)
+    check_fits(bases.parameters_of(found.folder))
     names = dict(enumerate(known or classes))
     model = bases.load_model(
         found, transformers.AutoModelForSequenceClassification, num_labels=len(names), ignore_mismatched_sizes=True,

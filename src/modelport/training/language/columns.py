@@ -70,3 +70,23 @@ def check_classes(data: TrainingData) -> None:
             f"target: column {data.target!r} has {about.distinct} different values in {data.facts.rows} rows; "
             "is it the column of the classes?"
         )
+
+
+def conversation_or_text(data: TrainingData, messages: str | None, text: str | None) -> tuple[str, bool]:
+    """The column to learn from, and whether it holds conversations; raises InvalidInput."""
+    if messages is not None and text is not None:
+        raise InvalidInput("options: give one of messages and text")
+    if messages is None and text is None and "messages" in data.features:
+        messages = "messages"
+    if messages is None:
+        return text_column(data, text), False
+    if messages not in data.features:
+        raise InvalidInput(
+            f"options.messages: there is no column {messages[:100]!r}{nearest(messages, tuple(data.features))}"
+        )
+    kind = data.features[messages]
+    if kind != TEXT and not kind.startswith("list<"):
+        raise InvalidInput(
+            f"options.messages: column {messages!r} is {kind}; conversations are lists of role and content, or JSON"
+        )
+    return messages, True

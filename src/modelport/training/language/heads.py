@@ -24,8 +24,8 @@ class Rates(Protocol):
 
 def layers_of(model: Any) -> list[nn.Module]:
     """The layers, from the bottom: the longest list of modules in the model's body."""
-    lists: list[Any] = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
-    return list(max(lists, key=len)) if lists else []
+    lists = [list(module) for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len) if lists else []
 
 
 def groups_of(model: Any, options: Rates) -> list[Group]:
