@@ -68,7 +68,7 @@ class Examples:
         return torch.from_numpy(ids), torch.from_numpy(mask), self._codes[numbers]
 
 
-class Scores(nn.Module):  # type: ignore[misc]  # torch is not typed here
+class Scores(nn.Module):
     """A transformers classifier as a function of ids and mask."""
 
     def __init__(self, model: Any) -> None:
@@ -80,7 +80,7 @@ class Scores(nn.Module):  # type: ignore[misc]  # torch is not typed here
         return scores
 
 
-class Probabilities(nn.Module):  # type: ignore[misc]  # torch is not typed here
+class Probabilities(nn.Module):
     """The softmax of what a network scores."""
 
     def __init__(self, network: nn.Module) -> None:

@@ -37,4 +37,3 @@ def judged(loss: str, vectors: Sequence[Array], values: Array, most: int) -> dic
     others = np.where(values[:, None] == values[None, :], -2.0, near)
     places = (others > own[:, None]).sum(1) + 1
     return {f"recall_at_{at}": float((places <= at).mean()) for at in _AT} | {"mrr": float((1 / places).mean())}
-

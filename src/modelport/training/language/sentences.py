@@ -62,7 +62,7 @@ class Examples:
         return [(torch.from_numpy(ids), torch.from_numpy(mask)) for ids, mask in found], self.values[numbers]
 
 
-class Encoder(nn.Module):  # type: ignore[misc]  # torch is not typed here
+class Encoder(nn.Module):
     """Token ids and mask [rows, tokens] to vectors of length 1 [rows, width]."""
 
     def __init__(self, model: Any, pooling: Sequence[str]) -> None:
@@ -193,7 +193,9 @@ def _read(data: TrainingData, plan: Plan) -> tuple[Rows, Rows, list[str]]:
     for name, parts in (("training", (*data.train, *data.replay)), ("validation", data.validation)):
         one = _read_rows(parts, plan, names)
         if len(one.values) < 2:
-            raise InvalidInput(f"data: {len(one.values)} {name} rows have a text in {' and '.join(plan.texts)}; 2 are needed")
+            raise InvalidInput(
+                f"data: {len(one.values)} {name} rows have a text in {' and '.join(plan.texts)}; 2 are needed"
+            )
         found.append(one)
     return found[0], found[1], names
 
@@ -237,13 +239,13 @@ def _scaled(plan: Plan, found: Rows, old: Rows) -> Tensor:
         return values
     low, high = min(old.values), max(old.values)
     if low == high:
-        raise InvalidInput(f"column {plan.value!r}: every training row has the score {low:g}; there is nothing to learn")
+        raise InvalidInput(
+            f"column {plan.value!r}: every training row has the score {low:g}; there is nothing to learn"
+        )
     return (values - low) / (high - low)
 
 
-def _examples(
-    run: TrainingRun, name: str, found: Rows, tokenizer: Any, pad: int, values: Tensor
-) -> Examples:
+def _examples(run: TrainingRun, name: str, found: Rows, tokenizer: Any, pad: int, values: Tensor) -> Examples:
     kept = [
         tokens.kept(run.folder / "tokens" / f"{name}-{index}", lambda t=texts: tokens.encoded(tokenizer, t))  # type: ignore[misc]
         for index, texts in enumerate(found.texts)
@@ -254,7 +256,7 @@ def _examples(
 def _tokenizer(base: bases.Base) -> Any:
     """The folder's tokenizer, with what sentence-transformers does to a text before it."""
     tokenizer, recipe = bases.load_tokenizer(base), base.recipe
-    first = [tokenizers.normalizers.Lowercase()] if recipe.lower else []
+    first: list[Any] = [tokenizers.normalizers.Lowercase()] if recipe.lower else []
     first += [tokenizers.normalizers.Prepend(recipe.prompt)] if recipe.prompt else []
     if first:
         own = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
@@ -262,7 +264,9 @@ def _tokenizer(base: bases.Base) -> Any:
     return tokenizer
 
 
-def _before(path: Path, network: nn.Module, judging: Examples, plan: Plan, options: EmbeddingOptions) -> dict[str, float]:
+def _before(
+    path: Path, network: nn.Module, judging: Examples, plan: Plan, options: EmbeddingOptions
+) -> dict[str, float]:
     """What the base itself reaches; measured once, also when training begins again."""
     if not path.exists():
         path.with_suffix(".half").write_text(json.dumps(figures(network, judging, plan, options)))

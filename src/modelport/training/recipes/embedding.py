@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -78,7 +78,7 @@ class EmbeddingRecipe:
     def check(self, data: TrainingData, options: EmbeddingOptions) -> list[str]:
         """What columns and statistics tell."""
         plan = plan_of(data, options)
-        if options.loss != "auto" and options.loss != plan.loss:
+        if options.loss not in ("auto", plan.loss):
             raise InvalidInput(f"options.loss: the columns do not fit {options.loss!r}: {_needs(options.loss)}")
         if plan.loss == "triplet":
             columns.check_classes(data)
@@ -101,7 +101,7 @@ def plan_of(data: TrainingData, options: EmbeddingOptions) -> Plan:
             columns.checked_column(data.features, name, option)
     if first is None and second is None and len(texts) == 2:
         first, second = texts
-    elif second is None and options.loss == "triplet" or len(texts) == 1:
+    elif (second is None and options.loss == "triplet") or len(texts) == 1:
         return Plan("triplet", (columns.text_column(data, first, "first"),), _classes(data))
     if first is None or second is None or first == second:
         raise InvalidInput(
@@ -113,7 +113,9 @@ def plan_of(data: TrainingData, options: EmbeddingOptions) -> Plan:
         value = data.target
     known = dict(data.features) | ({data.target: data.target_type or ""} if data.target else {})
     if value is not None and not known.get(value, "").startswith(_NUMBERS):
-        raise InvalidInput(f"options.score: column {value[:100]!r} is {known.get(value, 'not there')}; a score is a number")
+        raise InvalidInput(
+            f"options.score: column {value[:100]!r} is {known.get(value, 'not there')}; a score is a number"
+        )
     if options.loss == "ranking":
         value = None
     return Plan("ranking" if value is None else "cosine", (first, second), value)
