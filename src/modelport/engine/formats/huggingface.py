@@ -11,7 +11,14 @@ import math
 from pathlib import Path
 from typing import Any
 
-from modelport.engine.formats.huggingface_folder import Recipe, model_folder, read_recipe
+from modelport.engine.formats.huggingface_folder import (
+    ADAPTER,
+    ADAPTER_WEIGHTS,
+    Recipe,
+    model_folder,
+    read_adapter,
+    read_recipe,
+)
 from modelport.engine.runtime import Format, Inspected, Trust
 from modelport.errors import ArtifactRefused
 from modelport.tensors import Signature, TensorSpec
@@ -20,6 +27,7 @@ TEXT, EMBEDDINGS, PROBABILITIES = "text", "embeddings", "probabilities"
 _LARGEST_HEADER = 100 << 20
 _NOT_SERVED = {
     "generate": "it generates text, and generation comes with the language runtime",
+    "adapter": "it is an adapter of a language model, and generation comes with the language runtime",
     "other": "of Hugging Face folders, encoders and text classifiers are; export other models to ONNX",
 }
 
@@ -31,11 +39,13 @@ class HuggingFaceFormat(Format):
     precedence = 10
 
     def recognises(self, folder: Path, files: tuple[str, ...]) -> bool:
-        """Whether there is a config.json that names an architecture, and weights beside it."""
-        return model_folder(folder, files) is not None
+        """Whether there is a config.json that names an architecture, and weights beside it; or an adapter."""
+        return model_folder(folder, files) is not None or {ADAPTER, ADAPTER_WEIGHTS} <= set(files)
 
     def inspect(self, folder: Path, files: tuple[str, ...], trust: Trust) -> Inspected:
         """Read what the folder says of itself; raises ArtifactRefused with the cause and the next step."""
+        if model_folder(folder, files) is None:
+            return _adapter(folder, files)
         recipe = read_recipe(folder, files)
         place, config = recipe.model_folder, recipe.config
         parameters = sum(_parameters(folder, name) for name in files if name.endswith(".safetensors"))
@@ -48,7 +58,7 @@ class HuggingFaceFormat(Format):
             "parameters": parameters,
         }
         if recipe.task in _NOT_SERVED:
-            details["not_served"] = _NOT_SERVED[recipe.task]
+            details |= {"max_tokens": recipe.max_length, "not_served": _NOT_SERVED[recipe.task]}
             return Inspected(self.name, "", Signature((), ()), {}, details)
         if f"{place}tokenizer.json" not in files:
             raise ArtifactRefused(
@@ -63,6 +73,24 @@ class HuggingFaceFormat(Format):
         if recipe.onnx is not None:
             _check_onnx(folder, files, recipe.onnx, trust)
         return Inspected(self.name, "huggingface", _signature(recipe), _labels(recipe), details)
+
+
+def _adapter(folder: Path, files: tuple[str, ...]) -> Inspected:
+    """LoRA's matrices without their base: kept with what peft needs to put them on it."""
+    about = read_adapter(folder, files)
+    base = str(about.get("base_model_name_or_path") or "")[:300]
+    details = {
+        "task": "adapter",
+        "parameters": _parameters(folder, ADAPTER_WEIGHTS),
+        "adapter": str(about.get("peft_type", ""))[:50],
+        "rank": about.get("r"),
+        "alpha": about.get("lora_alpha"),
+        "targets": about.get("target_modules"),
+        "not_served": _NOT_SERVED["adapter"],
+    }
+    if base and not base.startswith(("/", "\\")):
+        details["base"] = base
+    return Inspected("huggingface", "", Signature((), ()), {}, details)
 
 
 def _signature(recipe: Recipe) -> Signature:

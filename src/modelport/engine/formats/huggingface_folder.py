@@ -19,6 +19,8 @@ _LARGEST_JSON = 64 << 20
 _PEEK = 64 << 10
 #: Where an ONNX file of the encoder may lie, the likelier first.
 _ONNX = ("onnx/model.onnx", "model.onnx")
+#: What peft writes of an adapter.
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 #: Pooling modes by their flag in 1_Pooling/config.json, in the order in which the library joins them.
 POOLING = {
     "pooling_mode_cls_token": "cls",
@@ -105,6 +107,16 @@ def read_recipe(folder: Path, files: tuple[str, ...]) -> Recipe:
     if architecture.endswith("Model") and not config.get("is_encoder_decoder") and "vocab_size" in config:
         return Recipe("embed", width=int(config.get("hidden_size") or config.get("dim") or 0), **common)
     return Recipe("other", **common)
+
+
+def read_adapter(folder: Path, files: tuple[str, ...]) -> dict[str, Any]:
+    """The configuration of an adapter that peft wrote; raises ArtifactRefused for code, pickles and what is none."""
+    _refuse_code(folder, files)
+    _refuse_pickles(folder, files)
+    about = read_json(folder, ADAPTER)
+    if not isinstance(about, dict) or not isinstance(about.get("peft_type"), str):
+        raise ArtifactRefused(f"{ADAPTER} does not say peft_type: save the adapter again with save_pretrained")
+    return about
 
 
 def _sentence_recipe(folder: Path, files: tuple[str, ...], common: dict[str, Any]) -> Recipe:

@@ -18,7 +18,6 @@ import transformers
 
 from modelport.engine.formats.huggingface_folder import Recipe, model_folder, read_recipe
 from modelport.errors import ArtifactRefused, InvalidInput, MissingExtra
-from modelport.training.language.memory import check_fits
 from modelport.training.recipe import TrainingRun
 
 #: Where a version that a recipe made keeps what training goes on from.
@@ -131,17 +130,13 @@ def _unpack_gguf(path: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def load_model(base: Base, head: Any, *, trainable: float = 1.0, **options: Any) -> Any:
-    """The network of the class ``head`` (one of transformers' Auto classes); raises InvalidInput.
-
-    ``trainable`` is the share of the weights that learn, which decides how much memory is asked for beforehand.
-    """
-    check_fits(parameters_of(base.folder), trainable)
+def load_model(base: Base, head: Any, **options: Any) -> Any:
+    """The network of the class ``head`` (one of transformers' Auto classes), in 32 bits; raises InvalidInput."""
     try:
         with _quiet():
             model = head.from_pretrained(
                 str(base.folder), trust_remote_code=False, use_safetensors=True, local_files_only=True,
-                dtype=torch.float32, **options,
+                **{"dtype": torch.float32} | options,
             )  # fmt: skip
     except _LOAD_ERRORS as error:
         raise InvalidInput(
@@ -166,6 +161,17 @@ def read_tokenizer(path: Path) -> Any:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def load_writer(base: Base) -> Any:
+    """transformers' own tokenizer of the folder, with its chat template; raises InvalidInput."""
+    try:
+        with _quiet():
+            return transformers.AutoTokenizer.from_pretrained(
+                str(base.folder), trust_remote_code=False, local_files_only=True
+            )
+    except _LOAD_ERRORS as error:
+        raise InvalidInput(f"base model: its tokenizer cannot be read ({first_line(error)}); save it again") from None
 
 
 def pad_of(base: Base, tokenizer: Any) -> tuple[int, str]:

@@ -21,10 +21,11 @@ from torch.nn import functional
 
 from modelport.errors import InvalidInput
 from modelport.tensors import Array
-from modelport.training import randomness
+from modelport.training import randomness, targets
 from modelport.training.batches import in_turn
 from modelport.training.language import base as bases
 from modelport.training.language import columns, export, heads, rows, small, tokens
+from modelport.training.language.memory import check_fits
 from modelport.training.optimizers import Group
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
 from modelport.training.recipes.text import TextOptions, filled
@@ -67,7 +68,7 @@ class Examples:
         return torch.from_numpy(ids), torch.from_numpy(mask), self._codes[numbers]
 
 
-class Scores(nn.Module):  # type: ignore[misc]  # torch is not typed here
+class Scores(nn.Module):
     """A transformers classifier as a function of ids and mask."""
 
     def __init__(self, model: Any) -> None:
@@ -79,7 +80,7 @@ class Scores(nn.Module):  # type: ignore[misc]  # torch is not typed here
         return scores
 
 
-class Probabilities(nn.Module):  # type: ignore[misc]  # torch is not typed here
+class Probabilities(nn.Module):
     """The softmax of what a network scores."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -104,7 +105,8 @@ def train(run: TrainingRun, data: TrainingData, options: TextOptions) -> Trained
     seen_rows = _tokens(run, prepared, "validation", new.texts)
     learning = Examples(train_rows, old.codes, prepared.pad)
     judging = Examples(seen_rows, new.codes, prepared.pad)
-    weights = _class_weights(options, old.codes, len(classes))
+    counted = targets.class_weights(options.class_weights, classes, np.asarray(old.codes))
+    weights = None if counted is None else torch.from_numpy(counted)
 
     def loss(network: nn.Module, batch: Any) -> torch.Tensor:
         ids, mask, codes = batch
@@ -223,6 +225,7 @@ def _prepare_base(
     length = bases.checked_length(found, options.max_length, _DEFAULT_LENGTH)
     tokenizer = bases.load_tokenizer(found)
     pad, pad_token = bases.pad_of(found, tokenizer)
+    check_fits(bases.parameters_of(found.folder))
     names = dict(enumerate(known or classes))
     model = bases.load_model(
         found, transformers.AutoModelForSequenceClassification, num_labels=len(names), ignore_mismatched_sizes=True,
@@ -252,13 +255,6 @@ def _tokens(run: TrainingRun, prepared: Prepared, name: str, texts: Sequence[str
     return tokens.kept(run.folder / "tokens" / name, lambda: tokens.encoded(prepared.tokenizer, texts))
 
 
-def _class_weights(options: TextOptions, codes: Sequence[int], classes: int) -> torch.Tensor | None:
-    if options.class_weights == "none":
-        return None
-    counts = np.bincount(codes, minlength=classes)
-    return torch.tensor(len(codes) / (classes * np.maximum(counts, 1)), dtype=torch.float32)
-
-
 def _write(run: TrainingRun, prepared: Prepared, judging: Examples, trained: Trained, texts: Sequence[str]) -> None:
     """The version's files: ONNX and tokenizer that raw texts go into, and what training can go on from.
 
@@ -273,7 +269,7 @@ def _write(run: TrainingRun, prepared: Prepared, judging: Examples, trained: Tra
     except InvalidInput as error:
         if not isinstance(prepared.network, Scores):
             raise
-        _serve_by_transformers(run.out, trained, error.message)
+        export.serve_folder(run.out, trained, error.message)
         return
     export.save_tokenizer(prepared.tokenizer, run.out / export.TOKENIZER, prepared.pad, prepared.pad_token)
 
@@ -282,18 +278,6 @@ def _write(run: TrainingRun, prepared: Prepared, judging: Examples, trained: Tra
         return np.array_equal(ids, wanted.numpy()) and np.array_equal(mask, seen.numpy())
 
     trained.report["parity"] = export.prove(network, run.out, trained.preprocessing[0], texts, same)
-
-
-def _serve_by_transformers(folder: Path, trained: Trained, cause: str) -> None:
-    """A Hugging Face folder in place of the ONNX file."""
-    for path in folder.glob("model.onnx*"):
-        path.unlink()
-    for path in (folder / bases.KEPT).iterdir():
-        path.rename(folder / path.name)
-    (folder / bases.KEPT).rmdir()
-    trained.preprocessing = []
-    trained.warnings.append(f"the model is served by transformers, slower than as ONNX: {cause}")
-    trained.report["parity"] = None
 
 
 def _warnings(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from modelport.errors import InvalidInput
 from modelport.schemas.datasets import Facts
+from modelport.training import targets
 from modelport.training.recipe import TrainingData, nearest
 
 TEXT = "string"
@@ -45,28 +46,33 @@ def check_has_texts(facts: Facts, column: str) -> list[str]:
     return [f"column {column!r}: {about.nulls} of {facts.rows} rows have no text; they are left out"]
 
 
-def check_classes(data: TrainingData) -> None:
-    """Raise InvalidInput unless statistics allow at least two classes, each with a label that is a class's name."""
-    if data.target is None:
-        raise InvalidInput("target: say which column holds the classes")
-    kind = data.target_type or ""
-    if kind.startswith(("float", "double", "list", "struct", "timestamp", "binary")):
-        raise InvalidInput(
-            f"target: column {data.target!r} is {kind}; classes are texts, whole numbers or booleans"
-            + (" (a number to predict is the recipe 'tabular''s)" if kind.startswith(("float", "double")) else "")
-        )
-    about = next((found for found in data.facts.columns if found.name == data.target), None)
-    if about is None:
-        return
-    if about.nulls:
-        raise InvalidInput(
-            f"target: column {data.target!r} is null in {about.nulls} of {data.facts.rows} rows; "
-            "leave those rows out (modelport data clean, rule missing)"
-        )
-    if about.distinct is not None and about.distinct < 2:
-        raise InvalidInput(f"target: column {data.target!r} has one class only; there is nothing to tell apart")
-    if about.distinct is not None and data.facts.rows > 20 and about.distinct > data.facts.rows / 2:
+def check_classes(data: TrainingData) -> list[str]:
+    """Warnings; raises InvalidInput unless statistics allow a class for every row."""
+    found = targets.check_classes(data)
+    about = next((column for column in data.facts.columns if column.name == data.target), None)
+    if about is not None and about.distinct is not None and about.distinct > max(data.facts.rows / 2, 10):
         raise InvalidInput(
             f"target: column {data.target!r} has {about.distinct} different values in {data.facts.rows} rows; "
             "is it the column of the classes?"
         )
+    return found
+
+
+def conversation_or_text(data: TrainingData, messages: str | None, text: str | None) -> tuple[str, bool]:
+    """The column to learn from, and whether it holds conversations; raises InvalidInput."""
+    if messages is not None and text is not None:
+        raise InvalidInput("options: give one of messages and text")
+    if messages is None and text is None and "messages" in data.features:
+        messages = "messages"
+    if messages is None:
+        return text_column(data, text), False
+    if messages not in data.features:
+        raise InvalidInput(
+            f"options.messages: there is no column {messages[:100]!r}{nearest(messages, tuple(data.features))}"
+        )
+    kind = data.features[messages]
+    if kind != TEXT and not kind.startswith("list<"):
+        raise InvalidInput(
+            f"options.messages: column {messages!r} is {kind}; conversations are lists of role and content, or JSON"
+        )
+    return messages, True

@@ -12,6 +12,8 @@ from modelport.engine.preprocessing.text import TextInput
 from modelport.schemas.preprocessing import TextStep
 from modelport.tensors import Array, Signature, TensorSpec
 from modelport.training import onnx_export
+from modelport.training.language.base import KEPT
+from modelport.training.recipe import Trained
 
 MODEL, TOKENIZER = "model.onnx", "tokenizer.json"
 INPUTS = ("input_ids", "attention_mask")
@@ -60,6 +62,18 @@ def prove(
         with torch.inference_mode():
             batches.append((feed, (network(*feed.values()),)))
     return onnx_export.check_parity(folder / MODEL, batches, _TOLERANCE) | {"same_tokens": alike}
+
+
+def serve_folder(folder: Path, trained: Trained, cause: str) -> None:
+    """Let transformers serve what training goes on from, where there is no ONNX file."""
+    for path in folder.glob(f"{MODEL}*"):
+        path.unlink()
+    for path in (folder / KEPT).iterdir():
+        path.rename(folder / path.name)
+    (folder / KEPT).rmdir()
+    trained.preprocessing = []
+    trained.warnings.append(f"the model is served by transformers, slower than as ONNX: {cause}")
+    trained.report["parity"] = None
 
 
 def reader(folder: Path, declared: Mapping[str, Any]) -> Callable[[Sequence[str]], tuple[Array, Array]]:

@@ -20,12 +20,13 @@ class Rates(Protocol):
     unfreeze_epoch: int | None
     layer_decay: float
     head_rate: float
+    """Of layers that are not the body's; 1 where there are none."""
 
 
 def layers_of(model: Any) -> list[nn.Module]:
     """The layers, from the bottom: the longest list of modules in the model's body."""
-    lists: list[Any] = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
-    return list(max(lists, key=len)) if lists else []
+    lists = [list(module) for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len) if lists else []
 
 
 def groups_of(model: Any, options: Rates) -> list[Group]:
@@ -46,7 +47,8 @@ def groups_of(model: Any, options: Rates) -> list[Group]:
                 "embed" in name for name, found in body.named_modules() if found is module
             )
             (bottom if is_bottom else above).append(module)
-    groups = [Group([module for name, module in model.named_children() if module is not body], options.head_rate)]
+    head = [] if body is model else [module for _, module in model.named_children() if module is not body]
+    groups = [Group(head, options.head_rate)]
     if above:
         groups.append(Group(above, 1.0, later if options.freeze < 0 else 0))
     for depth, layer in enumerate(reversed(layers)):

@@ -15,15 +15,18 @@ _BESIDES = 256 << 20
 """For activations of a small batch; the batch's size decides the rest."""
 
 
-def check_fits(parameters: int, trainable: float = 1.0) -> None:
-    """Raise InvalidInput when ``parameters`` weights, of which a share learns, are more than what is free."""
+def check_fits(parameters: int, trainable: float = 1.0, activations: int = _BESIDES) -> None:
+    """Raise InvalidInput when ``parameters`` weights, of which a share learns, are more than what is free.
+
+    ``activations`` are the bytes that one step takes beside them.
+    """
     free = available()
-    needed = int(parameters * (_WEIGHT + trainable * (_GRADIENT + _MOMENTS))) + _BESIDES
+    needed = int(parameters * (_WEIGHT + trainable * (_GRADIENT + _MOMENTS))) + activations
     if free is not None and needed > free:
         raise InvalidInput(
             f"too little memory: training {trainable:.0%} of {parameters / 1e6:.0f} million weights takes at least "
             f"{needed >> 20} MB, and {free >> 20} MB are free; take a smaller base model, fewer layers that learn "
-            "(lora, freeze), or a larger machine"
+            "(lora, freeze), a smaller batch_size or max_length, or a larger machine"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from modelport.data.writing import read_parts
 from modelport.errors import InvalidInput
+from modelport.training import targets
 
 FEWEST = 2
 """Rows that a class needs to be learnt and seen again."""
@@ -37,7 +38,7 @@ def is_text(value: Any) -> bool:
 
 
 def class_names(parts: Sequence[Path], target: str) -> list[str]:
-    """The classes of training rows, sorted: numbers by their size, all else as text; raises InvalidInput."""
+    """The names of the classes of training rows, in their order; raises InvalidInput."""
     found: dict[Any, int] = {}
     for (value,) in rows(parts, [target]):
         if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -46,20 +47,14 @@ def class_names(parts: Sequence[Path], target: str) -> list[str]:
                 "(modelport data clean, rule missing)"
             )
         found[value] = found.get(value, 0) + 1
-    if len(found) < 2:
-        raise InvalidInput(
-            f"target: the training rows of column {target!r} are all of one class"
-            + (f", {str(next(iter(found)))[:60]!r}" if found else "")
-            + "; there is nothing to tell apart"
-        )
-    scarce = sorted(str(value) for value, count in found.items() if count < FEWEST)
+    scarce = sorted(name_of(value) for value, count in found.items() if count < FEWEST)
     if scarce:
         raise InvalidInput(
             f"target: class {scarce[0][:60]!r} has fewer than {FEWEST} training rows"
             + (f", and {len(scarce) - 1} others too" if len(scarce) > 1 else "")
             + "; collect more, or leave the class out"
         )
-    return [name_of(value) for value in sorted(found, key=_order)]
+    return targets.classes_of(list(found), target)
 
 
 def labelled(parts: Sequence[Path], text: str, target: str, classes: Sequence[str]) -> Labelled:
@@ -82,9 +77,5 @@ def labelled(parts: Sequence[Path], text: str, target: str, classes: Sequence[st
 
 
 def name_of(value: Any) -> str:
-    """A class as text."""
-    return str(value)
-
-
-def _order(value: Any) -> tuple[int, Any]:
-    return (0, value) if isinstance(value, int | float) else (1, str(value))
+    """A class as text; empty for a row without one."""
+    return targets.texts_of([value])[0] or ""

@@ -37,7 +37,7 @@ def learnt_tokenizer(texts: Sequence[str], vocabulary: int, lower: bool) -> Any:
     return tokenizer
 
 
-class Layer(nn.Module):  # type: ignore[misc]  # torch is not typed here
+class Layer(nn.Module):
     """Attention and a feed-forward part, each added to what came in."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -57,7 +57,7 @@ class Layer(nn.Module):  # type: ignore[misc]  # torch is not typed here
         return x_BLD + self.dropout(self.forward_part(self.norm_forward(x_BLD)))
 
 
-class SmallClassifier(nn.Module):  # type: ignore[misc]  # torch is not typed here
+class SmallClassifier(nn.Module):
     """Token ids and mask [rows, tokens] to a score of each class [rows, classes]."""
 
     def __init__(

@@ -1,4 +1,6 @@
 """Recipe ``text``: learns to tell classes of texts apart, from a base model or from nothing."""
+"""Recipe ``text``: learns to tell classes of texts apart, from a base model or from nothing. Light: imports no torch."""
+"""Recipe ``text``: learns to tell classes of texts apart, from a base model or from nothing. Imports no torch."""
 
 from __future__ import annotations
 
@@ -39,8 +41,8 @@ class TextOptions(LoopOptions):
     """A layer's rate is so many times the rate of the one above it."""
     head_rate: Annotated[float, Field(gt=0, le=10_000)] = 1.0
     """The new head's rate, in rates of the top layer."""
-    class_weights: Literal["none", "balanced"] = "none"
-    """``balanced``: rare classes weigh more, as much as they are rarer."""
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0, le=1e6)]] = "none"
+    """What a row of each class counts: ``balanced`` lets rare classes count more, or say it by class."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Share of a row's weight that goes to all classes alike. [0 for a base model, 0.1 for the small one]"""
     vocabulary: Annotated[int, Field(ge=100, le=200_000)] = 8000
@@ -74,8 +76,7 @@ class TextRecipe:
     def check(self, data: TrainingData, options: TextOptions) -> list[str]:
         """What columns and statistics tell."""
         column = columns.text_column(data, options.text)
-        columns.check_classes(data)
-        return columns.check_has_texts(data.facts, column)
+        return columns.check_classes(data) + columns.check_has_texts(data.facts, column)
 
     def train(self, run: TrainingRun, data: TrainingData, options: TextOptions) -> Trained:
         """Learn."""
