@@ -119,7 +119,7 @@ def test_a_script_of_ones_own_becomes_a_served_version(learning: Server, tmp_pat
         row = {name: [[float(frame[name].iloc[0])]] for name in frame.columns[:-1]}
         answer = client.predict("line", row)
     whole = LinearRegression().fit(frame.iloc[:, :-1], frame["target"]).predict(frame.iloc[:1, :-1])
-    assert abs(float(answer["prediction"][0]) - whole[0]) < 30, "four fifths of the rows teach much the same"
+    assert abs(float(answer[0]) - whole[0]) < 30, "four fifths of the rows teach much the same"
 
 
 def _script(server: Server) -> list[psutil.Process]:
@@ -165,7 +165,7 @@ def test_tuning_from_the_command_line(learning: Server, tmp_path: Path) -> None:
         "--space", "decay=0|0.01", "--trials", "5", "--set", "epochs=4", "--metric", "log_loss", "--name", "tuned",
     ]  # fmt: skip
     page = tmp_path / "study.html"
-    done = learning.cli(*argv, "--html", str(page), "--alias", "best")
+    done = learning.cli(*argv, "--html", str(page), "--alias", "best", "--pruner", "none")
     assert done.returncode == 0, done.stderr
     assert "tuned:1 trained on digits:1" in done.stdout
     assert "LOG_LOSS" in done.stdout and "rate" in done.stdout
@@ -178,6 +178,8 @@ def test_tuning_from_the_command_line(learning: Server, tmp_path: Path) -> None:
     assert shown.returncode == 0 and "more; --limit shows them" in shown.stdout
     rows = json.loads(learning.cli("trials", job.id, "--json").stdout)
     assert rows == job.result["study"]["trials"] or len(rows) == len(job.result["study"]["trials"])
+    halved = learning.cli(*argv, "--pruner", "asha", "--seed", "3")
+    assert halved.returncode == 0 and "pruned" in halved.stdout
     refused = learning.cli(*argv, "--space", "rats=1..2")
     assert refused.returncode == 1 and "did you mean 'rate'" in refused.stderr
     other = learning.cli("trials", "01JZ8Q6W3V2N5Y7X9T4R1K0PQM")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 _LOOK_EVERY_S = 2.0
-_MOST_FIGURES = 1_000_000
+_MOST_FIGURES = 100_000
 Html = Annotated[Path | None, typer.Option("--html", help="File to draw the study into: history, options, importance.")]
 
 
