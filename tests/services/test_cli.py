@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pickle
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -195,13 +197,20 @@ def test_logs_follow_what_is_written_later(server: Server, run: Run, mlp: str) -
 
 def test_a_watched_status_ends_with_ctrl_c(server: Server) -> None:
     argv = [sys.executable, "-m", "modelport.cli.main", "status", "--watch"]
-    env = {**os.environ, "MODELPORT_HOME": str(server.home)}
-    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
-        time.sleep(4)
-        watching.send_signal(signal.SIGINT)
-        shown, error = watching.communicate(timeout=30)
+    env = {**os.environ, "MODELPORT_HOME": str(server.home), "TERM": "xterm"}
+    ours, terminal = pty.openpty()
+    try:
+        with subprocess.Popen(argv, env=env, stdout=terminal, stderr=subprocess.PIPE, text=True) as watching:
+            shown = b""
+            while b"process" not in shown:
+                assert select.select([ours], [], [], 60)[0], shown
+                shown += os.read(ours, 4096)
+            watching.send_signal(signal.SIGINT)
+            _, error = watching.communicate(timeout=30)
+    finally:
+        os.close(ours)
+        os.close(terminal)
     assert (watching.returncode, error) == (0, "")
-    assert "process" in shown
 
 
 def test_a_watched_status_is_a_line_of_json_each_second(server: Server) -> None:
