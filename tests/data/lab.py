@@ -89,10 +89,6 @@ class Lab:
         files: dict[str, bytes | str] = {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
         return self.push_files(name, files, **fields)
 
-    def push_folder(self, name: str, folder: Path) -> ModelVersion:
-        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        return self.services.registry.push(self.actor, name, VersionPush(files=self.send(files)))
-
     def version(self, ref: str) -> DatasetVersion:
         return self.services.datasets.resolve(self.actor, ref)[0]
 

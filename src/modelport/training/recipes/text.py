@@ -1,6 +1,4 @@
 """Recipe ``text``: learns to tell classes of texts apart, from a base model or from nothing."""
-"""Recipe ``text``: learns to tell classes of texts apart, from a base model or from nothing. Light: imports no torch."""
-"""Recipe ``text``: learns to tell classes of texts apart, from a base model or from nothing. Imports no torch."""
 
 from __future__ import annotations
 
