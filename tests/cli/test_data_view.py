@@ -87,3 +87,13 @@ def test_references_are_read() -> None:
     for text in ("", "d:0", "d:x", "d/../x", "d@champion", "a b"):
         with pytest.raises(InvalidInput, match="is not like NAME"):
             parse_dataset(text)
+
+
+def test_a_page_shows_no_document_as_a_value_and_no_empty_histogram() -> None:
+    lineage = DatasetLineage(version="d:1", parents=[], source="", job=None, children=[], models=[])
+    long = version("w" * 300)
+    infinite = Column(name="i", type="double", histogram=Histogram(edges=[0.0, 1.0], counts=[0]))
+    long.manifest.columns.append(infinite)
+    found = data_page.page(long, lineage)
+    assert f"<td>{'w' * 120}…</td>" in found
+    assert found.count('role="img"') == 1

@@ -7,6 +7,9 @@ from typing import Any
 from modelport.cli.page import document, facts, number, text
 from modelport.schemas.datasets import Column, DatasetLineage, DatasetVersion
 
+#: Characters of a value that are shown.
+_LONGEST = 120
+
 
 def page(version: DatasetVersion, lineage: DatasetLineage) -> str:
     """The whole page."""
@@ -36,11 +39,11 @@ def _card(column: Column, rows: int) -> str:
         ("max", column.max), ("mean", column.mean), ("std", column.std),
     ]  # fmt: skip
     lines = "".join(
-        f"<tr><th>{text(name)}</th><td>{text(number(value))}</td></tr>"
+        f"<tr><th>{text(name)}</th><td>{text(_short(number(value)))}</td></tr>"
         for name, value in about
         if value not in ("", None)
     )
-    if column.histogram is not None:
+    if column.histogram is not None and any(column.histogram.counts):
         picture = _histogram(column.histogram.counts, column.histogram.edges)
     else:
         picture = _bars([(item.value, item.count) for item in column.top])
@@ -74,8 +77,8 @@ def _bars(items: list[tuple[str, int]]) -> str:
             f'<svg viewBox="0 0 100 6" style="width:8rem;margin:.3rem 0">'
             f'<rect width="{100 * count / most:.1f}" height="6"></rect></svg>'
         )
-        rows.append(f"<tr><td>{text(name)}</td><td>{count}</td><td>{bar}</td></tr>")
-    return f"<table>{''.join(rows)}</table>"
+        rows.append(f"<tr><td>{text(_short(name))}</td><td>{count}</td><td>{bar}</td></tr>")
+    return f'<table class="bars">{"".join(rows)}</table>'
 
 
 def _rules(report: dict[str, Any]) -> str:
@@ -92,3 +95,8 @@ def _rules(report: dict[str, Any]) -> str:
 
 def _pairs(found: dict[str, int]) -> str:
     return ", ".join(f"{name} {rows}" for name, rows in found.items())
+
+
+def _short(found: str) -> str:
+    """A value of the data may be a whole document."""
+    return found if len(found) <= _LONGEST else f"{found[:_LONGEST]}…"

@@ -20,6 +20,10 @@ dd{margin:0;overflow-wrap:anywhere}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 td,th{text-align:left;padding:.2rem .6rem .2rem 0;vertical-align:top;overflow-wrap:anywhere}
 th{color:#5b6b7b;font-weight:500}
+.card th{width:4.5rem;overflow-wrap:normal}
+.bars{width:auto;max-width:100%}
+.bars td:nth-child(2){text-align:right;white-space:nowrap}
+.bars td:last-child{min-width:4rem}
 svg{width:100%;height:auto;display:block;margin-top:.5rem}
 rect{fill:#2b6cb0}
 text{font-size:9px;fill:#5b6b7b}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelport.errors import MissingExtra
 from modelport.tensors import Array
 
 os.environ.update(DAFT_ANALYTICS_ENABLED="0", DO_NOT_TRACK="true", SCARF_NO_ANALYTICS="true", DAFT_PROGRESS_BAR="0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import daft
 
 #: Batches that may wait between the engine and whoever takes them.
@@ -27,8 +30,11 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 @cache
 def use_runner(name: str) -> None:
-    """``native`` (this process) or ``ray``; once, before anything runs."""
+    """``native`` (this process) or ``ray`` (the cluster of RAY_ADDRESS, or one of this machine's own); once, before
+    anything runs. Raises MissingExtra."""
     if name == "ray":
+        if find_spec("ray") is None:
+            raise MissingExtra("ray", "the setting data.engine: ray")
         daft.set_runner_ray(noop_if_initialized=True)
     else:
         daft.set_runner_native()

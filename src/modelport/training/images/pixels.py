@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from modelport.data.writing import read_parts, rows_in, told_of_disk
+from modelport.data.writing import read_parts, rows_in
 from modelport.engine.preprocessing.image import ImageInput
 from modelport.errors import InvalidInput, ModelRejectedInput
 from modelport.schemas.preprocessing import ImageStep
+from modelport.storage.disk import told_of_disk
 from modelport.tensors import Array, Signature, TensorSpec
 
 _LOOKED_AT = 200
