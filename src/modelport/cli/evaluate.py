@@ -60,29 +60,35 @@ def evaluate(
 
     Example: modelport evaluate digits@champion --data digits:1/test --against digits:1 --html report.html
     """
-    from modelport.cli import follow, render
     from modelport.cli.inputs import pairs
-    from modelport.sdk.client import Client
 
     columns = {name: listed.split(",") for name, listed in pairs(inputs or [], "--input").items()}
     params: dict[str, Any] = {
         "target": target, "against": against, "slices": slices or None, "metrics": metrics or None,
         "inputs": columns or None, "output": output, "task": task, "positive": positive, "weight": weight,
         "group": group_by, "intervals": intervals, "stratified": stratified or None, "seed": seed or None,
-        "nulls": nulls, "workers": workers,
+        "nulls": nulls, "workers": workers, "code": code or (),
     }  # fmt: skip
+    found = _judged(model, data, params, detach, as_json, url, key)
+    if found is not None:
+        _shown(found, html, json_file, as_json)
+
+
+def _judged(
+    model: str, data: str, params: dict[str, Any], detach: bool, as_json: bool, url: str | None, key: str | None
+) -> EvaluationShown | None:
+    """The evaluation, once its job has ended; None when nobody waits for it."""
+    from modelport.cli import follow, render
+    from modelport.sdk.client import Client
+
     with Client(url, key) as client:
         with render.transfer_bar() as progress:
-            job = client.evaluations.evaluate(
-                model, data, code=code or (), wait=False, upload_progress=progress, **params
-            )
+            job = client.evaluations.evaluate(model, data, wait=False, upload_progress=progress, **params)
         if detach:
             render.as_json(job) if as_json else follow.detached(job)
-            return
+            return None
         made = follow.follow(client, job.id).result or {}
-        found = client.evaluations.get(made["evaluation"])
-    _write(found, html, json_file)
-    render.as_json(found) if as_json else show_report(found)
+        return client.evaluations.get(made["evaluation"])
 
 
 @group.command("list")
@@ -131,7 +137,6 @@ def show(
 
     Example: modelport evaluations show digits --html report.html
     """
-    from modelport.cli import render
     from modelport.errors import InvalidInput, NotFound
     from modelport.sdk.client import Client
 
@@ -146,17 +151,17 @@ def show(
             if not listed:
                 raise NotFound(f"{evaluation[:100]!r} was not judged yet; `modelport evaluate` does it")
             found = client.evaluations.get(listed[0].id)
-    _write(found, html, json_file)
-    render.as_json(found) if as_json else show_report(found)
+    _shown(found, html, json_file, as_json)
 
 
-def _write(found: EvaluationShown, html: Path | None, json_file: Path | None) -> None:
-    from modelport.cli import evaluation_page
+def _shown(found: EvaluationShown, html: Path | None, json_file: Path | None, as_json: bool) -> None:
+    from modelport.cli import evaluation_page, render
 
     if html is not None:
         html.write_text(evaluation_page.page_of(found))
     if json_file is not None:
         json_file.write_text(found.model_dump_json(indent=2))
+    render.as_json(found) if as_json else show_report(found)
 
 
 def show_report(found: EvaluationShown) -> None:
