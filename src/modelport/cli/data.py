@@ -185,7 +185,9 @@ def features(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Make columns of dates, texts, aggregates and a model's vectors; choose those that tell something.
+    """Make columns of columns, and choose those that tell something.
+
+    From dates, texts, names, other datasets' rows, and by a model's vectors.
 
     Example: modelport data features sales --recipe features.yaml --label paid
     """

@@ -68,7 +68,7 @@ def tune(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Train many models with different options; the best on the validation rows becomes a version.
+    """Train many models; the best on the validation rows becomes a version.
 
     Example: modelport tune -r tabular --data wine --target class --space 'model=forest|boosting' --trials 20
     """
