@@ -128,8 +128,8 @@ def _check_classes(version: ModelVersion, data: DatasetVersion, target: str) -> 
     seen = [one.value for one in column.top]
     if column.type == "string" and known and seen and known.isdisjoint(seen):
         raise InvalidInput(
-            f"target: column {target[:100]!r} holds {', '.join(seen[:5])[:200]}; {version.model}:{version.version} knows "
-            f"{', '.join(sorted(known)[:5])[:200]}; is it the right column, and the right model?"
+            f"target: column {target[:100]!r} holds {', '.join(seen[:5])[:200]}; {version.model}:{version.version} "
+            f"knows {', '.join(sorted(known)[:5])[:200]}; is it the right column, and the right model?"
         )
 
 
