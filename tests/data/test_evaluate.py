@@ -194,6 +194,7 @@ BAD: list[tuple[str, dict[str, Any], type[ModelportError], str]] = [
     ("no such other", {"against": "nobody"}, NotFound, "no model 'nobody'"),
     ("no such slice", {"slices": ["nothing"]}, NotFound, "slices: dataset digits:1 has no column 'nothing'"),
     ("no such weight", {"weight": "nothing"}, NotFound, "weight"),
+    ("other classes", {"target": "half"}, InvalidInput, "target: column 'half' holds left, right; digits:1 knows 0, 1"),
     ("no such output", {"output": "nothing"}, InvalidInput, "output: the model has no output 'nothing'"),
     ("no such input", {"inputs": {"Y": ["p0"]}}, InvalidInput, "no input 'Y'"),
     ("too few columns", {"inputs": {"X": ["p1", "p2"]}}, InvalidInput, "not 2 columns"),
@@ -223,8 +224,10 @@ def test_rows_that_cannot_be_judged(digits: Lab) -> None:
         judged("holes", [None, *labels[1:]])
     with pytest.raises(InvalidInput, match="has no value in 1 rows"):
         judged("nan", [float("nan"), *map(float, labels[1:])])
-    with pytest.raises(InvalidInput, match="none of the classes in the truth"):
+    with pytest.raises(InvalidInput, match="column 'label' holds cat, dog; digits:1 knows 0, 1"):
         judged("strange", ["cat", "dog"] * 30)
+    with pytest.raises(InvalidInput, match="none of the classes in the truth"):
+        judged("numbers", [77, 88] * 30)
     with pytest.raises(InvalidInput, match="'positive'|positive: there is no class 'cat'"):
         judged("same", labels, positive="cat")
     some = judged("some", ["eleven", *map(str, labels[1:])])

@@ -22,7 +22,7 @@ from modelport.schemas.evaluation import Evaluation, EvaluationRecord, Evaluatio
 from modelport.storage import tables
 from modelport.storage.database import Database, insert_missing
 
-_SHOWN = 100
+_SHOWN, _NAMED = 100, 3
 #: Parts that choices are made by, so that they are opened again and again.
 _FOR_CHOICES = ("train", "validation", "valid", "val", "dev")
 
@@ -167,19 +167,24 @@ def _before(session: Session, row: tables.Evaluation) -> list[Opening]:
     """By job, newest first."""
     table = tables.Evaluation
     query = select(table).where(*_same_rows(row)).order_by(table.id.desc()).limit(_SHOWN)
-    found: dict[str, Opening] = {}
+    jobs: dict[str, list[tables.Evaluation]] = {}
     for one in session.scalars(query):
-        model = one.subject if one.model is None else f"{one.model}:{one.version}" if one.version else one.model
-        found.setdefault(
-            one.job_id,
-            Opening.model_validate(
-                {
-                    "id": one.id, "at": one.created_at, "by": one.created_by, "purpose": one.purpose, "model": model,
-                    "job": one.job_id,
-                }
-            ),
-        )  # fmt: skip
-    return list(found.values())
+        jobs.setdefault(one.job_id, []).append(one)
+    return [
+        Opening.model_validate(
+            {
+                "id": rows[0].id, "at": rows[0].created_at, "by": rows[0].created_by, "purpose": rows[0].purpose,
+                "model": _subjects(rows), "job": job,
+            }
+        )
+        for job, rows in jobs.items()
+    ]  # fmt: skip
+
+
+def _subjects(rows: Sequence[tables.Evaluation]) -> str:
+    names = [f"{row.model}:{row.version}" if row.model and row.version else row.subject for row in reversed(rows)]
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _record(session: Session, row: tables.Evaluation) -> EvaluationRecord:

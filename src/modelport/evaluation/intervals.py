@@ -17,7 +17,7 @@ from modelport.tensors import Array
 
 _FEWEST = 100
 #: Rows (times classes) that are gone through in all resamples together, about half a minute.
-_MOST_WORK = 500_000_000
+_MOST_WORK = 250_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,8 @@ class Evaluate:
             if ref is not None:
                 version = made.model_of(services, actor, ref)
                 check_runnable(trust_of(services.settings), version.manifest, DeploymentSpec())
-                check_answers(version.manifest, columns, asking)
+                if check_answers(version.manifest, columns, asking) == "classification":
+                    _check_classes(version, data, asking.truth)
 
     def inputs(self, services: Services, actor: Actor, params: EvaluateParams) -> list[str] | None:
         found = made.digests(services, actor, [params.data])
@@ -118,6 +119,18 @@ def _asking(params: EvaluateParams, data: DatasetVersion) -> Asking:
     return Asking(
         target, list(kept), params.task, params.inputs, params.output, params.nulls, params.workers, batch=params.batch
     )
+
+
+def _check_classes(version: ModelVersion, data: DatasetVersion, target: str) -> None:
+    """Raise InvalidInput when none of the texts in the truth is a class of the model, as far as statistics tell."""
+    column = next(column for column in data.manifest.columns if column.name == target)
+    known = {name for names in version.manifest.labels.values() for name in names}
+    seen = [one.value for one in column.top]
+    if column.type == "string" and known and seen and known.isdisjoint(seen):
+        raise InvalidInput(
+            f"target: column {target[:100]!r} holds {', '.join(seen[:5])[:200]}; {version.model}:{version.version} "
+            f"knows {', '.join(sorted(known)[:5])[:200]}; is it the right column, and the right model?"
+        )
 
 
 def _nulls(data: DatasetVersion, name: str) -> int:
