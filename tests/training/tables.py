@@ -42,7 +42,8 @@ class Case:
             for name, places in (("train", self.training), ("validation", self.validation))
             if not (self.folder / name).exists()
         } or {name: tuple(sorted((self.folder / name).glob("*.parquet"))) for name in ("train", "validation")}
-        facts = describe([*parts["train"], *parts["validation"]], self.target)
+        plain = self.target is not None and not pa.types.is_nested(self.table.schema.field(self.target).type)
+        facts = describe([*parts["train"], *parts["validation"]], self.target if plain else None)
         kinds = {each.name: str(each.type) for each in self.table.schema}
         features = {n: k for n, k in kinds.items() if n != self.target and n not in self.exclude}
         given: dict[str, Any] = {

@@ -11,7 +11,6 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor
 
 from modelport.training.recipes.anomaly import Anomaly
-from modelport.training.tabular.detectors import fitted
 from tests.training.tables import Case, cars, case, sklearn_table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -48,7 +47,8 @@ def own(method: str, rows: np.ndarray, held: np.ndarray) -> np.ndarray:
 
     made = {"ecod": ECOD(), "copod": COPOD(), "hbos": HBOS(), "knn": KNN(n_neighbors=20)}[method]
     made.fit(rows.astype(np.float64))
-    return np.asarray(made.decision_function(held.astype(np.float64)))
+    alone = [made.decision_function(row[None]) for row in held.astype(np.float64)]  # together, answers may differ
+    return np.concatenate(alone)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -59,25 +59,12 @@ def test_as_good_as_the_librarys_own(tmp_path: Path, method: str) -> None:
     trained, served = given.train(RECIPE, method=method, anomaly="0")
     found = served.ask(given.table.take(given.validation))
     assert roc_auc_score(truth, found["score"]) >= roc_auc_score(truth, scores) - 0.01
-    if method not in ("ecod", "copod"):  # theirs depend on the rows that are asked with them
-        assert np.allclose(found["score"], scores, rtol=1e-3, atol=1e-3)
+    assert np.allclose(found["score"], scores, rtol=1e-3, atol=1e-3)
     assert found["is_anomaly"].dtype == bool
     assert (found["is_anomaly"] == (found["score"] > np.float32(trained.report["threshold"]))).all()
     assert trained.report["parity"]["max_difference"] < 1e-3
     assert trained.metrics["validation_roc_auc"] == pytest.approx(roc_auc_score(truth, found["score"]), abs=1e-6)
     assert trained.judged_itself  # 0 is not how an anomaly is written where rows are judged
-
-
-@pytest.mark.parametrize("method", ["ecod", "copod"])
-def test_of_the_rows_it_learnt_from_scores_are_pyods_own(tmp_path: Path, method: str) -> None:
-    from pyod.models.copod import COPOD
-    from pyod.models.ecod import ECOD
-
-    rows, _, _ = matrices(tumours(tmp_path))
-    made = {"ecod": ECOD, "copod": COPOD}[method]()
-    made.fit(rows.astype(np.float64))
-    options = RECIPE.Options.model_validate({"method": method})
-    assert np.allclose(fitted(options, rows, 0, 1).score(rows), made.decision_scores_)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from modelport.errors import InvalidInput, MissingExtra
+from modelport.errors import InvalidInput
 from modelport.schemas.training import Task
 from modelport.training import recipe
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
 from modelport.training.recipes import tabular
 
 Method = Literal["isolation-forest", "lof", "knn", "ecod", "copod", "hbos"]
-_PYOD = ("ecod", "copod", "hbos")
 
 
 class AnomalyOptions(tabular.Columns):
     """Options of the recipe ``anomaly``."""
 
     method: Method = "isolation-forest"
-    """``isolation-forest`` and ``lof`` are scikit-learn's, ``knn`` the distance to the k-th neighbour, ``ecod``,
-    ``copod`` and ``hbos`` PyOD's (extra ``anomaly``)."""
+    """``isolation-forest`` and ``lof`` as scikit-learn's; ``knn`` (the distance to the k-th neighbour), ``ecod``,
+    ``copod`` and ``hbos`` as PyOD's."""
     contamination: Annotated[float, Field(gt=0, le=0.5)] | None = None
     """The share of the training rows that counts as anomalous. [that of the labels, or 0.1]"""
     neighbours: Annotated[int, Field(ge=1, le=1000)] = 20
@@ -42,7 +40,7 @@ class AnomalyOptions(tabular.Columns):
 class Anomaly:
     """Rows unlike the others."""
 
-    summary = "Anomaly detection: isolation forest, neighbours, and PyOD's"
+    summary = "Anomaly detection: isolation forest, neighbours, tails and histograms of columns"
     extra = "train"
     needs: tuple[str, ...] = tabular.Tabular.needs
     code = False
@@ -54,8 +52,6 @@ class Anomaly:
 
     def check(self, data: TrainingData, options: Any) -> list[str]:
         """What columns and statistics tell."""
-        if options.method in _PYOD and find_spec("pyod") is None:
-            raise MissingExtra("anomaly", f"options.method: {options.method}")
         warnings = tabular.check_columns(data, options)
         if data.facts.rows and data.facts.rows < 20:
             raise InvalidInput(f"{data.facts.rows} rows are too few to tell what is usual; give 20 or more")

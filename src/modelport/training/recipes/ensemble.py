@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from modelport.errors import InvalidInput
 from modelport.schemas.training import Task
@@ -30,6 +30,11 @@ class Member(BaseModel):
     weight: Annotated[float, Field(gt=0)] = 1.0
     """How much its vote counts."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        return {"model": given} if isinstance(given, str) else given
+
 
 class EnsembleOptions(tabular.Columns):
     """Options of the recipe ``ensemble``."""
@@ -38,7 +43,7 @@ class EnsembleOptions(tabular.Columns):
     """``auto``: texts, true and false, and whole numbers with at most 20 values are classes."""
     kind: Literal["voting", "stacking"] = "voting"
     """``voting`` averages the answers; ``stacking`` learns from the members' answers on folds what they are worth."""
-    models: Annotated[list[Member | MemberName], Field(min_length=2, max_length=20)] | None = None
+    models: Annotated[list[Member], Field(min_length=2, max_length=20)] | None = None
     """The members, by name or with ``params`` and ``weight``. [a linear model, a forest, gradient boosting]"""
     voting: Literal["soft", "hard"] = "soft"
     """``soft`` averages probabilities, ``hard`` counts each member's best class."""
@@ -46,7 +51,7 @@ class EnsembleOptions(tabular.Columns):
     """The model that weighs the others' answers. [logistic, or ridge]"""
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     """Folds by which stacking gets answers for rows that a member has not seen."""
-    class_weight: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    class_weight: tabular.ClassWeight = None
     """How much a row of each class counts."""
     importance: bool = True
     """Measure by how much the score falls when a column is shuffled."""
@@ -54,8 +59,7 @@ class EnsembleOptions(tabular.Columns):
     def members(self, task: str) -> list[Member]:
         """All with their parameters."""
         first: MemberName = "logistic" if task == "classification" else "ridge"
-        chosen: list[Member | MemberName] = self.models or [first, "forest", "boosting"]
-        return [each if isinstance(each, Member) else Member(model=each) for each in chosen]
+        return self.models or [Member(model=name) for name in (first, "forest", "boosting")]
 
 
 class Ensemble:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from modelport.errors import InvalidInput
 from modelport.schemas.datasets import Column, ColumnName
@@ -27,6 +27,18 @@ _TAKEN = ("int", "uint", "float", "double", "halffloat", "bool", "string", "larg
 MOST_CLASSES = 20
 #: More classes than this are hardly what was meant.
 _TOO_MANY_CLASSES = 1000
+
+
+def _weights(given: Any) -> Any:
+    numbers = isinstance(given, dict) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) and value > 0 for value in given.values()
+    )
+    if given is not None and given != "balanced" and not numbers:
+        raise ValueError("say balanced, or a number above 0 for each class, such as {yes: 5}")
+    return given
+
+
+ClassWeight = Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(_weights)]
 
 
 class Columns(recipe.Options):
@@ -52,7 +64,7 @@ class TabularOptions(Columns):
     """``auto`` tries a linear model, a forest and gradient boosting, and keeps the best on the validation rows."""
     params: dict[str, Any] = Field(default_factory=dict)
     """scikit-learn's own parameters of the estimator, such as ``max_depth``."""
-    class_weight: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    class_weight: ClassWeight = None
     """How much a row of each class counts: ``balanced``, or by class."""
     calibrate: Literal["sigmoid", "isotonic"] | None = None
     """Correct the probabilities by cross-validation on the training rows."""

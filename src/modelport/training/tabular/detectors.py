@@ -1,8 +1,9 @@
 """What tells how unusual a row of a matrix is: a score, higher for rows that are more so, and its ONNX nodes.
 
-PyOD's ECOD, COPOD and HBOS look at each column by itself, in steps: here each column's steps are one tree of a
-TreeEnsembleRegressor, and a row's score is their sum. A score depends on the training rows alone; ECOD's and COPOD's in
-PyOD also on the rows that are asked about together, which a served model must not: there they differ a little.
+ECOD, COPOD and HBOS look at each column by itself, in steps: here each column's steps are one tree of a
+TreeEnsembleRegressor, and a row's score is their sum: PyOD's own for a row that is asked about alone. (Asked about rows
+together, PyOD's ECOD and COPOD rank them among each other too, so that an answer depends on who else asks; and what is
+asked about may turn the skew of a column that has hardly any.)
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.stats import skew
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
-from modelport.errors import InvalidInput, MissingExtra
+from modelport.errors import InvalidInput
 from modelport.tensors import Array
 from modelport.training.encoders.graph import Graph
 from modelport.training.tabular.steps import Steps, average_path, forest_tree, tree_nodes
 
 _MOST_NEIGHBOURS_ROWS = 20_000
+#: HBOS (Goldstein, Dengel, 2012) with PyOD's defaults: bins, what keeps an empty one finite, and by what share of a
+#: bin's width a value may lie beyond the last one.
+_BINS, _ALPHA, _TOLERANCE = 10, 0.1, 0.5
 
 
 class Detector(Protocol):
@@ -148,24 +151,24 @@ def _nearest(graph: Graph, tensor: str, rows: Array, count: int) -> list[str]:
 
 def _by_column(method: str, features: Array) -> Steps:
     """PyOD's scores of each column, as steps."""
-    try:
-        from pyod.models.copod import COPOD  # noqa: PLC0415  (an extra of its own)
-        from pyod.models.ecod import ECOD  # noqa: PLC0415
-        from pyod.models.hbos import HBOS  # noqa: PLC0415
-    except ImportError:
-        raise MissingExtra("anomaly", f"options.method: {method}") from None
     if method == "hbos":
-        histogram = HBOS()
-        histogram.fit(features.astype(np.float64))
-        return Steps.from_histograms(
-            [histogram.bin_edges_[:, at] for at in range(features.shape[1])],
-            [-np.log2(histogram.hist_[:, at] + histogram.alpha) for at in range(features.shape[1])],
-            histogram.tol,
-        )
-    plain = features.astype(np.float64)
-    constant = np.flatnonzero(~np.isfinite(skew(plain, axis=0)))  # a column without spread has no skew
-    if len(constant):
-        plain[0, constant] += 1e-6
-    made = (ECOD if method == "ecod" else COPOD)()
-    made.fit(plain)
-    return Steps.from_rows(features, np.asarray(made.O, np.float64))
+        columns = [np.histogram(values, _BINS, density=True) for values in features.T.astype(np.float64)]
+        heights = [-np.log2(density + _ALPHA) for density, _ in columns]
+        return Steps.from_histograms([edges for _, edges in columns], heights, _TOLERANCE)
+    return Steps.from_tails(features, _ecod if method == "ecod" else _copod)
+
+
+def _ecod(below: Array, above: Array, lean: float) -> Array:
+    """The rarer tail, or the one that the column leans to (Li, Zhao, Hu, Botta, Ionescu, Chen: ECOD, 2022)."""
+    low, high = -np.log(below), -np.log(above)
+    return np.maximum(np.maximum(low, high), _leaning(low, high, lean))
+
+
+def _copod(below: Array, above: Array, lean: float) -> Array:
+    """The mean of the tails, or the one that the column leans to (Li, Zhao, Botta, Ionescu, Hu: COPOD, 2020)."""
+    low, high = -np.log(below), -np.log(above)
+    return np.maximum((low + high) / 2, _leaning(low, high, lean))
+
+
+def _leaning(low: Array, high: Array, lean: float) -> Array:
+    return low * -np.sign(np.sign(lean) - 1) + high * np.sign(np.sign(lean) + 1)

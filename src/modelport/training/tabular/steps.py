@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
+from scipy.stats import skew
 
 from modelport.tensors import Array
 from modelport.training.encoders.graph import Graph
@@ -25,9 +26,12 @@ class Steps:
         self.heights = [np.asarray(each, np.float64) for each in heights]
 
     @classmethod
-    def from_rows(cls, features: Array, heights: Array) -> Self:
-        """Steps half-way between neighbouring values; ``heights`` [rows, width] at the values."""
-        columns = [_between(*each) for each in zip(features.T, heights.T, strict=True)]
+    def from_tails(cls, features: Array, height: Callable[[Array, Array, float], Array]) -> Self:
+        """Steps at the values of the rows; ``height`` of the shares of rows not above and not below, and the skew.
+
+        A row that is asked about is one more row, as when PyOD is asked about it alone.
+        """
+        columns = [_tails(values, height) for values in features.T]
         return cls([thresholds for thresholds, _ in columns], [own for _, own in columns])
 
     @classmethod
@@ -100,14 +104,19 @@ def average_path(rows: Array) -> Array:
     return np.where(rows <= 1, 0.0, np.where(rows == 2, 1.0, found))
 
 
-def _between(values: Array, heights: Array) -> tuple[Array, Array]:
-    knots, first = np.unique(values.astype(np.float32), return_index=True)
-    own = heights[first]
-    if len(knots) > _MOST_STEPS:
-        kept = np.unique(np.linspace(0, len(knots) - 1, _MOST_STEPS).round().astype(np.int64))
-        knots, own = knots[kept], own[kept]
-    middles = ((knots[:-1].astype(np.float64) + knots[1:]) / 2).astype(np.float32)
-    return np.where(middles >= knots[1:], knots[:-1], middles), own
+def _tails(values: Array, height: Callable[[Array, Array, float], Array]) -> tuple[Array, Array]:
+    """Thresholds before and at each value; heights between values, and at them."""
+    knots, counts = np.unique(values.astype(np.float32), return_counts=True)
+    until, rows = np.cumsum(counts), len(values) + 1
+    before = until - counts
+    if len(knots) * 2 > _MOST_STEPS:
+        kept = np.unique(np.linspace(0, len(knots) - 1, _MOST_STEPS // 2).round().astype(np.int64))
+        knots, until, before = knots[kept], until[kept], before[kept]
+    thresholds = np.stack([np.nextafter(knots, np.float32(-np.inf)), knots], axis=1).reshape(-1)
+    below = np.append(np.stack([before, until], axis=1).reshape(-1), len(values))
+    above = len(values) - np.append(np.stack([before, before], axis=1).reshape(-1), len(values))
+    lean = float(np.nan_to_num(skew(values.astype(np.float64))))
+    return thresholds, height((below + 1) / rows, (above + 1) / rows, lean)
 
 
 def _tree(thresholds: list[float], heights: list[float], column: int) -> Iterable[Node]:

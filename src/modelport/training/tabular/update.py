@@ -12,6 +12,7 @@ from typing import Any
 
 import skops.io
 
+from modelport.engine.formats.skops_zip import check_container
 from modelport.engine.runtime import Trust
 from modelport.engine.runtimes.sklearn import load_estimator
 from modelport.errors import ArtifactRefused, InvalidInput
@@ -62,6 +63,7 @@ def load(version: Path, task: str, wanted: str, params: dict[str, Any]) -> State
             f"models {', '.join(GO_ON)} (not calibrated): train anew with all rows"
         )
     try:
+        check_container(folder / _MODEL)
         found = json.loads((folder / _STATE).read_text())
         state = State(
             str(found["model"]), str(found["task"]), {str(k): str(v) for k, v in found["types"].items()},
