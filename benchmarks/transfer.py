@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -81,7 +80,7 @@ def learnt(each: int, seed: int, options: dict[str, Any]) -> tuple[float, float]
         data = training_data(
             parts(folder / "learn", *patches(each, seed, False)), parts(folder / "judge", *patches(JUDGED, 0, True))
         )
-        run, _ = new_run(folder / "run", seed=seed, threads=os.cpu_count() or 1)
+        run, _ = new_run(folder / "run", seed=seed, threads=1)
         image = ImageRecipe()
         began = time.perf_counter()
         trained = image.train(run, data, recipe.options_of(image, options))

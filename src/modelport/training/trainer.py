@@ -13,10 +13,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from modelport.errors import InvalidInput
+from modelport.tensors import Array
 from modelport.training import optimizers, randomness
 from modelport.training.batches import Examples, Order, moved
 from modelport.training.checkpoint import Checkpoints
@@ -202,6 +204,8 @@ class Trainer:
         """Look at the validation rows; settle what is best, and whether to stop."""
         state, options = self._state, self._options
         self.model.eval()
+        if not all(tensor.isfinite().all() for tensor in self._weights().values()):
+            raise self._diverged(math.nan)
         with torch.no_grad(), self._narrow():
             found = {name: float(value) for name, value in self._validate(self.model).items()}
         value = found.get(options.monitor)
@@ -296,10 +300,11 @@ class Trainer:
 
     def _diverged(self, loss: float) -> InvalidInput:
         what = "not a number" if math.isnan(loss) else "infinite"
+        step = min(self._state.step + 1, self._steps)
         return InvalidInput(
-            f"the loss became {what} at step {self._state.step + 1} (epoch {self._state.epoch + 1}): lower "
-            f"learning_rate (it is {self._options.learning_rate:g}), set clip to 1, or give it warmup; look for values "
-            "out of all proportion in the data"
+            f"the loss became {what} at step {step} (epoch {self._state.epoch + 1}): lower learning_rate (it is "
+            f"{self._options.learning_rate:g}), set clip to 1, or give it warmup; look for values out of all "
+            "proportion in the data"
         )
 
 
@@ -310,6 +315,14 @@ def device_of(options: LoopOptions) -> torch.device:
     if options.device != "cpu" and not torch.cuda.is_available():
         raise InvalidInput(f"options.device: {options.device} is not there; say auto or cpu")
     return torch.device(options.device)
+
+
+def check_predictions(found: Array) -> None:
+    """Raise InvalidInput when predictions of validation rows are no numbers, which no figure can judge."""
+    if not np.isfinite(found).all():
+        raise InvalidInput(
+            "the network's predictions of the validation rows are no numbers: lower learning_rate, or set clip to 1"
+        )
 
 
 def _time(seconds: float) -> str:

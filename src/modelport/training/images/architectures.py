@@ -25,8 +25,8 @@ class Architecture:
 
     build: Callable[[int, tuple[int, int], int, float], nn.Module]
     """Channels, height and width, classes, dropout → a network with ``blocks()`` and ``head()``."""
-    scaling: Scaling
-    """What weights that somebody brings were trained with."""
+    scaling: Scaling | None
+    """What weights that somebody brings were trained with; None: that of the images at hand."""
     size: int
     """Height and width that such weights were trained with."""
     smallest: int
@@ -168,7 +168,7 @@ def _averages(side: int) -> torch.Tensor:
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "small": Architecture(Small, _IMAGENET, 64, 4),
+    "small": Architecture(Small, None, 64, 4),
     "resnet18": Architecture(ResNet18, _IMAGENET, 224, 32),
     "vgg16": Architecture(Vgg16, _IMAGENET, 224, 32),
     "efficientnet-lite0": Architecture(EfficientNetLite0, _TF, 224, 32),

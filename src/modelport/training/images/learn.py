@@ -30,7 +30,7 @@ from modelport.training.images.pseudo import Chosen, choose
 from modelport.training.loop import is_lower_better
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
 from modelport.training.recipes.image import AUGMENTS, Augment, ImageOptions, PseudoLabels, image_column
-from modelport.training.trainer import Fit, Trainer
+from modelport.training.trainer import Fit, Trainer, check_predictions
 
 _SMALLEST_SHOWN = 224
 _OTHERWISE = 96
@@ -167,9 +167,10 @@ def _scaling(
 ) -> tuple[list[float], list[float]]:
     if kept is not None:
         return kept.mean, kept.deviation
-    if options.weights is None:
+    published = ARCHITECTURES[options.model].scaling
+    if options.weights is None or published is None:
         return pixel_files.mean_and_deviation(pixels)
-    mean, deviation = ARCHITECTURES[options.model].scaling
+    mean, deviation = published
     return list(mean[: shape.channels]), list(deviation[: shape.channels])
 
 
@@ -239,6 +240,7 @@ def _fit(lesson: _Lesson, name: str, guessed: Chosen | None) -> tuple[nn.Module,
 
 def _figures(lesson: _Lesson, network: nn.Module) -> Mapping[str, float]:
     found = predicted(network, lesson.validation, lesson.options.batch_size)
+    check_predictions(found)
     own = found[np.arange(len(found)), lesson.truth]
     loss = float(-np.log(np.maximum(own, 1e-12)).mean())
     return {"loss": loss} | lesson.run.score("classification", lesson.truth, found)

@@ -24,7 +24,7 @@ from modelport.training.modules.served import Served
 from modelport.training.recipe import Start, Trained, TrainingData, TrainingRun
 from modelport.training.recipes.module import ModuleOptions, columns_of
 from modelport.training.tabular import leaks
-from modelport.training.trainer import Trainer
+from modelport.training.trainer import Trainer, check_predictions
 
 _KEPT, _KEPT_WEIGHTS = "training/model.json", "training/weights.safetensors"
 _PROVEN = 256
@@ -200,6 +200,7 @@ def _figures(
             outputs.append(found.double().cpu())
     together = torch.cat(outputs)
     predicted = torch.softmax(together, 1) if lesson.classes is not None else lesson.scaling.predicted(together)
+    check_predictions(predicted.numpy())
     return {"loss": total / len(together)} | run.score(task, lesson.truth, predicted.numpy())
 
 
