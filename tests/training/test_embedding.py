@@ -70,8 +70,8 @@ def test_pairs_find_one_another_as_in_a_bare_loop(tmp_path: Path, base: Path) ->
     assert trained.report["loss"] == "ranking"
     best = trained.report["history"][int(trained.metrics["best_epoch"]) - 1]
     assert best["validation_loss"] == pytest.approx(loss, abs=1e-4)
-    assert trained.metrics["recall_at_1"] == pytest.approx(recall, abs=0.02)
-    assert trained.metrics["mrr"] > trained.metrics["mrr_before"]
+    assert trained.metrics["validation_recall_at_1"] == pytest.approx(recall, abs=0.02)
+    assert trained.metrics["validation_mrr"] > trained.metrics["mrr_before"]
     assert trained.report["parity"]["max_difference"] < 1e-4
     assert trained.report["parity"]["same_tokens"]
     names, summaries = (served(out, trained, [row[at] for row in rows[cut:]]) for at in (0, 1))
@@ -81,7 +81,7 @@ def test_pairs_find_one_another_as_in_a_bare_loop(tmp_path: Path, base: Path) ->
         tmp_path / "on", pairs_data(tmp_path / "data"), OPTIONS | {"epochs": 1, "learning_rate": 1e-6},
         start=Start(out, {}, {}, trained.preprocessing),
     )  # fmt: skip
-    assert again.metrics["mrr_before"] == pytest.approx(trained.metrics["mrr"], abs=1e-6)
+    assert again.metrics["mrr_before"] == pytest.approx(trained.metrics["validation_mrr"], abs=1e-6)
 
 
 def bare(base: Path, learning: list[tuple[str, str]], judging: list[tuple[str, str]]) -> tuple[float, float]:
@@ -139,7 +139,7 @@ def test_scores_and_classes_teach_too(tmp_path: Path, base: Path, loss: str) -> 
         figure = "spearman"
     trained, out = learn(tmp_path, data, OPTIONS | {"epochs": 6, "learning_rate": 3e-3}, code=base)
     assert trained.report["loss"] == loss
-    assert trained.metrics[figure] > trained.metrics[f"{figure}_before"]
+    assert trained.metrics[f"validation_{figure}"] > trained.metrics[f"{figure}_before"]
     assert served(out, trained, ["Fit the model."]).shape == (1, 32)
 
 

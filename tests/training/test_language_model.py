@@ -70,8 +70,8 @@ def test_lora_is_the_bare_peft_loop(tmp_path: Path, base: Path) -> None:
     options = OPTIONS | {"packing": False}
     trained, out, told = learn(tmp_path, data, options, code=base)
     wanted = bare(base, texts(), options)
-    assert trained.metrics["loss"] == pytest.approx(wanted, abs=1e-5)
-    assert trained.metrics["perplexity"] < trained.metrics["perplexity_before"]
+    assert trained.metrics["validation_loss"] == pytest.approx(wanted, abs=1e-5)
+    assert trained.metrics["validation_perplexity"] < trained.metrics["perplexity_before"]
     assert trained.report["parity"]["difference"] < 1e-5
     assert {"train_loss", "validation_perplexity"} <= {name for name, _, _ in told.metrics}
     found = inspected(out)
@@ -132,7 +132,7 @@ def test_a_conversation_teaches_its_answers_alone(tmp_path: Path, base: Path) ->
     data = as_data(tmp_path / "data", {"messages": conversations()}, None)
     options = OPTIONS | {"output": "adapter", "checkpointing": True, "max_length": 256}
     trained, out, _ = learn(tmp_path, data, options, code=base)
-    assert trained.metrics["perplexity"] < trained.metrics["perplexity_before"]
+    assert trained.metrics["validation_perplexity"] < trained.metrics["perplexity_before"]
     assert trained.report["examples"]["train"] < trained.report["rows"]["train"] / 1.5
     config = json.loads((out / "adapter_config.json").read_text())
     assert str(base) not in json.dumps(config)
@@ -144,7 +144,7 @@ def test_a_conversation_teaches_its_answers_alone(tmp_path: Path, base: Path) ->
         tmp_path / "on", data, options | {"epochs": 1, "learning_rate": 1e-4}, code=base,
         start=Start(out, found.details, {}, []),
     )  # fmt: skip
-    assert again.metrics["perplexity_before"] == pytest.approx(trained.metrics["perplexity"], rel=1e-4)
+    assert again.metrics["perplexity_before"] == pytest.approx(trained.metrics["validation_perplexity"], rel=1e-4)
 
 
 def test_marks_are_the_assistants_words(base: Path, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def _train(folder: Path, base: Path) -> None:
     data = as_data(folder / "data", {"text": texts()}, None)
     options = OPTIONS | {"lora_dropout": 0.2, "checkpoint_steps": 2}
     trained = recipe.train(run, data, recipe.Options.model_validate(options))
-    (folder / "done.json").write_text(json.dumps([trained.metrics["loss"], trained.report["history"]]))
+    (folder / "done.json").write_text(json.dumps([trained.metrics["validation_loss"], trained.report["history"]]))
 
 
 def test_killed_and_resumed_it_ends_with_the_same_loss(tmp_path: Path, base: Path) -> None:
@@ -308,8 +308,8 @@ def test_the_real_smollm2_learns(tmp_path: Path) -> None:
     }  # fmt: skip
     trained, out, _ = learn(tmp_path, data, options, code=code, threads=2)
     print(trained.metrics, trained.report["parity"])
-    assert trained.metrics["perplexity"] < trained.metrics["perplexity_before"]
+    assert trained.metrics["validation_perplexity"] < trained.metrics["perplexity_before"]
     wanted = bare(tmp_path / "work" / "base", rows, options, 36)
     print("bare peft", wanted)
-    assert trained.metrics["loss"] == pytest.approx(wanted, abs=1e-3)
+    assert trained.metrics["validation_loss"] == pytest.approx(wanted, abs=1e-3)
     assert inspected(out).details["parameters"] == 134_515_008

@@ -125,14 +125,12 @@ def train(run: TrainingRun, data: TrainingData, options: LanguageModelOptions) -
 
     fit = Trainer(run, options, network, mean_loss, learning, validate, groups=adapters.learning_groups(network)).fit()
     after = fit.history[fit.best_epoch - 1]
-    trained = Trained("language", warnings=warnings)
-    trained.metrics = fit.figures | {
-        "perplexity": after["validation_perplexity"], "perplexity_before": before["perplexity"],
-        "loss": after["validation_loss"], "loss_before": before["loss"],
-    }  # fmt: skip
+    trained = Trained("language", warnings=warnings, judged_itself=True)
+    trained.metrics = fit.figures | {f"{name}_before": value for name, value in before.items()}
+    trained.metrics |= {name: after[name] for name in ("validation_loss", "validation_perplexity")}
     if after["validation_loss"] > before["loss"]:
         trained.warnings.append(
-            f"perplexity rose from {before['perplexity']:.4g} to {trained.metrics['perplexity']:.4g}: lower "
+            f"perplexity rose from {before['perplexity']:.4g} to {after['validation_perplexity']:.4g}: lower "
             "learning_rate, or give it more rows"
         )
     network = adapters.write(network.cpu(), tokenizer, base, run.out, options)

@@ -37,16 +37,11 @@ def groups_of(model: Any, options: Rates) -> list[Group]:
     frozen = len(layers) if options.freeze < 0 else options.freeze
     later = _NEVER if options.unfreeze_epoch is None else options.unfreeze_epoch - 1
     body = model.base_model
-    inside = {parameter for layer in layers for parameter in layer.parameters()}
     bottom: list[nn.Module] = []
     above: list[nn.Module] = []
-    for module in body.modules():
-        own = list(module.parameters(recurse=False))
-        if own and not inside.issuperset(own):
-            is_bottom = isinstance(module, nn.Embedding) or any(
-                "embed" in name for name, found in body.named_modules() if found is module
-            )
-            (bottom if is_bottom else above).append(module)
+    for part in _beside(body, {id(layer) for layer in layers}):
+        reads = any(isinstance(module, nn.Embedding) for module in part.modules())
+        (bottom if reads else above).append(part)
     head = [] if body is model else [module for _, module in model.named_children() if module is not body]
     groups = [Group(head, options.head_rate)]
     if above:
@@ -56,6 +51,17 @@ def groups_of(model: Any, options: Rates) -> list[Group]:
         groups.append(Group([layer], options.layer_decay**depth, later if waits else 0))
     groups.append(Group(bottom, options.layer_decay ** len(layers), later if frozen else 0))
     return [group for group in groups if group.parameters]
+
+
+def _beside(body: nn.Module, layers: set[int]) -> list[nn.Module]:
+    """The largest parts of a body that neither are nor hold a layer."""
+    found: list[nn.Module] = []
+    for child in body.children():
+        if id(child) in layers:
+            continue
+        holds = any(id(module) in layers for module in child.modules())
+        found += _beside(child, layers) if holds else [child]
+    return found
 
 
 def head_of(model: Any, classes: int) -> str:

@@ -123,9 +123,9 @@ def train(run: TrainingRun, data: TrainingData, options: EmbeddingOptions) -> Tr
     groups = heads.groups_of(network.model, _Rates(options))
     fit = Trainer(run, options, network, loss, learning, validate, groups=groups).fit()
     after = {name.removeprefix("validation_"): value for name, value in fit.history[fit.best_epoch - 1].items()}
-    trained = Trained("embedding", warnings=_warnings(old, new, before, after))
+    trained = Trained("embedding", warnings=_warnings(old, new, before, after), judged_itself=True)
     trained.metrics = fit.figures | {f"{name}_before": value for name, value in before.items()}
-    trained.metrics |= {name: after[name] for name in before}
+    trained.metrics |= {f"validation_{name}": after[name] for name in before}
     column = plan.texts[0] if len(plan.texts) == 1 else "text"
     trained.inputs = {column: [plan.texts[0]]}
     trained.preprocessing = [export.step(column, length)]
