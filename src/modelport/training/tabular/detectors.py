@@ -171,4 +171,5 @@ def _copod(below: Array, above: Array, lean: float) -> Array:
 
 
 def _leaning(low: Array, high: Array, lean: float) -> Array:
-    return low * -np.sign(np.sign(lean) - 1) + high * np.sign(np.sign(lean) + 1)
+    found: Array = low * -np.sign(np.sign(lean) - 1) + high * np.sign(np.sign(lean) + 1)
+    return found
