@@ -25,7 +25,8 @@ def told(name: str, *values: float | None, first: int | None = 1) -> list[JobMet
 def job(**params: str) -> Job:
     return Job(
         id="01KAN4ZV9MJ3R8W6S2YQ5T7XBC", kind="train", params=params, state="succeeded", attempt=1, priority=0,
-        retries=2, resources=Resources(cores=1, memory_mb=64), created_at=NOW, created_by="owner", result={"model": "digits:3"},
+        retries=2, resources=Resources(cores=1, memory_mb=64), created_at=NOW, created_by="owner",
+        result={"model": "digits:3"},
     )  # fmt: skip
 
 

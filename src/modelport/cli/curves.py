@@ -44,7 +44,9 @@ def write(file: Path, job: Job, metrics: Iterable[JobMetric]) -> None:
     for name, points in by_name(metrics).items():
         kind = name.removeprefix("train_").removeprefix("validation_")
         charts.setdefault(kind, {})[name] = points
-    body = "".join(f"<h2>{page.text(kind)}</h2>{chart(lines)}" for kind, lines in sorted(charts.items()))
+    body = "".join(
+        f"<h2>{page.text(kind)}</h2>{chart(lines)}" for kind, lines in sorted(charts.items(), key=_loss_first)
+    )
     facts = [("job", job.id), ("state", job.state), ("result", (job.result or {}).get("model", ""))]
     title = f"{job.kind} {job.params.get('recipe', '')} on {job.params.get('data', '')}"
     file.write_text(page.document(title, page.facts(facts) + (body or "<p>The job told no figures.</p>")))
@@ -82,3 +84,7 @@ def _range(values: Iterable[float]) -> tuple[float, float]:
     found = list(values)
     low, high = min(found), max(found)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _loss_first(chart: tuple[str, dict[str, Points]]) -> tuple[bool, str]:
+    return chart[0] != "loss", chart[0]
