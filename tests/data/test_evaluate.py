@@ -185,6 +185,35 @@ def test_numbers_are_judged(lab: Lab) -> None:
     assert set(report.error_quantiles) == {"0.05", "0.25", "0.5", "0.75", "0.95"}
 
 
+def test_what_a_version_is_for_is_in_its_manifest(lab: Lab) -> None:
+    """The same answers as a ranking, and as numbers; a forecast takes lists."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(200, 4)).astype(np.float32)
+    table = pa.table(
+        {
+            **{f"f{n}": features[:, n] for n in range(4)}, "click": rng.random(200) < 0.2,
+            "past": list(features), "next": rng.normal(size=200),
+        }
+    )  # fmt: skip
+    lab.collect("rows", {"t.parquet": parquet(table)}, label="click")
+    lab.push("ads", line_onnx(), task="ranking")
+    ranked = lab.run("evaluate", model="ads", data="rows", inputs={"X": ["f0", "f1", "f2", "f3"]}, intervals=0)
+    answers = features @ np.array([1.0, -2.0, 0.5, 0.0])
+    clicks = table.column("click").to_numpy()
+    assert ranked["roc_auc"] == pytest.approx(metrics.roc_auc_score(clicks, answers), abs=1e-6)
+    told = lab.run(
+        "evaluate", model="ads", data="rows", target="next", task="forecast", inputs={"X": ["past"]}, intervals=0
+    )
+    assert told["mae"] == pytest.approx(np.abs(answers - table.column("next").to_numpy()).mean(), rel=1e-5)
+
+
+def test_a_model_may_not_see_the_truth(lab: Lab) -> None:
+    lab.push("line", line_onnx())
+    lab.collect("rows", {"t.csv": csv_of({"X": [1.0, 2.0], "a": [1.0, 2.0]})})
+    with pytest.raises(InvalidInput, match="input 'X' has the name of the column that holds the truth"):
+        lab.run("evaluate", model="line", data="rows", target="X")
+
+
 BAD: list[tuple[str, dict[str, Any], type[ModelportError], str]] = [
     ("no label", {"data": "plain"}, InvalidInput, "target: dataset plain:1 has no label"),
     ("no such column", {"target": "nothing"}, NotFound, "target: the data has no column 'nothing'"),

@@ -224,6 +224,16 @@ def test_lists_in_an_order(write: Write) -> None:
     clicks = judge(write(truth=truth > 1, prediction=scores), Asked("ranking", resamples=0))
     assert clicks.figures["roc_auc"] == pytest.approx(metrics.roc_auc_score(truth > 1, scores))
     assert [one.kind for one in clicks.curves] == ["roc", "pr"]
+    words = ["click" if one > 1 else "none" for one in truth]
+    told = judge(write(truth=words, prediction=scores), Asked("ranking", resamples=0))
+    assert told.figures == clicks.figures and any("'click' is taken" in text for text in told.warnings)
+    turned = judge(write(truth=words, prediction=-scores), Asked("ranking", positive="none", resamples=0))
+    assert turned.figures["roc_auc"] == pytest.approx(told.figures["roc_auc"])
+    odd = judge(write(truth=words, prediction=np.abs(scores) / 10), Asked("anomaly", resamples=0))
+    assert "precision_at_anomalies" in odd.figures and "log_loss" not in odd.figures
+    for bad, said in (({"positive": "sale"}, "no class 'sale'"), ({}, "has 3 classes")):
+        with pytest.raises(InvalidInput, match=said):
+            judge(write(truth=[*words[:-1], "buy"], prediction=scores), Asked("ranking", **bad))
     with pytest.raises(InvalidInput, match="0 or above"):
         judge(write(truth=truth - 5, prediction=scores), Asked("ranking"))
 

@@ -86,6 +86,7 @@ def make_manifest(
         files=push.files,
         size=sum(entry.size for entry in push.files),
         digest=digest_of(push.files),
+        task=push.task,
         metrics=push.metrics,
         parents=push.parents,
         sample=push.sample if push.sample is not None or push.preprocessing else found.sample,

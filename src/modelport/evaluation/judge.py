@@ -123,7 +123,10 @@ def _case(parts: Sequence[Path], asked: Asked) -> _Case:
     answered = read.read_answers(parts, asked.truth_name)
     if asked.task == "classification":
         return _classes(answered, asked)
-    truth = read.numbers_of(answered, read.TRUTH, f"column {asked.truth_name[:100]!r}")
+    if asked.task in ("ranking", "anomaly") and answered.has_texts():
+        truth = read.found_among(answered, asked.positive)
+    else:
+        truth = read.numbers_of(answered, read.TRUTH, f"column {asked.truth_name[:100]!r}")
     predicted = read.numbers_of(answered, read.PREDICTION, "the prediction")
     if truth.shape != predicted.shape:
         predicted = _shaped(truth, predicted)
@@ -148,7 +151,7 @@ def _numbers(answered: Answered, asked: Asked, truth: Array, predicted: Array) -
             texts = read.texts_of(answered.kept(asked.group))
             groups = read.codes_of(texts, list(dict.fromkeys(texts)))
         kind = Ordered if asked.task == "ranking" else Anomalies
-        return kind(truth, predicted, groups, probabilities=True)
+        return kind(truth, predicted, groups, probabilities=asked.task == "ranking")
     if asked.task == "forecast":
         return Forecast(truth, predicted, asked.naive)
     if asked.task == "language":

@@ -26,6 +26,7 @@ from modelport.schemas.training import Task
 from modelport.storage.disk import told_of_disk
 from modelport.tensors import Array
 
+_YES = ("1", "true", "yes", "y")
 TRUTH, PREDICTION, PROBABILITIES, KEPT = "truth", "prediction", "probabilities", "data."
 
 
@@ -40,6 +41,11 @@ class Answered:
     def rows(self) -> int:
         """How many."""
         return len(self.table)
+
+    def has_texts(self) -> bool:
+        """Whether the truth is text."""
+        kind = self.table.schema.field(TRUTH).type
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
     def kept(self, name: str) -> Any:
         """A column of the data; raises InvalidInput."""
@@ -78,6 +84,23 @@ def read_answers(parts: Sequence[Path], truth_name: str = TRUTH) -> Answered:
 def numbers_of(answered: Answered, name: str, what: str) -> Array:
     """A column of numbers [rows], or of lists of equally many [rows, steps]; raises InvalidInput."""
     return _floats(answered.table.column(name).combine_chunks(), what)
+
+
+def found_among(answered: Answered, positive: str | None) -> Array:
+    """1.0 for rows of what is looked for (``1``, ``true``, ``yes``, or the rarer of two), else 0.0 [rows]."""
+    texts = texts_of(answered.table.column(TRUTH).combine_chunks())
+    known = classes_of(texts)
+    if positive is None:
+        if len(known) != 2:
+            raise InvalidInput(
+                f"positive: the truth has {len(known)} classes; say which is looked for: {listed(known)}"
+            )
+        usual = [name for name in known if name.lower() in _YES]
+        positive = usual[0] if len(usual) == 1 else min(known, key=texts.count)
+        answered.warnings.append(f"{positive!r} is taken for what is looked for; say another with positive")
+    if positive not in known:
+        raise InvalidInput(f"positive: there is no class {positive[:60]!r}; there are {listed(known)}")
+    return np.array([float(text == positive) for text in texts])
 
 
 def texts_of(column: Any) -> list[str]:

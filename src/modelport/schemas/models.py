@@ -59,6 +59,8 @@ class Manifest(BaseModel):
     """Bytes of all files together."""
     digest: str
     """SHA-256 over the sorted (path, sha256) pairs of the files: two pushes of the same files have the same digest."""
+    task: str = ""
+    """What it is for, such as ``classification``: how its answers are judged. Empty where nobody said."""
     metrics: dict[str, float] = {}
     parents: list[str] = []
     """Versions (``name:number``) or data set versions that this one was made from."""
@@ -89,6 +91,8 @@ class VersionPush(BaseModel):
     files: Annotated[list[FileEntry], Field(min_length=1, max_length=10_000)]
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=64)] = {}
     alias: AliasName | None = None
+    task: Annotated[str, Field(pattern=r"^[a-z]{0,40}$")] = ""
+    """What it is for: ``classification``, ``regression``, ``ranking``, ``anomaly``, ``forecast`` …"""
     metrics: Annotated[dict[Name, float], Field(max_length=256)] = {}
     parents: Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=64)] = []
     class_labels: Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=100_000)] | None = None

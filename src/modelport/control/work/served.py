@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from modelport.control.work import made
 from modelport.control.work.predict_run import Predictor
 from modelport.data.binding import bind
 from modelport.data.outputs import Wanted, wanted
 from modelport.engine.routing import features_of
-from modelport.errors import NotFound
+from modelport.errors import InvalidInput, NotFound
 from modelport.evaluation.answers import pick
 from modelport.schemas.models import Manifest
 from modelport.schemas.predictions import PredictParams
@@ -30,6 +30,7 @@ from modelport.schemas.training import Task
 if TYPE_CHECKING:
     from modelport.control.jobs.run import JobRun
 
+_TASKS: tuple[Task, ...] = get_args(Task)
 _ADVICE = "correct the row, or leave it out with `modelport data clean`"
 
 
@@ -123,6 +124,12 @@ def answers_of(
 
 def _binding(manifest: Manifest, columns: Mapping[str, str], asking: Asking) -> Any:
     seen = {name: kind for name, kind in columns.items() if name != asking.truth}
+    if asking.truth not in (asking.inputs or {}) and any(s.name == asking.truth for s in manifest.signature.inputs):
+        raise InvalidInput(
+            f"input {asking.truth!r} has the name of the column that holds the truth, which no model may see. A "
+            "forecast takes the past of what it tells: it is judged by rows with a list of past values for each input, "
+            f"and a list of those that follow; say which columns these are (inputs.{asking.truth}, target)"
+        )
     return bind(manifest.signature, features_of(manifest.details), seen, asking.inputs or {})
 
 
@@ -134,7 +141,7 @@ def _wants(manifest: Manifest, columns: Mapping[str, str], asking: Asking) -> tu
         manifest.signature, manifest.labels, beside, number=False, probabilities=len(named) == 1, record=False,
         has_rows=_binding(manifest, columns, asking).has_rows,
     )  # fmt: skip
-    task: Task | None = asking.task or manifest.details.get("task")
+    task = asking.task or next((known for known in _TASKS if known == manifest.task), None)
     if task is None:
         scored = any(column.part for column in wants.columns)
         task = "classification" if scored or columns[asking.truth] in ("string", "bool") else "regression"
