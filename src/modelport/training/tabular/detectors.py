@@ -171,5 +171,7 @@ def _copod(below: Array, above: Array, lean: float) -> Array:
 
 
 def _leaning(low: Array, high: Array, lean: float) -> Array:
-    found: Array = low * -np.sign(np.sign(lean) - 1) + high * np.sign(np.sign(lean) + 1)
+    """The lower tail where the skew is below 0, the upper one where it is above, both where it is 0."""
+    sign = np.sign(lean)
+    found: Array = low * -np.sign(sign - 1) + high * np.sign(sign + 1)
     return found
