@@ -248,6 +248,7 @@ def test_pictures_say_what_matters_and_hold_nothing_foreign() -> None:
     assert list(drawn) == ["History", "Options of every trial", "Importance of the options"]
     for svg in drawn.values():
         assert svg.startswith("<svg") and "<script" not in svg and "<b>" not in svg
+        assert "<image" not in svg and "data:" not in svg
         assert "http" not in svg.replace("http://www.w3.org/", "")
     assert pictures.draw(found[:1], SPACE, "accuracy", "maximize").keys() == {"History"}
     assert pictures.draw([], SPACE, "accuracy", "maximize") == {}

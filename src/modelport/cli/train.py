@@ -51,7 +51,7 @@ def train(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Train a model: its version is judged as it is served, and registered with its figures.
+    """Train a model; its version is judged as it is served.
 
     A killed job goes on from its last checkpoint. Rows that were learnt from never judge.
 

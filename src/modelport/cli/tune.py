@@ -68,7 +68,9 @@ def tune(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Train many models with different options; the best on the validation rows becomes a version.
+    """Train many models with different options; the best becomes a version.
+
+    Each is judged by the validation rows as it is served; the test part is opened once, for the best.
 
     Example: modelport tune -r tabular --data wine --target class --space 'model=forest|boosting' --trials 20
     """

@@ -33,11 +33,12 @@ class Judge:
     """Judges what one job has made."""
 
     def __init__(
-        self, run: JobRun, planned: Plan, trained: Trained, purpose: Purpose, files: Path | None = None
-    ) -> None:
-        """``files``: the folder of a version whose contents are not in the store."""
+        self, run: JobRun, planned: Plan, trained: Trained, purpose: Purpose, files: Path | None = None,
+        resamples: int = _RESAMPLES,
+    ) -> None:  # fmt: skip
+        """``files``: the folder of a version whose contents are not in the store; ``resamples``: for intervals."""
         self._run, self._planned, self._trained, self._purpose = run, planned, trained, purpose
-        self._files = files
+        self._files, self._resamples = files, resamples
 
     def rows(self, version: ModelVersion, parts: Sequence[Path], name: str, part: str | None = None) -> Evaluation:
         """The version's answers to rows; ``name`` is that of the folder where they lie.
@@ -83,7 +84,7 @@ class Judge:
             self._run, version.manifest, parts, asking, name=f"judging-{name}", files=self._files
         )
         judge = import_module("modelport.evaluation.judge")
-        asked = judge.Asked(task=answers.task, truth_name=target, labels=answers.labels, resamples=_RESAMPLES)
+        asked = judge.Asked(task=answers.task, truth_name=target, labels=answers.labels, resamples=self._resamples)
         found: Evaluation = judge.judge(answers.parts, asked)
         return found
 

@@ -75,7 +75,7 @@ class Trainer:
             self._data, _, _ = train.lay_out(self._run(Path(self._told["folder"]), 1), planned, params)
         trained, out = training.learn(run, folder / "model", planned, params, self._data, self._tell)
         _, draft = training.offer(run, planned, params, trained, out, keep=False)
-        judge = judging.Judge(run, planned, trained, "tune", out)
+        judge = judging.Judge(run, planned, trained, "tune", out, resamples=0)
         judged = judge.rows(draft, self._data.validation, "validation")
         os.chdir(self._told["folder"])  # the trial's folder may go
         return {"figures": {**trained.metrics, **judged.figures}}

@@ -105,6 +105,10 @@ def _svg(plot: Callable[[], Any]) -> str:
         axes = plot()
         figure = getattr(axes, "figure", None) or axes[0].figure
         figure.set_size_inches(9, 5)
+        for place in figure.axes:
+            place.set_title("")  # whoever shows it says what it is
+            for drawn in place.collections:
+                drawn.set_rasterized(False)  # a picture in the picture would be an address
         stream = io.StringIO()
         figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
         plt.close(figure)
