@@ -145,6 +145,8 @@ json.dump(told, open(f"{out}/modelport.json", "w"))
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not os.environ.get("MODELPORT_PROVE"), reason="an environment of 600 MB: make prove")
 def test_a_framework_that_is_not_installed_here(run: Any, tmp_path: Path) -> None:
     """LightGBM, from the index: as good as the same rows and seed give in that environment without Modelport."""
     from sklearn.datasets import load_breast_cancer

@@ -27,6 +27,7 @@ from tests.data.lab import KINDS, Lab
 from tests.training import stepping
 
 KINDS |= {"train": Train, "tune": Tune}
+LONG = pytest.mark.skipif(not os.environ.get("MODELPORT_PROVE"), reason="make prove")
 RATES = {"rate": "1e-3..30:log"}
 
 
@@ -134,6 +135,8 @@ tune(lab, "cut", options={"notes": sys.argv[2], "pause_s": 0.05}, trials=5, seed
 """
 
 
+@pytest.mark.prove
+@LONG
 def test_a_killed_job_goes_on_with_its_study(lab: Lab, tmp_path: Path) -> None:
     digits(lab)
     whole = tune(lab, "whole", options={"notes": str(tmp_path / "a.txt"), "pause_s": 0.05}, trials=5, seed=2)
@@ -171,6 +174,8 @@ def test_several_at_once(lab: Lab) -> None:
     assert found["log_loss"] == min(one["value"] for one in trials)
 
 
+@pytest.mark.prove
+@LONG
 def test_equal_options_are_trained_once(lab: Lab, tmp_path: Path) -> None:
     digits(lab)
     notes = tmp_path / "epochs.txt"
@@ -182,6 +187,8 @@ def test_equal_options_are_trained_once(lab: Lab, tmp_path: Path) -> None:
     assert len(trials) - len(repeated) == 2
 
 
+@pytest.mark.prove
+@LONG
 def test_time_that_is_up(lab: Lab) -> None:
     digits(lab)
     options = {"pause_s": 0.2, "epochs": 20}
@@ -203,6 +210,8 @@ def test_failed_trials_do_not_end_the_study(lab: Lab) -> None:
     assert len(lab.services.registry.versions(lab.actor, "digits")) == 1, "nothing half-made"
 
 
+@pytest.mark.prove
+@LONG
 def test_it_is_told_to_end(lab: Lab) -> None:
     digits(lab)
 
