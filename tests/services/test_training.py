@@ -186,6 +186,58 @@ def test_tuning_from_the_command_line(learning: Server, tmp_path: Path) -> None:
     assert other.returncode == 1 and "there is no job" in other.stderr
 
 
+CLIMB = """
+import csv, json, os
+from pathlib import Path
+import numpy as np
+
+params = json.loads(os.environ["MODELPORT_PARAMS"])
+with open(os.environ["MODELPORT_TRAIN"]) as file:
+    found = list(csv.DictReader(file))
+names = json.loads(os.environ["MODELPORT_FEATURES"])
+x = np.array([[float(row[name]) for name in names] for row in found])
+y = np.array([float(row[os.environ["MODELPORT_TARGET"]]) for row in found])
+beta, middle = np.zeros(x.shape[1]), y.mean()
+for epoch in range(1, 10):
+    for _ in range(20):
+        beta -= params["rate"] * x.T @ (x @ beta - (y - middle)) / len(x)
+    print(f"metric validation_rmse={np.sqrt(np.mean((x @ beta + middle - y) ** 2))} step={epoch}", flush=True)
+out = Path(os.environ["MODELPORT_OUTPUT"])
+inputs = "".join(f"  - {{name: {name}, datatype: FP64, shape: [-1, 1]}}\\n" for name in names)
+(out / "modelport.yaml").write_text(
+    f"inputs:\\n{inputs}outputs:\\n  - {{name: prediction, datatype: FP64, shape: [-1]}}\\n"
+)
+(out / "predictor.py").write_text(f'''
+import numpy as np
+
+class Predictor:
+    def predict(self, inputs):
+        x = np.column_stack([inputs[name] for name in {names!r}])
+        return {{"prediction": x @ np.array({beta.tolist()!r}) + {float(middle)!r}}}
+''')
+"""
+
+
+def test_a_script_of_ones_own_is_tuned(learning: Server, tmp_path: Path) -> None:
+    """Its lines say how it does, so that a trial that does badly is stopped."""
+    script = tmp_path / "climb.py"
+    script.write_text(CLIMB)
+    with learning.client() as client:
+        job = client.training.tune(
+            "command", "sugar", {"params.rate": "1e-2..100:log"},
+            {"command": "python climb.py", "requirements": [], "format": "csv"}, code=[script], target="target",
+            metric="rmse", trials=6, sampler="random", name="climbed",
+        )  # fmt: skip
+    assert job.result is not None
+    study = job.result["study"]
+    assert study["counts"]["pruned"] >= 1 and study["counts"]["failed"] == 0
+    assert all(
+        one["steps"] == 9 if one["state"] == "complete" else one["steps"] in (1, 3, 9) for one in study["trials"]
+    )
+    assert job.result["rmse"] == min(one["value"] for one in study["trials"] if one["state"] == "complete")
+    assert set(study["options"]) == {"params.rate"}
+
+
 def test_a_killed_tuning_job_goes_on(learning: Server) -> None:
     call = Caller(learning)
     params = {

@@ -28,6 +28,7 @@ from modelport.errors import ArtifactRefused, InvalidInput, RunFailed
 from modelport.schemas.training import Task
 from modelport.training import recipe
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
+from modelport.training.recipes.tabular import target_has_classes
 
 _LARGEST_PARAMS = 100_000
 _MOST_WORDS = 1500
@@ -95,8 +96,7 @@ class Command:
             return options.task
         if data.target is None:
             return "other"
-        numbers = (data.target_type or "").startswith(("float", "double", "halffloat", "decimal"))
-        return "regression" if numbers else "classification"
+        return "classification" if target_has_classes(data) else "regression"
 
     def check(self, data: TrainingData, options: CommandOptions) -> list[str]:
         if options.format == "images":
