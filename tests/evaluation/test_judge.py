@@ -247,6 +247,10 @@ def test_series(write: Write) -> None:
     assert found.figures["mase"] == pytest.approx(mae / 2) and np.mean(found.by_step) == pytest.approx(mae)
     bare = judge(write(truth=list(truth), prediction=list(predicted)), Asked("forecast", resamples=0))
     assert "mase" not in bare.figures and any("mase is left out" in text for text in bare.warnings)
+    high = {"quantile.0.9": list(predicted + 1)}
+    told = judge(write(truth=list(truth), prediction=list(predicted), **high), Asked("forecast", resamples=0))
+    pinball = metrics.mean_pinball_loss(truth, predicted + 1, alpha=0.9)
+    assert told.figures["pinball_0.9"] == pytest.approx(pinball)
     with pytest.raises(InvalidInput, match="the truth has 4 values for each row, the prediction 3"):
         judge(write(truth=list(truth), prediction=list(predicted[:, :3])), Asked("forecast"))
 

@@ -6,6 +6,7 @@ names and types has to be said.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from modelport.errors import InvalidInput
 from modelport.schemas.training import Task
 
 _LISTED = 10
+_QUANTILE = re.compile(r"(?:q|quantile)_?(0?\.[0-9]{1,6})")
+"""Outputs such as ``q0.9`` and ``quantile_0.05``."""
 _CLASSES = ("label", "output_label", "class", "classes", "prediction")
 _SCORES = ("score", "scores", "anomaly_score", "probability", "prediction", "predictions", "variable", "output")
 _CHANCES = ("probabilities", "output_probability", "probability", "scores", "logits")
@@ -28,6 +31,8 @@ class Picked:
     probabilities: int | None
     labels: tuple[str, ...] | None
     """Classes in the order of the scores; None when nobody knows them."""
+    quantiles: tuple[tuple[str, int], ...] = ()
+    """Levels, such as ``0.9``, and the places of the outputs that tell them."""
 
 
 def pick(task: Task, columns: Wanted, output: str | None = None) -> Picked:
@@ -51,7 +56,9 @@ def pick(task: Task, columns: Wanted, output: str | None = None) -> Picked:
     if task == "classification":
         return _unnamed_classes(given, columns)
     numbers = [at for at, column in enumerate(given) if column.output.datatype not in ("BYTES", "BOOL")]
-    return Picked(_only(numbers, given, _SCORES, columns), None, None)
+    levels = {at: found[1] for at in numbers if (found := _QUANTILE.fullmatch(given[at].output.name))}
+    plain = [at for at in numbers if at not in levels] or [at for at, level in levels.items() if float(level) == 0.5]
+    return Picked(_only(plain, given, _SCORES, columns), None, None, tuple((level, at) for at, level in levels.items()))
 
 
 def _unnamed_classes(given: Sequence[Column], columns: Wanted) -> Picked:

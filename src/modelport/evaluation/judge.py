@@ -152,13 +152,18 @@ def _numbers(answered: Answered, asked: Asked, truth: Array, predicted: Array) -
             groups = read.codes_of(texts, list(dict.fromkeys(texts)))
         kind = Ordered if asked.task == "ranking" else Anomalies
         return kind(truth, predicted, groups, probabilities=asked.task == "ranking")
+    levels = [name for name in answered.table.column_names if name.startswith(read.QUANTILE)]
+    quantiles = {
+        float(name.removeprefix(read.QUANTILE)): _shaped(truth, read.numbers_of(answered, name, "a quantile"))
+        for name in levels
+    }
     if asked.task == "forecast":
-        return Forecast(truth, predicted, asked.naive)
+        return Forecast(truth, predicted, asked.naive, quantiles)
     if asked.task == "language":
         return Language(truth, predicted)
     if asked.task == "embedding" and truth.ndim == 1:
         return Similarity(truth, predicted)
-    return Regression(truth, predicted)
+    return Regression(truth, predicted, quantiles)
 
 
 def _classes(answered: Answered, asked: Asked) -> _Case:

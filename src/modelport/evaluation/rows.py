@@ -1,8 +1,8 @@
 """Rows whose truth is known, with what a model answered: to Parquet, and from there to arrays that can be judged.
 
 A file has ``truth``, ``prediction`` and, of a classification, ``probabilities`` (a list in the order of the labels);
-columns of the data that were kept beside them are called ``data.NAME``. All rows are held in memory: with
-probabilities 4 bytes for each class and row, and as much again while they are read. Knows Arrow; knows no model.
+further quantiles that were told are called ``quantile.LEVEL``, columns of the data that were kept ``data.NAME``. All
+rows are held in memory. Knows Arrow; knows no model.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from modelport.tensors import Array
 
 _YES = ("1", "true", "yes", "y")
 TRUTH, PREDICTION, PROBABILITIES, KEPT = "truth", "prediction", "probabilities", "data."
+QUANTILE = "quantile."
 
 
 @dataclass(slots=True)
@@ -205,6 +206,7 @@ def write_answers(
         found = {TRUTH: beside[truth], PREDICTION: prediction}
         if chances is not None:
             found[PROBABILITIES] = chances
+        found |= {f"{QUANTILE}{level}": answers[at] for level, at in picked.quantiles}
         found |= {f"{KEPT}{name}": beside[name] for name in keep}
         with told_of_disk():
             pq.write_table(pa.table(found), folder / part.name)
