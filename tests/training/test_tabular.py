@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss, root_mean_squared_error
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from modelport.errors import InvalidInput
+from modelport.errors import InvalidInput, ModelRejectedInput
 from modelport.training.recipe import Start
 from modelport.training.recipes.tabular import Tabular
 from modelport.training.tabular.estimators import _CLASSES, _NUMBERS
@@ -140,6 +140,27 @@ def test_probabilities_are_calibrated_in_the_file_too(tmp_path: Path, how: str) 
     options = {"model": "forest", "params": {"n_estimators": 20}, "class_weight": "balanced", "importance": False}
     trained, _ = given.train(RECIPE, calibrate=how, **options)
     assert trained.report["parity"]["max_difference"] < 1e-3
+
+
+def test_boosting_stops_early_by_the_validation_rows(tmp_path: Path) -> None:
+    given = case(tmp_path, *sklearn_table("wine"))
+    options: dict[str, Any] = {"model": "boosting", "params": {"max_iter": 300}, "importance": False}
+    stopped, _ = given.train(RECIPE, early_stopping=True, **options)
+    whole, _ = given.train(RECIPE, name="whole", early_stopping=False, **options)
+    assert stopped.metrics["rounds"] < whole.metrics["rounds"] == 300
+
+
+def test_a_text_that_is_no_date_is_refused_by_name(tmp_path: Path) -> None:
+    given = case(tmp_path, weather(), "weather")
+    _, served = given.train(RECIPE, model="naive-bayes", importance=False)
+    row = given.table.slice(0, 1).drop(["date"])
+    for text in ("next year", "2012-13-01", "2012-01-01T00:00:00+02:00"):
+        with pytest.raises(ModelRejectedInput, match="date is no date in ISO 8601"):
+            served.ask(row.append_column("date", pa.array([text])))
+    texts = ("2012-01-01", "2012-01-01T00:00", "2012-01-01 00:00:00", "2012-01-01T00:00:00.5Z")
+    same = [served.ask(row.append_column("date", pa.array([text])))["probabilities"] for text in texts]
+    assert all(np.array_equal(same[0], other) for other in same)
+    assert np.isfinite(served.ask(row.append_column("date", pa.array([""])))["probabilities"]).all()
 
 
 def test_class_weights_move_the_answers(tmp_path: Path) -> None:

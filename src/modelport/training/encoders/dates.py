@@ -107,10 +107,14 @@ def _parsed(graph: Graph, text: str, column: str) -> tuple[str, str, str, str]:
     time = graph.add("Where", graph.add("Equal", time, nothing), graph.constant(["00:00"], object), time)
     year, month, day = split(date, "-0-0", "-", 3)
     hour, minute = split(time, ":00", ":", 2)
-    called = f"a text of {column} as a date (ISO 8601)"
-    numbers = [graph.cast(part, "INT64", called=f"{called} {at}") for at, part in enumerate((year, month, day, hour))]
-    minutes = graph.cast(minute, "INT64", called=f"{called} 4")
-    of_day = graph.add("Add", graph.add("Mul", numbers[3], graph.constant([60])), minutes)
+    numbers = [
+        # a text that is no date fails at the first of these, and the caller is told its name
+        graph.cast(
+            part, "INT64", called=f"{column} is no date in ISO 8601, of which the {what} is read".replace("'", "")
+        )
+        for part, what in ((year, "year"), (month, "month"), (day, "day"), (hour, "hour"), (minute, "minute"))
+    ]
+    of_day = graph.add("Add", graph.add("Mul", numbers[3], graph.constant([60])), numbers[4])
     return numbers[0], numbers[1], numbers[2], of_day
 
 

@@ -58,6 +58,9 @@ def train(run: TrainingRun, data: TrainingData, options: Any, task: Task) -> Tra
     if len(models) > 1:
         prepared.report["tried"] = {"by": "log loss" if task == "classification" else "RMSE", **losses}
     trained = finish(run, prepared, tried[best], task, began, options.importance)
+    rounds = getattr(tried[best], "n_iter_", None)
+    if rounds is not None:
+        trained.metrics["rounds"] = float(np.max(rounds))
     update.save(run.out, best, task, prepared, tried[best])
     return trained
 
