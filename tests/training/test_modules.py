@@ -90,7 +90,7 @@ def learn(
         (code / name).parent.mkdir(exist_ok=True)
         (code / name).write_text(text)
     module = ModuleRecipe()
-    settled = recipe.options_of(module, {"module": "net:build", "epochs": 30, "learning_rate": 0.01} | options)
+    settled = recipe.options_of(module, {"build": "net:build", "epochs": 30, "learning_rate": 0.01} | options)
     module.check(data, settled)
     run, _ = new_run(folder, code=code, **more)
     return module.train(run, data, settled), run.out
@@ -186,6 +186,18 @@ def test_images_lists_and_numbers_go_in_together(tmp_path: Path) -> None:
     assert names == {"ink": [1], "sums": [8], "pixels": [1, 8, 8]}
     assert trained.preprocessing[0]["name"] == "photo"
     assert trained.class_labels == [f"digit {digit}" for digit in range(10)]
+
+
+def test_what_the_network_does_not_ask_for_is_left_out(tmp_path: Path) -> None:
+    """Images come with their sizes, and a network that looks at pixels alone need not know."""
+    files, labels = digit_files(slice(0, 200))
+    rows = pa.table({"image": pa.array(files, pa.binary()), "width": [8] * 200, "target": labels})
+    text = IMAGES.replace(' + data.vectors["sums"] + len(data.columns)', "").replace("numbers, sums, image", "image")
+    text = text.replace("torch.cat([seen, sums, numbers], 1)", "seen")
+    options = {"image_size": 8, "channels": "L", "epochs": 1}
+    trained, out = learn(tmp_path, data_of(tmp_path, rows, 40), {"net.py": text}, options)
+    assert [one.name for one in ort.InferenceSession(out / "model.onnx").get_inputs()] == ["pixels"]
+    assert trained.warnings[-1] == "the network does not ask for the columns width; they are left out"
 
 
 def test_training_goes_on_from_a_version(tmp_path: Path) -> None:

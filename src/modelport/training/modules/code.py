@@ -55,7 +55,7 @@ class Code:
             module = importlib.import_module(name)
         function = getattr(module, attribute, None)
         if not callable(function):
-            raise InvalidInput(f"options.module: {name!r} has no function {attribute!r}")
+            raise InvalidInput(f"options.build: {name!r} has no function {attribute!r}")
         with self.told():
             found = function(data, **params)
         return self._looked_at(found)
@@ -64,7 +64,7 @@ class Code:
         pair = found if isinstance(found, tuple) else (getattr(found, "network", None), getattr(found, "loss", None))
         if len(pair) != 2 or not isinstance(pair[0], nn.Module) or not callable(pair[1]):
             raise InvalidInput(
-                f"options.module: {self._module} has to give back (network, loss), a torch.nn.Module and a function; "
+                f"options.build: {self._module} has to give back (network, loss), a torch.nn.Module and a function; "
                 f"it gave {type(found).__name__}"
             )
         groups = [Group(*self._group(one)) for one in getattr(found, "groups", ())]
@@ -75,7 +75,7 @@ class Code:
         if isinstance(modules, nn.Module):
             modules = [modules]
         if not modules or not all(isinstance(one, nn.Module) for one in modules):
-            raise InvalidInput(f"options.module: groups of {self._module} are (modules, rate, from_epoch)")
+            raise InvalidInput(f"options.build: groups of {self._module} are (modules, rate, from_epoch)")
         return list(modules), float(rate), int(epoch)
 
     @contextmanager
@@ -86,7 +86,7 @@ class Code:
         except (ModelportError, MemoryError):
             raise
         except Exception as error:
-            raise InvalidInput(f"options.module: {self._module} failed: {self._explained(error)}") from None
+            raise InvalidInput(f"options.build: {self._module} failed: {self._explained(error)}") from None
 
     def _explained(self, error: Exception) -> str:
         """Without a path of this machine."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class _Lesson:
     def data(self) -> ModuleData:
         """As the caller's function is told."""
         shape = self.wanted.shape
-        vectors = {name: int(tensor.shape[1]) for name, tensor in self.train.vectors.items()}
+        vectors = {name: int(self.train.vectors[name].shape[1]) for name in self.wanted.vectors}
         image = (shape.channels, shape.height, shape.width) if shape and self.wanted.image else None
         return ModuleData(list(self.wanted.numbers), vectors, image, self.classes, len(self.examples))
 
@@ -74,9 +75,10 @@ def train(run: TrainingRun, data: TrainingData, options: ModuleOptions, task: Ta
     randomness.settle(run.seed, run.threads)
     kept = _kept_of(run.start) if run.start is not None else None
     lesson = _lesson(run, data, options, task, kept)
-    code = Code(run.code, options.module)
+    code = Code(run.code, options.build)
     torch.manual_seed(run.seed)
     built = code.build(lesson.data, options.params)
+    _leave_out(built.network, lesson)
     _try(code, built, lesson)
     if run.start is not None:
         weights.put(built.network, weights.read(run.start.folder / _KEPT_WEIGHTS), what="start")
@@ -165,6 +167,24 @@ def _leaks(rows: Rows, wanted: Wanted, learnt: Array, task: Task, seed: int) -> 
     )
 
 
+def _leave_out(network: nn.Module, lesson: _Lesson) -> None:
+    """Columns that the network's ``forward`` does not ask for by name; warned of."""
+    asked = inspect.signature(network.forward).parameters.values()
+    if any(one.kind is one.VAR_KEYWORD for one in asked):
+        return
+    wanted, names = lesson.wanted, {one.name for one in asked}
+    numbers = wanted.numbers if "numbers" in names else []
+    vectors = [name for name in wanted.vectors if name in names]
+    image = wanted.image if "image" in names else None
+    had = [*wanted.numbers, *wanted.vectors, *([wanted.image] if wanted.image else [])]
+    left = [name for name in had if name not in (*numbers, *vectors, image)]
+    if left:
+        lesson.wanted = replace(wanted, numbers=numbers, vectors=vectors, image=image)
+        lesson.examples.leave_only(names)
+        lesson.judged.leave_only(names)
+        lesson.warnings.append(f"the network does not ask for the columns {', '.join(left)[:300]}; they are left out")
+
+
 def _try(code: Code, built: Built, lesson: _Lesson) -> None:
     """Give the network two rows before work begins; raises InvalidInput when it gives something else than it should."""
     inputs, target = lesson.judged.batch(torch.arange(min(2, len(lesson.judged))), 0)
@@ -177,9 +197,9 @@ def _try(code: Code, built: Built, lesson: _Lesson) -> None:
     if not isinstance(found, torch.Tensor) or tuple(found.shape) not in shapes:
         gave = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
         wanted = f"[rows, {len(classes)}], a score for each class" if classes is not None else "[rows]"
-        raise InvalidInput(f"options.module: for {rows} rows the network gave {gave}; it has to give {wanted}")
+        raise InvalidInput(f"options.build: for {rows} rows the network gave {gave}; it has to give {wanted}")
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-        raise InvalidInput("options.module: the loss has to be one number (a tensor), the mean over the rows")
+        raise InvalidInput("options.build: the loss has to be one number (a tensor), the mean over the rows")
 
 
 def _loss(code: Code, built: Built, network: nn.Module, batch: Any) -> torch.Tensor:
@@ -215,7 +235,9 @@ def _write(run: TrainingRun, code: Code, network: nn.Module, lesson: _Lesson) ->
     """The model that is served, proven on raw validation rows."""
     run.progress(1, 1, "writing and proving the model", "steps")
     served, rows, path = _served(lesson, network), lesson.validation, run.out / "model.onnx"
-    raw = served.raw(rows.numbers, rows.vectors, rows.pixels)
+    wanted = lesson.wanted
+    vectors = {name: rows.vectors[name] for name in wanted.vectors}
+    raw = served.raw(rows.numbers, vectors, rows.pixels if wanted.image is not None else None)
     with code.told():
         onnx_export.export(
             served, example({name: raw[name] for name in served.inputs}),
@@ -235,7 +257,7 @@ def _write(run: TrainingRun, code: Code, network: nn.Module, lesson: _Lesson) ->
 def _keep(run: TrainingRun, lesson: _Lesson, network: nn.Module, options: ModuleOptions) -> None:
     data = lesson.data
     image = list(data.image) if data.image else None
-    kept = _Kept(data.columns, data.vectors, image, data.classes, asdict(lesson.scaling), options.module)
+    kept = _Kept(data.columns, data.vectors, image, data.classes, asdict(lesson.scaling), options.build)
     (run.out / "training").mkdir(exist_ok=True)
     (run.out / _KEPT).write_text(json.dumps(asdict(kept), ensure_ascii=False, indent=1) + "\n")
     save_file(

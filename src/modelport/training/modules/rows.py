@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,11 @@ class RowExamples:
 
     def __len__(self) -> int:
         return len(self._target)
+
+    def leave_only(self, names: Set[str]) -> None:
+        """Give these inputs alone."""
+        self._inputs = {name: tensor for name, tensor in self._inputs.items() if name in names}
+        self._stores = self._stores if "image" in names else []
 
     def batch(self, rows: torch.Tensor, epoch: int) -> tuple[Inputs, torch.Tensor]:
         found = {name: tensor.index_select(0, rows) for name, tensor in self._inputs.items()}

@@ -8,7 +8,7 @@ The function is called once, as ``build(data, **params)``:
   ``(modules, rate, from_epoch)`` that learn at ``rate`` times the learning rate, frozen until ``from_epoch``;
 * ``network(**inputs)`` gets ``numbers`` (float32 [rows, columns], scaled, a missing one is 0), each list column by its
   name (float32 [rows, length], as it is) and ``image`` (float32 [rows, channels, height, width], from 0 to 1), as far
-  as there are any;
+  as there are any and its ``forward`` asks for them by name;
 * it gives scores [rows, classes], or numbers [rows] or [rows, 1]; ``loss(output, target)`` gives one number, the mean
   over the rows; ``target`` is int64 [rows] codes of ``data.classes``, or float32 [rows], scaled as numbers are.
 
@@ -38,7 +38,7 @@ _BINARY = ("binary", "large_binary")
 class ModuleOptions(LoopOptions):
     """How a network of the caller's own is trained."""
 
-    module: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]{0,199}:[A-Za-z_][A-Za-z0-9_]{0,99}$")]
+    build: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]{0,199}:[A-Za-z_][A-Za-z0-9_]{0,99}$")]
     """The function that builds the network and its loss, such as ``net:build`` for ``build`` in the file net.py."""
     params: dict[str, Any] = Field(default_factory=dict)
     """What the function is given besides the data, by name."""
