@@ -196,8 +196,12 @@ def test_what_a_version_is_for_is_in_its_manifest(lab: Lab) -> None:
         }
     )  # fmt: skip
     lab.collect("rows", {"t.parquet": parquet(table)}, label="click")
-    lab.push("ads", line_onnx(), task="ranking")
-    ranked = lab.run("evaluate", model="ads", data="rows", inputs={"X": ["f0", "f1", "f2", "f3"]}, intervals=0)
+    columns = {"X": ["f0", "f1", "f2", "f3"]}
+    with pytest.raises(InvalidInput, match="columns: the model has no input 'Y'; it has X"):
+        lab.push("ads", line_onnx(), columns={"Y": ["f0"]})
+    lab.push("ads", line_onnx(), task="ranking", columns=columns)
+    ranked = lab.run("evaluate", model="ads", data="rows", intervals=0)
+    assert lab.run("predict", model="ads", data="rows")["rows"] == 200
     answers = features @ np.array([1.0, -2.0, 0.5, 0.0])
     clicks = table.column("click").to_numpy()
     assert ranked["roc_auc"] == pytest.approx(metrics.roc_auc_score(clicks, answers), abs=1e-6)

@@ -73,12 +73,14 @@ def make_manifest(
     name: str, number: int, push: VersionPush, found: Inspection, created_at: datetime, created_by: str
 ) -> Manifest:
     """The immutable description of a version."""
+    signature = served_signature(found, push)
+    _check_columns(push, signature)
     return Manifest(
         model=name,
         version=number,
         format=found.format,
         runtime=found.runtime,
-        signature=served_signature(found, push),
+        signature=signature,
         preprocessing=push.preprocessing,
         model_signature=found.signature if push.preprocessing else None,
         labels=class_labels(found, push.class_labels),
@@ -87,6 +89,7 @@ def make_manifest(
         size=sum(entry.size for entry in push.files),
         digest=digest_of(push.files),
         task=push.task,
+        columns=push.columns,
         metrics=push.metrics,
         parents=push.parents,
         sample=push.sample if push.sample is not None or push.preprocessing else found.sample,
@@ -95,6 +98,13 @@ def make_manifest(
         created_at=created_at,
         created_by=created_by,
     )
+
+
+def _check_columns(push: VersionPush, signature: Signature) -> None:
+    names = [spec.name for spec in signature.inputs]
+    for name in push.columns:
+        if name not in names:
+            raise InvalidInput(f"columns: the model has no input {name[:100]!r}; it has {', '.join(names)[:500]}")
 
 
 def as_json(manifest: BaseModel) -> dict[str, Any]:

@@ -61,6 +61,8 @@ class Manifest(BaseModel):
     """SHA-256 over the sorted (path, sha256) pairs of the files: two pushes of the same files have the same digest."""
     task: str = ""
     """What it is for, such as ``classification``: how its answers are judged. Empty where nobody said."""
+    columns: dict[str, list[str]] = {}
+    """Columns of a table by input, where the inputs' names do not tell; who asks about rows of a dataset uses it."""
     metrics: dict[str, float] = {}
     parents: list[str] = []
     """Versions (``name:number``) or data set versions that this one was made from."""
@@ -93,6 +95,8 @@ class VersionPush(BaseModel):
     alias: AliasName | None = None
     task: Annotated[str, Field(pattern=r"^[a-z]{0,40}$")] = ""
     """What it is for: ``classification``, ``regression``, ``ranking``, ``anomaly``, ``forecast`` …"""
+    columns: dict[str, Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=100_000)]] = {}
+    """Columns of a table by input, where the inputs' names do not tell."""
     metrics: Annotated[dict[Name, float], Field(max_length=256)] = {}
     parents: Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=64)] = []
     class_labels: Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=100_000)] | None = None

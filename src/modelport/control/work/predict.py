@@ -129,7 +129,7 @@ def _default_name(data: str) -> str:
 def _binding(version: ModelVersion, data: DatasetVersion, params: PredictParams) -> Binding:
     columns = {column.name: column.type for column in data.manifest.columns}
     manifest = version.manifest
-    return bind(manifest.signature, features_of(manifest.details), columns, params.inputs)
+    return bind(manifest.signature, features_of(manifest.details), columns, {**manifest.columns, **params.inputs})
 
 
 def _wanted(version: ModelVersion, data: DatasetVersion, params: PredictParams) -> Wanted:

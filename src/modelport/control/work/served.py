@@ -124,13 +124,15 @@ def answers_of(
 
 def _binding(manifest: Manifest, columns: Mapping[str, str], asking: Asking) -> Any:
     seen = {name: kind for name, kind in columns.items() if name != asking.truth}
-    if asking.truth not in (asking.inputs or {}) and any(s.name == asking.truth for s in manifest.signature.inputs):
+    if asking.truth not in {**manifest.columns, **(asking.inputs or {})} and any(
+        s.name == asking.truth for s in manifest.signature.inputs
+    ):
         raise InvalidInput(
             f"input {asking.truth!r} has the name of the column that holds the truth, which no model may see. A "
             "forecast takes the past of what it tells: it is judged by rows with a list of past values for each input, "
             f"and a list of those that follow; say which columns these are (inputs.{asking.truth}, target)"
         )
-    return bind(manifest.signature, features_of(manifest.details), seen, asking.inputs or {})
+    return bind(manifest.signature, features_of(manifest.details), seen, {**manifest.columns, **(asking.inputs or {})})
 
 
 def _wants(manifest: Manifest, columns: Mapping[str, str], asking: Asking) -> tuple[Wanted, Task]:

@@ -330,7 +330,7 @@ def offer(
     wish = {
         "files": files, "labels": params.labels, "alias": params.alias, "parents": parents(run, planned, params),
         "class_labels": trained.class_labels, "preprocessing": trained.preprocessing, "sample": trained.sample,
-        "task": trained.task, "description": params.description, "licence": params.licence,
+        "task": trained.task, "columns": trained.inputs, "description": params.description, "licence": params.licence,
     }  # fmt: skip
     push = VersionPush.model_validate(wish)
     return push, registry.draft(run.actor, params.name or planned.data.dataset, push, None if keep else out)
