@@ -214,6 +214,16 @@ def test_training_goes_on_from_a_version(tmp_path: Path, model: str) -> None:
     again.go_on(RECIPE, Start(tmp_path / "then" / "on" / "out", {}, {}, []), importance=False)
 
 
+@pytest.mark.parametrize("model", ["sgd", "mlp"])
+def test_numbers_go_on_from_a_version(tmp_path: Path, model: str) -> None:
+    table, target = sklearn_table("diabetes")
+    given = case(tmp_path / "first", table.slice(0, 200), target)
+    given.train(RECIPE, model=model, importance=False)
+    then = case(tmp_path / "then", table.slice(200), target)
+    trained, _ = then.go_on(RECIPE, Start(tmp_path / "first" / "run" / "out", {}, {}, []), importance=False)
+    assert trained.report["start"]["after"] < trained.report["start"]["before"] * 1.02
+
+
 def test_what_cannot_go_on_says_so(tmp_path: Path) -> None:
     table, target = sklearn_table("breast_cancer")
     given = case(tmp_path / "first", table, target)
