@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -148,6 +149,27 @@ def test_nulls_are_refused_or_not_a_number(lab: Lab) -> None:
     assert [row["error"] for row in lab.rows("flowers-predictions")] == [None, "column 'a' is null", None]
     lab.run("predict", **told, nulls="nan")
     assert math.isnan(lab.rows("flowers-predictions:2")[1]["score"])
+
+
+def test_dates_go_in_as_texts_and_missing_texts_as_empty_ones(lab: Lab) -> None:
+    text = onnx.TensorProto.STRING
+    inputs = [onnx.helper.make_tensor_value_info(name, text, ["rows", 1]) for name in ("day", "at", "word")]
+    nodes = [onnx.helper.make_node("StringConcat", ["day", "at"], ["both"]),
+             onnx.helper.make_node("StringConcat", ["both", "word"], ["all"])]  # fmt: skip
+    outputs = [onnx.helper.make_tensor_value_info("all", text, ["rows", 1])]
+    graph = onnx.helper.make_graph(nodes, "joined", inputs, outputs)
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+    lab.push("joined", made.SerializeToString())
+    hours = pa.array([0, 3_661_500_000], pa.timestamp("us", "Europe/Berlin"))
+    table = pa.table({"day": pa.array([0, None], pa.date32()), "at": hours, "word": ["!", None]})
+    lab.collect("days", {"t.parquet": parquet(table)})
+    with pytest.raises(InvalidInput, match="row 1: column '(day|word)' is null"):
+        lab.run("predict", model="joined", data="days")
+    lab.run("predict", model="joined", data="days", nulls="nan")
+    assert [row["all"] for row in lab.rows("days-predictions")] == [
+        "1970-01-011970-01-01T00:00:00!",
+        "1970-01-01T01:01:01",
+    ]
 
 
 def test_lists_are_rows_and_a_row_of_another_length_is_refused(lab: Lab) -> None:

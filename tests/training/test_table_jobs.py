@@ -47,6 +47,18 @@ def test_mixed_columns_with_gaps_and_dates(lab: labs.Lab) -> None:
 
 
 @pytest.mark.prove
+@pytest.mark.parametrize("kind", ["bool", "string", "int"])
+def test_a_target_of_every_type_is_judged(lab: labs.Lab, kind: str) -> None:
+    table, _ = sklearn_table("breast_cancer")
+    truth = table["target"].to_pylist()
+    given = {"bool": [bool(v) for v in truth], "string": ["good" if v else "bad" for v in truth], "int": truth}[kind]
+    table = table.drop(["target"]).append_column("label", pa.array(given))
+    for recipe in ("tabular", "ranking", "anomaly"):
+        result = learnt(lab, table, recipe=recipe, target="label")
+        assert result["roc_auc"] > (0.95 if recipe != "anomaly" else 0.1)
+
+
+@pytest.mark.prove
 def test_rare_events_are_judged_by_their_score(lab: labs.Lab) -> None:
     result = learnt(lab, fair(), recipe="ranking", target="unfaithful", options={"model": "logistic"})
     assert result["task"] == "ranking" and result["roc_auc"] > 0.7

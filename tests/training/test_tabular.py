@@ -200,6 +200,7 @@ def test_a_leak_of_numbers_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["sgd", "mlp", "naive-bayes"])
 def test_training_goes_on_from_a_version(tmp_path: Path, model: str) -> None:
     table, target = sklearn_table("breast_cancer")
+    table = table.select([*table.column_names[:8], target])
     first = case(tmp_path / "first", table.slice(0, 250), target)
     first.train(RECIPE, model=model, importance=False)
     start = Start(tmp_path / "first" / "run" / "out", {}, {}, [])
@@ -213,9 +214,41 @@ def test_training_goes_on_from_a_version(tmp_path: Path, model: str) -> None:
     again.go_on(RECIPE, Start(tmp_path / "then" / "on" / "out", {}, {}, []), importance=False)
 
 
+@pytest.mark.parametrize("model", ["sgd", "mlp"])
+def test_numbers_go_on_from_a_version(tmp_path: Path, model: str) -> None:
+    table, target = sklearn_table("diabetes")
+    given = case(tmp_path / "first", table.slice(0, 200), target)
+    given.train(RECIPE, model=model, importance=False)
+    then = case(tmp_path / "then", table.slice(200), target)
+    trained, _ = then.go_on(RECIPE, Start(tmp_path / "first" / "run" / "out", {}, {}, []), importance=False)
+    assert trained.report["start"]["after"] < trained.report["start"]["before"] * 1.02
+
+
 def test_what_cannot_go_on_says_so(tmp_path: Path) -> None:
     table, target = sklearn_table("breast_cancer")
     given = case(tmp_path / "first", table, target)
     given.train(RECIPE, model="boosting", params={"max_iter": 5}, importance=False)
     with pytest.raises(InvalidInput, match="nothing that training could go on from"):
         given.go_on(RECIPE, Start(tmp_path / "first" / "run" / "out", {}, {}, []))
+
+
+def test_columns_may_be_called_anything(tmp_path: Path) -> None:
+    table, target = sklearn_table("iris")
+    names = ["label", "probabilities", 'it\'s "ünï" /t0.0 {x}', "X"]
+    odd = table.select(table.column_names[:4]).rename_columns(names).append_column("class", table[target])
+    given = case(tmp_path, odd, "class")
+    _, served = given.train(RECIPE, model="forest", params={"n_estimators": 5}, importance=False)
+    assert [spec.name for spec in served.found.signature.inputs] == names
+    found = served.ask(given.table.take(given.validation))
+    assert list(found) == ["predicted_label", "predicted_probabilities"]
+    assert served.found.labels == {"predicted_probabilities": ["0", "1", "2"]}
+    assert (found["predicted_label"] == np.array(odd["class"].take(given.validation))).mean() > 0.85
+
+
+def test_few_rows_and_rare_classes_are_told(tmp_path: Path) -> None:
+    table, target = sklearn_table("iris")
+    places = [*range(60), 100, 101, 102, 103]
+    given = case(tmp_path, table.take(places), target)
+    given.validation = np.array([0, 1, 50, 51, 63])
+    trained, _ = given.train(RECIPE, model="boosting", importance=False)
+    assert any("class '2' has 3 rows to learn from" in text for text in trained.warnings)

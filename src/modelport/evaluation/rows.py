@@ -105,7 +105,9 @@ def found_among(answered: Answered, positive: str | None) -> Array:
 
 
 def texts_of(column: Any) -> list[str]:
-    """Classes as text: whole numbers without a point, whatever their type."""
+    """Classes as text: whole numbers without a point, whatever their type; ``true`` and ``false``."""
+    if pa.types.is_boolean(column.type):
+        return ["true" if value else "false" for value in column.to_pylist()]
     if pa.types.is_floating(column.type):
         values = column.to_numpy(zero_copy_only=False)
         if np.all(values == np.round(values)) and np.all(np.abs(values) < 2**53):

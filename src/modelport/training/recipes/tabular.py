@@ -196,11 +196,13 @@ def check_classes(data: TrainingData, task: str, weights: Any) -> None:
 
 def balance_of(data: TrainingData) -> dict[str, int]:
     """Rows by class, where the statistics tell."""
-    if data.facts.label == data.target and data.facts.class_balance:
-        return dict(data.facts.class_balance)
     found = column_of(data, data.target)
-    whole = found is not None and found.distinct_exact and len(found.top) == found.distinct
-    return {each.value: each.count for each in found.top} if found is not None and whole else {}
+    counts: dict[str, int] = {}
+    if data.facts.label == data.target and data.facts.class_balance:
+        counts = dict(data.facts.class_balance)
+    elif found is not None and found.distinct_exact and len(found.top) == found.distinct:
+        counts = {each.value: each.count for each in found.top}
+    return {name.lower() if data.target_type == "bool" else name: rows for name, rows in counts.items()}
 
 
 def target_has_classes(data: TrainingData) -> bool:

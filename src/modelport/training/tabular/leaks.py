@@ -11,7 +11,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from modelport.tensors import Array
 
-_MOST_ROWS = 5000
+#: Rows that are looked at: fewer where there are many columns.
+_MOST_ROWS, _MOST_VALUES, _FEWEST_OF_MANY = 5000, 500_000, 500
 _SURE = 0.99
 _FOLDS = 3
 _FEWEST = 30
@@ -20,8 +21,9 @@ _FEWEST = 30
 def leaking(features: Array, names: list[tuple[str, str]], target: Array, task: str, seed: int) -> dict[str, float]:
     """How much of the target each suspected column explains: balanced accuracy, or R²."""
     rows = np.arange(len(target))
-    if len(rows) > _MOST_ROWS:
-        rows = np.random.default_rng(seed).choice(rows, _MOST_ROWS, replace=False)
+    most = max(_FEWEST_OF_MANY, min(_MOST_ROWS, _MOST_VALUES // max(len(names), 1)))
+    if len(rows) > most:
+        rows = np.random.default_rng(seed).choice(rows, most, replace=False)
     features, target = np.nan_to_num(features[rows]), target[rows]
     if task == "classification":
         _, target, counts = np.unique(target, return_inverse=True, return_counts=True)
