@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from modelport.control.environments import Environments
 from modelport.engine.formats.onnx import OnnxFormat
 from modelport.engine.runtime import Trust
 from modelport.errors import InvalidInput, ModelportError, RunFailed
-from modelport.training.recipe import TrainingData, options_of
+from modelport.training.recipe import Start, TrainingData, options_of
 from modelport.training.recipes.command import Command
 from tests.training.attempts import attempt, data_of, halves, trained
 
@@ -223,6 +224,16 @@ def test_it_knows_what_it_needs_and_none_of_the_servers_secrets(
     assert "PYTHONPATH" not in seen["env"]
     assert seen["env"]["OMP_NUM_THREADS"] == "1"
     assert Path(seen["env"]["HOME"]).parent == Path(seen["cwd"]).parent
+
+
+def test_it_may_go_on_from_a_version_with_older_rows(run: Any, data: TrainingData, tmp_path: Path) -> None:
+    attempted, _ = run({"look.py": LOOK})
+    attempted.start = Start(tmp_path / "version", {}, {}, [])
+    older = replace(data, replay=data.validation)
+    trained(Command(), attempted, older, command="python look.py", requirements=REQUIREMENTS, format="csv")
+    seen = json.loads((attempted.out / "seen.json").read_text())["env"]
+    assert seen["MODELPORT_START"] == str(tmp_path / "version")
+    assert Path(seen["MODELPORT_REPLAY"]).read_text() == Path(seen["MODELPORT_VALIDATION"]).read_text()
 
 
 def test_rows_lie_there_in_the_form_that_is_asked_for(run: Any, tmp_path: Path, diabetes: pa.Table) -> None:

@@ -191,10 +191,8 @@ def test_equal_options_are_trained_once(lab: Lab, tmp_path: Path) -> None:
 @LONG
 def test_time_that_is_up(lab: Lab) -> None:
     digits(lab)
-    options = {"pause_s": 0.2, "epochs": 20}
-    began = time.monotonic()
-    found = tune(lab, options=options, trials=1000, timeout_s=12.0, pruner="none")
-    assert time.monotonic() - began < 60
+    options = {"pause_s": 0.2, "epochs": 3}
+    found = tune(lab, options=options, trials=1000, timeout_s=40.0, pruner="none")
     assert found["study"]["trials"][-1]["message"] == "the study's time was up (timeout_s)"
     with pytest.raises(InvalidInput, match=r"no trial ended within 0.5 s \(timeout_s\); give more time"):
         tune(lab, "short", options=options, timeout_s=0.5)
@@ -207,6 +205,8 @@ def test_failed_trials_do_not_end_the_study(lab: Lab) -> None:
     assert found["study"]["trials"][1]["message"] == "options.refuse: odd is not liked"
     with pytest.raises(InvalidInput, match="none of 2 trials ended well; the last one: options.refuse"):
         tune(lab, "none", options={"refuse": "always"}, space={"kind": "softmax|odd"}, sampler="grid")
+    with pytest.raises(InvalidInput, match="none of 2 trials ended well; all were stopped early"):
+        tune(lab, "broken", options={"broken": True}, space={"epochs": "3|4"}, sampler="grid")
     assert len(lab.services.registry.versions(lab.actor, "digits")) == 1, "nothing half-made"
 
 

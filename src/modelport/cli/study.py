@@ -15,6 +15,7 @@ from modelport.schemas.tuning import Choices, Space, Trial
 if TYPE_CHECKING:
     from modelport.schemas.jobs import Job, JobMetric
 
+_TOLD = {"steps": "EPOCHS", "seconds": "SECONDS"}
 _OPTION, _STATE, _BEST = "option ", "trial ", "best "
 
 
@@ -37,13 +38,13 @@ class Seen:
         )  # fmt: skip
 
     def table(self, limit: int) -> tuple[list[str], list[list[Any]]]:
-        """Columns, and a row for each of the best."""
-        columns = ["TRIAL", self.metric.upper(), *self.space, "EPOCHS", "SECONDS", "STATE"]
+        """Columns, and a row for each of the best; while it runs, nobody tells epochs and seconds."""
+        told = [name for name in ("steps", "seconds") if any(getattr(one, name) for one in self.trials)]
+        columns = ["TRIAL", self.metric.upper(), *self.space, *(_TOLD[name] for name in told), "STATE"]
         rows = [
             [
                 one.number, None if one.value is None else f"{one.value:.5g}",
-                *(_value(one.options.get(name)) for name in self.space), one.steps or None,
-                None if one.seconds is None else f"{one.seconds:.1f}",
+                *(_value(one.options.get(name)) for name in self.space), *(_value(getattr(one, name)) for name in told),
                 one.message or (one.state if one.same_as is None else f"same as {one.same_as}"),
             ]
             for one in self.ranked()[:limit]

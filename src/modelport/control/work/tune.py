@@ -54,7 +54,7 @@ class Tune:
     Params = TuneParams
 
     def check(self, services: Services, actor: Actor, params: TuneParams) -> None:
-        if find_spec("optuna") is None:
+        if find_spec("optuna") is None or find_spec("matplotlib") is None:
             raise MissingExtra("train", "tuning")
         if params.folds is not None:
             raise InvalidInput("folds: tuning chooses by the validation rows; train with the options that it finds")
@@ -238,8 +238,11 @@ class Search:
 
     def _best(self) -> Learnt:
         best, trials = self._study.best(), self._study.trials()
-        if best is None:
+        if best is None and self._is_over():
             raise InvalidInput(f"no trial ended within {self._params.timeout_s:g} s (timeout_s); give more time")
+        if best is None:
+            last = next((one.message for one in reversed(trials) if one.message), "all were stopped early (pruner)")
+            raise InvalidInput(f"none of {len(trials)} trials ended well; {last}"[:900])
         options = spaces.merged(self._params.options, best.options)
         params = self._params.model_copy(update={"options": options})
         planned, _ = training.plan(self._run.services, self._run.actor, params)
