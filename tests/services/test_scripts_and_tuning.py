@@ -241,8 +241,8 @@ def test_a_script_of_ones_own_is_tuned(learning: Server, tmp_path: Path) -> None
 def test_a_killed_tuning_job_goes_on(learning: Server) -> None:
     call = Caller(learning)
     params = {
-        "recipe": "stepping", "data": "digits", "target": "target", "space": {"rate": "1e-2..10:log"}, "trials": 4,
-        "options": {"epochs": 5, "pause_s": 0.1}, "metric": "log_loss", "pruner": "none", "seed": 7,
+        "recipe": "stepping", "data": "digits", "target": "target", "space": {"rate": "1e-2..10:log"}, "trials": 5,
+        "options": {"epochs": 5, "pause_s": 0.4}, "metric": "log_loss", "pruner": "none", "seed": 7,
     }  # fmt: skip
     whole = call.wait(call.submit("tune", {**params, "name": "whole"}), s=120)
     assert whole["state"] == "succeeded", whole
