@@ -128,15 +128,16 @@ def bare(base: Path, learning: list[tuple[str, str]], judging: list[tuple[str, s
 
 @pytest.mark.parametrize("loss", ["cosine", "triplet"])
 def test_scores_and_classes_teach_too(tmp_path: Path, base: Path, loss: str) -> None:
-    rows = topics(ROWS)
-    texts, libraries = [text for text, _ in rows], [library for _, library in rows]
     if loss == "triplet":
-        data = as_data(tmp_path / "data", {"text": texts, "library": libraries}, "library")
-        figure = "recall_at_1"
+        rows = topics(ROWS)
+        columns: dict[str, list[Any]] = {"text": [text for text, _ in rows], "library": [label for _, label in rows]}
+        data, figure = as_data(tmp_path / "data", columns, "library"), "recall_at_1"
     else:
-        alike = [5.0 * (a == b) for a, b in zip(libraries, libraries[1:] + libraries[:1], strict=True)]
-        data = as_data(tmp_path / "data", {"a": texts, "b": texts[1:] + texts[:1], "alike": alike}, "alike")
-        figure = "spearman"
+        names, texts = ([row[at] for row in pairs(ROWS)] for at in (0, 1))
+        shifted = [text if row % 2 else texts[row - 1] for row, text in enumerate(texts)]
+        alike = [5.0 * (row % 2) for row in range(ROWS)]
+        columns = {"name": names, "summary": shifted, "alike": alike}
+        data, figure = as_data(tmp_path / "data", columns, "alike"), "spearman"
     trained, out = learn(tmp_path, data, OPTIONS | {"epochs": 6, "learning_rate": 3e-3}, code=base)
     assert trained.report["loss"] == loss
     assert trained.metrics[f"validation_{figure}"] > trained.metrics[f"{figure}_before"]

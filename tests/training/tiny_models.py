@@ -9,6 +9,8 @@ import tokenizers
 import torch
 import transformers
 
+from modelport.training.language.pieces import learnt_tokenizer
+
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -17,8 +19,7 @@ CHAT = (
 
 def bert(folder: Path, texts: Sequence[str], width: int = 32, layers: int = 3) -> Path:
     """An encoder of BERT's architecture whose pieces of words are those of ``texts``."""
-    tokenizer = tokenizers.BertWordPieceTokenizer()
-    tokenizer.train_from_iterator(texts, vocab_size=600, show_progress=False)
+    tokenizer = learnt_tokenizer(texts, 600, True)
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=tokenizer.get_vocab_size(), hidden_size=width, num_hidden_layers=layers, num_attention_heads=2,

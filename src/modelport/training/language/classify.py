@@ -24,7 +24,7 @@ from modelport.tensors import Array
 from modelport.training import randomness, targets
 from modelport.training.batches import in_turn
 from modelport.training.language import base as bases
-from modelport.training.language import columns, export, heads, rows, small, tokens
+from modelport.training.language import columns, export, heads, pieces, rows, small, tokens
 from modelport.training.language.memory import check_fits
 from modelport.training.optimizers import Group
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
@@ -203,7 +203,7 @@ def _prepare(
         network.shape["classes"] = len(classes)
     else:
         if not path.exists():
-            small.learnt_tokenizer(texts, options.vocabulary, options.lower).save(str(path.with_suffix(".half")))
+            pieces.learnt_tokenizer(texts, options.vocabulary, options.lower).save(str(path.with_suffix(".half")))
             path.with_suffix(".half").rename(path)
         tokenizer = bases.read_tokenizer(path)
         network = small.SmallClassifier(
@@ -216,7 +216,7 @@ def _prepare(
         tokenizer.save(str(folder / "tokenizer.json"))
 
     about = {"model": "small", "vocabulary": tokenizer.get_vocab_size(), "shape": network.shape}
-    return Prepared(network, tokenizer, 0, small.PAD, length, classes, [Group([network])], save, about)
+    return Prepared(network, tokenizer, 0, pieces.PAD, length, classes, [Group([network])], save, about)
 
 
 def _prepare_base(

@@ -1,4 +1,4 @@
-"""A small encoder with a tokenizer of its own, learnt from the training rows alone: no weights are needed.
+"""A small encoder that is learnt from the training rows alone: no weights are needed.
 
 Pieces of words are embedded, looked at in context by a few layers, and the mean and the largest of what they say is
 the text's vector. The embeddings themselves go into it too, so that it begins as a bag of words and grows from there.
@@ -7,11 +7,8 @@ the text's vector. The embeddings themselves go into it too, so that it begins a
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import tokenizers
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -19,22 +16,6 @@ from torch.nn import functional
 
 _SHAPE = "small.json"
 _WEIGHTS = "small.safetensors"
-PAD, UNKNOWN, START = "[PAD]", "[UNK]", "[CLS]"
-
-
-def learnt_tokenizer(texts: Sequence[str], vocabulary: int, lower: bool) -> Any:
-    """Word pieces of texts, the most frequent ones; the same texts give the same pieces."""
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token=UNKNOWN))
-    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lower)
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    trainer = tokenizers.trainers.WordPieceTrainer(
-        vocab_size=vocabulary, min_frequency=2, special_tokens=[PAD, UNKNOWN, START], show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer, len(texts))
-    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
-        single=f"{START} $A", special_tokens=[(START, tokenizer.token_to_id(START))]
-    )
-    return tokenizer
 
 
 class Layer(nn.Module):

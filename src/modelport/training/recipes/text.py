@@ -43,7 +43,7 @@ class TextOptions(LoopOptions):
     """What a row of each class counts: ``balanced`` lets rare classes count more, or say it by class."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Share of a row's weight that goes to all classes alike. [0 for a base model, 0.1 for the small one]"""
-    vocabulary: Annotated[int, Field(ge=100, le=200_000)] = 8000
+    vocabulary: Annotated[int, Field(ge=300, le=200_000)] = 8000
     """Pieces of words that ``small`` knows, at most."""
     lower: bool = True
     """Whether ``small`` reads capitals as small letters."""
