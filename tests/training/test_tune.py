@@ -91,6 +91,20 @@ def test_it_beats_the_default_and_registers_the_best(lab: Lab) -> None:
     assert again["log_loss"] == found["log_loss"], "the options that were found give the same when they are trained by"
 
 
+@pytest.mark.prove
+@LONG
+def test_the_first_trial_shows_which_figure_there_is(lab: Lab) -> None:
+    """Rows to be ranked that belong to no lists have no NDCG."""
+    frame = load_wine(as_frame=True).frame.rename(columns=lambda name: name.replace("/", "_"))
+    frame["target"] = (frame["target"] == 2).astype(int)
+    lab.run("collect", name="rare", files=lab.send({"rare.csv": frame.to_csv(index=False)}))
+    space = {"model": "logistic|boosting"}
+    found = tune(lab, recipe="ranking", data="rare", options={}, space=space, metric=None, sampler="grid")
+    study = found["study"]
+    assert (study["metric"], study["direction"]) == ("roc_auc", "maximize")
+    assert found["roc_auc"] == max(one["value"] for one in study["trials"])
+
+
 def test_pruning_stops_trials_early(lab: Lab, tmp_path: Path) -> None:
     digits(lab)
     notes = tmp_path / "epochs.txt"

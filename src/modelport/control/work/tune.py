@@ -92,8 +92,11 @@ class Search:
 
     def __init__(self, run: JobRun, planned: Plan, params: TuneParams, data: TrainingData) -> None:
         self._run, self._planned, self._params, self._data = run, planned, params, data
-        task = planned.recipe.task(data, planned.options)
-        self._metric = params.metric or str(main_figure(task, dict.fromkeys(_FIGURES, 0.0)))
+        self._task = planned.recipe.task(data, planned.options)
+        self._settled = run.folder / "metric.json"
+        self._metric = params.metric or str(main_figure(self._task, dict.fromkeys(_FIGURES, 0.0)))
+        if self._settled.exists():
+            self._metric = json.loads(self._settled.read_text())
         by_figure: Literal["minimize", "maximize"] = "minimize" if less_is_better(self._metric) else "maximize"
         self._direction = params.direction or by_figure
         self._module = import_module("modelport.training.tuning.study")
@@ -199,6 +202,7 @@ class Search:
             self._ended(self._trial(number), partial(self._study.failed, number, message["error"]["message"], seconds))
         else:
             figures = message["done"]["figures"]
+            self._choose(figures)
             value = figures.get(self._metric)
             if value is None:
                 known = sorted(figures)
@@ -211,6 +215,15 @@ class Search:
                 self._ended(self._trial(number), partial(self._study.failed, number, why, seconds))
             else:
                 self._ended(self._trial(number), partial(self._study.complete, number, value, seconds))
+
+    def _choose(self, figures: dict[str, float]) -> None:
+        """Not every dataset has its task's main figure (NDCG needs lists): the first trial shows what there is."""
+        if self._params.metric is not None or self._metric in figures or self._study.best() is not None:
+            return
+        found = main_figure(self._task, figures)
+        if found is not None and less_is_better(found) == less_is_better(self._metric):
+            self._metric = found
+            made.write_whole(self._settled, found)
 
     def _again(self, number: int, why: str, seconds: float) -> None:
         """It may have been bad luck."""
