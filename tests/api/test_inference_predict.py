@@ -40,6 +40,29 @@ async def test_several_inputs_and_outputs(plane: LocalPlane) -> None:
     assert (await predict(plane, "/predict/add-sub", mixed))[0] == 400
 
 
+async def test_rows_are_objects_by_input_name(plane: LocalPlane) -> None:
+    """As a data frame's records: an input of one feature takes its bare cell."""
+    alone = LocalPlane()
+    alone.deploy("table", onnx_models.add_sub(width=1))
+    one, two = {"a": 3, "b": 1}, {"b": 2, "a": 2}
+    assert await predict(alone, "/predict/table", [one, two]) == (
+        200,
+        {"sum": [[4.0], [4.0]], "difference": [[2.0], [0.0]]},
+    )
+    assert await predict(alone, "/predict", {"data": one}) == (200, {"result": {"sum": [4.0], "difference": [2.0]}})
+    whole_rows = [{"a": [1, 2, 3, 4], "b": [1, 1, 1, 1]}]
+    status, found = await predict(plane, "/predict/add-sub", {"data": whole_rows})
+    assert (status, found["result"]["difference"]) == (200, [[0.0, 1.0, 2.0, 3.0]])
+    for wrong, message in (
+        ([one, {"a": 1}], "data[1]: input 'b' is missing"),
+        ([one, 5], "data[1] must be an object"),
+        ({"a": 1, "c": 2}, "input 'b' is missing"),
+        ([{**one, "c": 1}], "input 'c' is unknown"),
+    ):
+        status, found = await predict(alone, "/predict/table", {"data": wrong})
+        assert status == 400 and message in found["error"], found
+
+
 async def test_a_scalar(plane: LocalPlane) -> None:
     assert await predict(plane, "/predict/scalar", {"data": 1.5}) == (200, {"result": 3.0})
 

@@ -87,8 +87,8 @@ def test_ranges_types_texts_and_columns(lab: Lab) -> None:
     found = cleaned(
         lab,
         table,
-        {"rule": "types", "columns": {"age": "int64"}, "on_error": "null"},
-        {"rule": "range", "column": "age", "min": 0, "max": 120, "action": "null"},
+        {"rule": "types", "columns": {"age": "int64"}, "on_error": None},
+        {"rule": "range", "column": "age", "min": 0, "max": 120, "action": None},  # as YAML reads null
         {"rule": "regex", "column": "mail", "pattern": "^[^@]+@[^@]+$"},
         {"rule": "regex", "column": "mail", "pattern": r"\.de$", "action": "replace", "value": ".com"},
         {"rule": "columns", "columns": ["junk"], "action": "drop"},

@@ -21,6 +21,7 @@ def plane() -> LocalPlane:
     made = LocalPlane()
     made.deploy("mlp", onnx_models.mlp(), labels={"output": ["ant", "bee", "cat"]})
     made.deploy("addsub", onnx_models.add_sub())
+    made.deploy("columns", onnx_models.add_sub(width=1))
     made.deploy("text", onnx_models.identity("BYTES"))
     made.deploy("named", onnx_models.identity("FP32", (-1, 3)), features=("a", "b", "c"))
     return made
@@ -67,6 +68,22 @@ def test_several_inputs_and_outputs_go_by_name(client: Client) -> None:
         client.predict("addsub", {"a": [[1, 2, 3, 4]]})
     with pytest.raises(InvalidInput, match="'c' is unknown"):
         client.predict("addsub", {"c": 1})
+
+
+def test_rows_by_column_name_go_to_several_inputs(client: Client) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"b": [1.0, 2.0], "more": ["x", "y"], "a": [3.0, 4.0]})
+    records = frame[["a", "b"]].to_dict("records")
+    for given in (frame, records):
+        found = client.predict("columns", given)
+        assert found["sum"].tolist() == [[4], [6]] and found["difference"].tolist() == [[2], [2]]
+    with pytest.raises(InvalidInput, match="row 1: 'b' is missing, the model takes a, b"):
+        client.predict("columns", [records[0], {"a": 1}])
+    with pytest.raises(InvalidInput, match="row 0: 'c' is unknown"):
+        client.predict("columns", [{**records[0], "c": 1}])
+    with pytest.raises(InvalidInput, match="by name: a, b"):
+        client.predict("columns", [[1, 2]])
 
 
 def test_infer_takes_arrays_and_chooses_outputs(client: Client, plane: LocalPlane) -> None:

@@ -4,8 +4,9 @@
     POST /predict/{model}
 
 ``data`` is a batch of rows, or one row (then the result is one row too); a model with several inputs takes an object
-by input name. A bare JSON array is a batch as well, and gets the bare result. With several outputs the result is an
-object by output name. ``?top_k=K`` and ``?labels=true`` answer a classifier's scores as ``[{"label", "score"}, …]``.
+by input name, or a list of such objects, one for each row. A bare JSON array is a batch as well, and gets the bare
+result. With several outputs the result is an object by output name. ``?top_k=K`` and ``?labels=true`` answer a
+classifier's scores as ``[{"label", "score"}, …]``.
 """
 
 from __future__ import annotations
@@ -57,6 +58,11 @@ class Predict:
 
 def read_data(signature: Signature, data: Any) -> tuple[dict[str, Array], bool]:
     """The tensors, and whether one row was given in place of a batch; raises InvalidInput."""
+    if len(signature.inputs) > 1 and type(data) is list and data and type(data[0]) is dict:
+        return rows.read_instances(signature, data, "data"), False
+    if len(signature.inputs) > 1 and type(data) is dict and not any(type(value) is list for value in data.values()):
+        rows.check_names(signature, data)
+        return rows.read_instances(signature, [data]), True
     inputs: dict[str, Array] = {}
     without_batch = []
     for spec, value in rows.columns(signature, data, "data"):

@@ -66,12 +66,12 @@ def check_names(signature: Signature, value: dict[str, Any], where: str = "") ->
         raise InvalidInput(f"{where}input {shown(extra)} is unknown; the model takes {_names(signature)}")
 
 
-def read_instances(signature: Signature, instances: Any) -> dict[str, Array]:
+def read_instances(signature: Signature, instances: Any, field: str = "instances") -> dict[str, Array]:
     """Tensors from a list of rows: bare values for a model with one input, else objects by input name."""
     if type(instances) is not list:
-        raise InvalidInput(f"'instances' must be a list of rows, not {json_name(instances)}")
+        raise InvalidInput(f"{field!r} must be a list of rows, not {json_name(instances)}")
     if not instances:
-        raise InvalidInput("'instances' is empty; send at least one row")
+        raise InvalidInput(f"{field!r} is empty; send at least one row")
     check_takes_rows(signature)
     specs = signature.inputs
     if len(specs) == 1 and (type(instances[0]) is not dict or instances[0].keys() == {"b64"}):
@@ -79,14 +79,16 @@ def read_instances(signature: Signature, instances: Any) -> dict[str, Array]:
         return {spec.name: to_array(instances, spec.datatype, spec.name, base64_objects=True)}
     for index, instance in enumerate(instances):
         if type(instance) is not dict:
-            raise InvalidInput(f"instances[{index}] must be an object with the inputs, not {json_name(instance)}")
-        check_names(signature, instance, f"instances[{index}]: ")
-    return {
-        spec.name: to_array(
-            [instance[spec.name] for instance in instances], spec.datatype, spec.name, base64_objects=True
-        )
-        for spec in specs
-    }
+            raise InvalidInput(f"{field}[{index}] must be an object with the inputs, not {json_name(instance)}")
+        check_names(signature, instance, f"{field}[{index}]: ")
+    return {spec.name: from_cells(spec, [instance[spec.name] for instance in instances]) for spec in specs}
+
+
+def from_cells(spec: TensorSpec, cells: list[Any], base64_objects: bool = True) -> Array:
+    """A column of cells, which are scalars or lists; an input of a single feature gets its last dimension."""
+    tensor = to_array(cells, spec.datatype, spec.name, base64_objects=base64_objects)
+    missing = len(spec.shape) - tensor.ndim
+    return tensor.reshape(tensor.shape + (1,) * missing) if missing > 0 else tensor
 
 
 def check_takes_rows(signature: Signature) -> None:

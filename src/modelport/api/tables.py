@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelport.api.answers import to_json
-from modelport.api.rows import check_takes_rows, read_instances
+from modelport.api.rows import check_takes_rows, from_cells, read_instances
 from modelport.api.tensor_json import json_name, parse, shown, to_array
 from modelport.errors import InvalidInput
 from modelport.tensors import Array, Signature, TensorSpec, feature_order
@@ -130,7 +130,7 @@ def _from_table(
         by_name = {name: [row[index] for row in data] for index, name in enumerate(named)}
         if as_text:
             by_name = {name: [_value(cell, specs[name]) for cell in column] for name, column in by_name.items()}
-        return {name: _column(spec, by_name[name]) for name, spec in specs.items()}
+        return {name: from_cells(spec, by_name[name], base64_objects=False) for name, spec in specs.items()}
     if len(specs) > 1:
         given = "" if named is None else f", not {shown(', '.join(named))}"
         raise InvalidInput(f"{what} needs the columns {', '.join(specs)}{given}")
@@ -142,13 +142,6 @@ def _from_table(
     if as_text:
         data = [[_value(cell, spec) for cell in row] for row in data]
     return {spec.name: to_array(data, spec.datatype, spec.name)}
-
-
-def _column(spec: TensorSpec, column: list[Any]) -> Array:
-    """A column of cells, which are scalars or lists; an input of a single feature gets its last dimension."""
-    tensor = to_array(column, spec.datatype, spec.name)
-    missing = len(spec.shape) - tensor.ndim
-    return tensor.reshape(tensor.shape + (1,) * missing) if missing > 0 else tensor
 
 
 def _value(cell: str, spec: TensorSpec) -> Any:

@@ -86,6 +86,7 @@ def _show(found: ModelVersion, packages: list[str]) -> None:
     from modelport.cli.render import bytes_text, counted, facts, say
 
     manifest = found.manifest
+    alone, figures = _by_rows(manifest.metrics)
     say(f"{found.model}:{found.version}")
     facts(
         [
@@ -96,7 +97,7 @@ def _show(found: ModelVersion, packages: list[str]) -> None:
             ("classes", "; ".join(f"{output}: {_brief(names)}" for output, names in manifest.labels.items())),
             ("aliases", found.aliases),
             ("labels", found.labels),
-            ("metrics", manifest.metrics),
+            ("metrics", alone),
             ("parents", manifest.parents),
             ("deployed in", found.deployed_in),
             ("requires", manifest.details.get("requirements")),
@@ -108,6 +109,35 @@ def _show(found: ModelVersion, packages: list[str]) -> None:
             ("about", manifest.description),
         ]
     )
+    if figures:
+        _show_figures(figures)
+
+
+#: What `train` and `tune` put before the names of figures: which rows they are from.
+_PARTS = ("validation", "test", "cv", "cv_std", "replay_before", "replay")
+
+
+def _by_rows(metrics: dict[str, float]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """What is told once, and by the name of a figure what it is on which rows."""
+    alone: dict[str, str] = {}
+    found: dict[str, dict[str, str]] = {}
+    for full, value in metrics.items():
+        part = max((part for part in _PARTS if full.startswith(f"{part}_")), key=len, default=None)
+        if part is None:
+            alone[full] = f"{value:.6g}"
+        else:
+            found.setdefault(full.removeprefix(f"{part}_"), {})[part] = f"{value:.4g}"
+    return alone, found
+
+
+def _show_figures(found: dict[str, dict[str, str]]) -> None:
+    """One below another, those of the same name on different rows side by side."""
+    from modelport.cli.render import say, table
+
+    parts = [part for part in _PARTS if any(part in figures for figures in found.values())]
+    say("")
+    rows = [[name, *(figures.get(part) for part in parts)] for name, figures in found.items()]
+    table(["FIGURE", *(part.upper() for part in parts)], rows, "")
 
 
 def _spec_text(spec: TensorSpec) -> str:

@@ -76,6 +76,8 @@ def _print_arrays(found: Array | dict[str, Array], form: str) -> None:
 
     from modelport.cli import render
 
+    if isinstance(found, dict):  # the text that one row is answered by is no array
+        found = {name: np.asarray(value, object if isinstance(value, bytes) else None) for name, value in found.items()}
     if form == "npy":
         if isinstance(found, dict):
             arrays: dict[str, Any] = {name: _text_array(array) for name, array in found.items()}

@@ -15,12 +15,25 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from modelport.errors import InvalidInput, NotFound
 from modelport.schemas.datasets import ColumnName, TypeName
 
 Columns = Annotated[list[ColumnName], Field(min_length=1, max_length=10_000)]
+
+
+#: YAML reads the word `null` as nothing at all.
+_NULL = BeforeValidator(lambda value: "null" if value is None else value)
 
 
 class Rule(BaseModel):
@@ -42,7 +55,7 @@ class Types(Rule):
 
     rule: Literal["types"]
     columns: Annotated[dict[ColumnName, TypeName], Field(min_length=1)]
-    on_error: Literal["fail", "null", "drop"] = "fail"
+    on_error: Annotated[Literal["fail", "null", "drop"], _NULL] = "fail"
 
 
 class Missing(Rule):
@@ -89,7 +102,7 @@ class Range(Rule):
     column: ColumnName
     min: float | None = None
     max: float | None = None
-    action: Literal["drop", "clip", "null"] = "drop"
+    action: Annotated[Literal["drop", "clip", "null"], _NULL] = "drop"
 
     @model_validator(mode="after")
     def _limits(self) -> Self:

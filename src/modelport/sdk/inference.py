@@ -19,7 +19,8 @@ from modelport.sdk.flows import D_co, Flow, Operations, Request, operation, path
 from modelport.sdk.references import parse_reference
 from modelport.tensors import Array, TensorSpec, feature_order
 
-#: What ``predict`` takes: an array, nested lists or a file (for BYTES) for a model with one input, or those by name.
+#: What ``predict`` takes: an array, nested lists or a file (for BYTES) for a model with one input, or those by name;
+#: for one with several also a data frame, or a list of rows that are objects.
 Data = Mapping[str, Any] | Sequence[Any] | npt.NDArray[Any] | Path
 #: Given to the server this much later than the caller's own limit, in seconds, so that its answer can say why.
 _GRACE = 2.0
@@ -205,8 +206,34 @@ def _by_feature(metadata: ModelMetadata, data: Any) -> Any:
     return data if order is None else np.asarray(data)[:, order]
 
 
+def _by_input(metadata: ModelMetadata, data: Any) -> Any:
+    """A data frame, or a list of rows that are objects, as columns by the names of the inputs; else as it is."""
+    names = [spec.name for spec in metadata.inputs]
+    if isinstance(data, list) and data and all(isinstance(row, Mapping) for row in data):
+        for index, row in enumerate(data):
+            wrong = [name for name in names if name not in row] or [name for name in row if name not in names]
+            if wrong:
+                raise InvalidInput(f"row {index}: {str(wrong[0])[:80]!r} is {_WRONG[wrong[0] in row]}, the model takes "
+                                   f"{', '.join(names)}")  # fmt: skip
+        found = {name: [row[name] for row in data] for name in names}
+    elif set(names) <= set(getattr(data, "columns", ())):
+        found = {name: data[name].to_list() for name in names}
+    else:
+        return data
+    single = {spec.name for spec in metadata.inputs if spec.shape == (-1, 1)}
+    return {
+        name: [cell if isinstance(cell, list) else [cell] for cell in cells] if name in single else cells
+        for name, cells in found.items()
+    }
+
+
+_WRONG = {True: "unknown", False: "missing"}
+
+
 def arrange(metadata: ModelMetadata, data: Data) -> tuple[dict[str, Array], bool]:
     """The inputs as the signature wants them, and whether a batch dimension was added for a single row."""
+    if not isinstance(data, Mapping) and len(metadata.inputs) > 1:
+        data = _by_input(metadata, data)
     if not isinstance(data, Mapping):
         if len(metadata.inputs) != 1:
             names = ", ".join(spec.name for spec in metadata.inputs)
