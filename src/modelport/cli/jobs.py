@@ -260,7 +260,7 @@ def show_job(job: Job) -> None:
             ("id", job.id),
             ("kind", job.kind),
             ("state", job.state + (", told to end" if job.cancelling and not job.has_ended else "")),
-            ("message", job.message),
+            ("message", None if job.error is not None and job.error.message == job.message else job.message),
             ("error", job.error.message if job.error is not None else None),
             ("result", None if job.kind == "pipeline" else result_text(job.result or {})),
             ("progress", count_text(job)),

@@ -146,6 +146,6 @@ def _show(recipe: RecipeInfo) -> None:
     rows = []
     for option, about in recipe.options.get("properties", {}).items():
         kinds = about.get("enum") or [part.get("type", part.get("const", "")) for part in about.get("anyOf", [about])]
-        text = " ".join(str(about.get("description", "")).split())
+        text = " ".join(str(about.get("description", "")).replace("``", "`").split())
         rows.append((option, "|".join(str(kind) for kind in kinds if kind != "null"), about.get("default"), text))
     render.table(("OPTION", "VALUE", "DEFAULT", "WHAT IT DOES"), rows, "it takes no options")
