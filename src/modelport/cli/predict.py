@@ -76,8 +76,7 @@ def _print_arrays(found: Array | dict[str, Array], form: str) -> None:
 
     from modelport.cli import render
 
-    if isinstance(found, dict):  # the text that one row is answered by is no array
-        found = {name: np.asarray(value, object if isinstance(value, bytes) else None) for name, value in found.items()}
+    found = {name: _array(value) for name, value in found.items()} if isinstance(found, dict) else _array(found)
     if form == "npy":
         if isinstance(found, dict):
             arrays: dict[str, Any] = {name: _text_array(array) for name, array in found.items()}
@@ -92,6 +91,13 @@ def _print_arrays(found: Array | dict[str, Array], form: str) -> None:
         rows = max((array.shape[0] if array.ndim else 1 for array in outputs.values()), default=0)
         lines = [(row, *(_cell_text(array, row) for array in outputs.values())) for row in range(rows)]
         render.table(("ROW", *(name.upper() for name in outputs)), lines, "no rows")
+
+
+def _array(value: Any) -> Array:
+    """A text that one row is answered by is no array yet."""
+    import numpy as np
+
+    return np.asarray(value, object if isinstance(value, bytes) else None)
 
 
 def _text_array(array: Array) -> Array:
