@@ -44,9 +44,9 @@ test: setup-dev ## every test, with samples of the long proofs
 	@touch $@
 
 test-formats: .venv-formats/.ready ## the formats whose libraries are heavy: torch, LiteRT, transformers (2 GB, in .venv-formats)
-	@.venv-formats/bin/python -m pytest -n $(WORKERS) --dist loadgroup tests/engine/formats tests/engine/preprocessing \
+	@MODELPORT_LONG=1 .venv-formats/bin/python -m pytest -n $(WORKERS) --dist loadgroup tests/engine/formats tests/engine/preprocessing \
 		tests/engine/runtimes -rs
-	@.venv-formats/bin/python -m pytest -s --show-capture=no tests/services/test_differences.py tests/services/test_formats.py \
+	@MODELPORT_LONG=1 .venv-formats/bin/python -m pytest -s --show-capture=no tests/services/test_differences.py tests/services/test_formats.py \
 		tests/services/test_public_models.py tests/services/test_predictors.py::test_the_example_answers_as_its_library_does -rs
 
 .venv-clients/.ready: tests/clients/requirements.txt
@@ -75,7 +75,7 @@ typescript: setup-dev clients/typescript/node_modules ## generate and compile th
 	@$(PY) -m pytest tests/services/test_typescript.py -rs
 
 prove: setup-dev ## the long proofs with their full counts
-	@MODELPORT_PROVE=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup -m prove --timeout 3600
+	@MODELPORT_PROVE=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "prove or long" --timeout 3600
 
 chaos: setup-dev ## kills, restarts, updates, overload and a soak of an hour, with full counts; prints a table (2 hours)
 	@MODELPORT_CHAOS=1 $(PY) -m pytest -s tests/chaos $(ARGS)

@@ -191,6 +191,7 @@ def test_a_server_that_gives_way_ends_the_steps() -> None:
     assert report.steps[1].errors == {"500 broken": report.steps[1].requests}
 
 
+@pytest.mark.long
 def test_rates_follow_from_the_capacity() -> None:
     def slow(got: Got, number: int) -> bytes:
         time.sleep(0.005)

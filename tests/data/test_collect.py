@@ -438,6 +438,7 @@ def test_plain_http_is_read_as_https_is(make_lab: Callable[..., Lab], tmp_path: 
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java")
+@pytest.mark.long
 def test_spark_is_a_source_and_its_frames_are_too(
     make_lab: Callable[..., Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

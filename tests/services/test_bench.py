@@ -76,6 +76,7 @@ def test_the_text_has_a_table_and_bars(server: Server, model: str) -> None:
         assert part in done.stdout
 
 
+@pytest.mark.long
 def test_auto_goes_beyond_the_capacity(server: Server) -> None:
     server.deploy("slowish", onnx_models.slow(10), max_batch=1)
     found = bench(server, "slowish", "--duration", "1", "--warmup", "0.2")

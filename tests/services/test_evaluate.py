@@ -133,6 +133,7 @@ _KILLS = 20 if os.environ.get("MODELPORT_PROVE") else 2
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.long
 def test_kills_change_no_figure_and_open_no_row_twice(own_server: Callable[..., Server]) -> None:
     """``kill -9`` of the job's process at random moments: the same report, bit for bit, and one opening."""
     server = own_server("--gateways", "1", MODELPORT_JOBS_RETRIES="100", MODELPORT_JOBS_BACKOFF_S="0.1")

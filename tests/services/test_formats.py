@@ -46,6 +46,7 @@ def test_torch_export(formats: Server, tmp_path: Path) -> None:
             ask(formats, protocol, "torch-sequence", bad)
 
 
+@pytest.mark.long
 def test_the_page_on_formats_makes_what_it_says(formats: Server, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     page = Path(__file__).parents[2] / "docs" / "formats.md"
@@ -69,6 +70,7 @@ def test_a_hostile_program_does_not_run(formats: Server, tmp_path: Path) -> None
     assert not touched.exists()
 
 
+@pytest.mark.long
 def test_aotinductor(formats: Server, own_server: Callable[..., Server], tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from tests import torch_models
@@ -85,6 +87,7 @@ def test_aotinductor(formats: Server, own_server: Callable[..., Server], tmp_pat
         ask(formats, "V2 binary", "native", wrong)
 
 
+@pytest.mark.long
 def test_trust_that_is_withdrawn_stops_native_code(own_server: Callable[..., Server], tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from tests import torch_models

@@ -87,6 +87,7 @@ def test_a_stopped_server_lets_jobs_go_on_when_it_is_up_again(own_job_server: Ca
     assert call.wait(waiting)["attempt"] == 1
 
 
+@pytest.mark.long
 def test_many_kills_of_the_tree_cost_nothing_but_time(own_job_server: Callable[..., Server]) -> None:
     server = own_job_server()
     call = Caller(server)

@@ -78,6 +78,7 @@ def test_a_command_predicts_what_the_process_predicts(make_server: Callable[...,
         assert [job.kind for job in client.jobs.list(kind="predict", state="failed")] == []
 
 
+@pytest.mark.long
 def test_a_stage_of_a_pipeline_predicts_with_a_python_predictor(
     make_server: Callable[..., Server], tmp_path: Path
 ) -> None:

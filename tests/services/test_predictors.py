@@ -115,6 +115,7 @@ def over_grpc(server: Server, name: str, text: str) -> list[str]:
             found.append(result.as_numpy("answer")[0].decode())
 
 
+@pytest.mark.long
 def test_conflicting_requirements_live_side_by_side(trusting: Server, tmp_path: Path) -> None:
     for name, version in (("older", "4.9.0"), ("newer", "4.12.0")):
         deploy(trusting, name, write(tmp_path / name, VERSIONED, f"humanize=={version}  # pinned\n"))
@@ -289,6 +290,7 @@ def test_nobody_runs_code_on_a_server_that_does_not_allow_it(server: Server, tmp
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.long
 def test_what_was_allowed_once_stops_with_the_setting_and_its_environment_goes(
     own_server: Callable[..., Server], tmp_path: Path
 ) -> None:

@@ -238,6 +238,7 @@ def test_a_script_of_ones_own_is_tuned(learning: Server, tmp_path: Path) -> None
     assert set(study["options"]) == {"params.rate"}
 
 
+@pytest.mark.long
 def test_a_killed_tuning_job_goes_on(learning: Server) -> None:
     call = Caller(learning)
     params = {

@@ -46,6 +46,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_disk_that_is_too_small(
     small_disk: Path, own_server: Callable[..., Server], sources: Path, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from tests.training import digits_net
 from tests.training.runs import new_run
 
 ROOT = Path(__file__).parents[2]
-KILLS = 20 if os.environ.get("MODELPORT_PROVE") else 4
+KILLS = 20 if os.environ.get("MODELPORT_PROVE") else 2
 
 
 def test_it_is_the_bare_loop(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.long  # make test-formats runs them
 
 from modelport.engine.formats.torch_export import TorchExportFormat  # noqa: E402
 from modelport.engine.runtime import LoadOptions, Trust  # noqa: E402
