@@ -17,7 +17,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked ``long`` are run by the makefile's other verbs: `make test` has to stay short."""
-    if os.environ.get("MODELPORT_PROVE") or os.environ.get("MODELPORT_LONG"):
+    if any(os.environ.get(f"MODELPORT_{word}") for word in ("PROVE", "LONG", "CHAOS")):
         return
     skip = pytest.mark.skip(reason="long: MODELPORT_LONG=1, or make prove")
     for item in items:

@@ -82,6 +82,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert "Requires-Python: >=3.11" in metadata
 
 
+@pytest.mark.long
 def test_the_plain_install_is_small(venv: Path) -> None:
     listed = json.loads(_run(venv / "python", "-m", "pip", "--disable-pip-version-check", "list", "--format", "json"))
     packages = {package["name"].lower() for package in listed} - {"pip", "setuptools"}

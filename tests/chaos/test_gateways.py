@@ -108,6 +108,7 @@ def test_a_hung_gateway_is_found_and_replaced(serving: Server, line: Line) -> No
     assert lost["HTTP"] <= MOST_CONNECTIONS * HANGS
 
 
+@pytest.mark.long
 def test_a_pause_of_the_whole_machine_is_nobodys_fault(serving: Server) -> None:
     assert serving.process is not None
     before = gateways(serving)
@@ -129,6 +130,7 @@ def heard_by_control(server: Server) -> set[int]:
         return {int(gateway.name.rpartition("-")[2]) for gateway in client.status().gateways if gateway.connected}
 
 
+@pytest.mark.long
 def test_a_gateway_restarts_while_the_only_replica_is_busy(tree: Server) -> None:
     """The new gateway is greeted when the replica's stream has ended, and is not forgotten meanwhile."""
     with deployed(tree, "busy", naps.words(), runtime="words"):

@@ -62,6 +62,7 @@ def capacity(server: Server, model: str, seconds: float = 2) -> float:
     return float(callers["HTTP"]["answered"] / callers["HTTP"]["seconds"])
 
 
+@pytest.mark.long
 def test_kills_of_busy_replicas_lose_nothing(tree: Server, line: Line) -> None:
     rng = random.Random(2)
     with deployed(tree, "loaded", naps.model("alone"), **naps.spec(5, replicas=4)):

@@ -92,6 +92,7 @@ def handles(server: Server) -> int:
     return sum(process.num_fds() for process in of(server, "modelport.api.gateway"))
 
 
+@pytest.mark.long
 def test_slow_callers_do_not_slow_the_others(tree: Server, line: Line) -> None:
     with (
         deployed(tree, "crawled", naps.model(), **naps.spec(1, replicas=2)),

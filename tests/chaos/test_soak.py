@@ -139,6 +139,7 @@ def slope(seconds: list[float], megabytes: list[float]) -> tuple[float, float, f
     return found.slope, found.low_slope, found.high_slope
 
 
+@pytest.mark.long
 def test_soak(tree: Server, line: Line) -> None:
     times: list[float] = []
     sizes: dict[str, list[float]] = {}

@@ -22,7 +22,7 @@ from tests.engine.imports.folders import bentoml, mlflow, triton
 from tests.services.conftest import Server
 from tests.services.differences import PROTOCOLS, Case, Table, compare, difference
 
-pytestmark = [pytest.mark.xdist_group("differences"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("differences"), pytest.mark.timeout(300)]
 
 ROWS = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
 

@@ -21,7 +21,7 @@ from tests import litert_models, onnx_models
 from tests.services.conftest import Server
 from tests.services.differences import V2, Case, ask, compare, put
 
-pytestmark = [pytest.mark.xdist_group("formats"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("formats"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

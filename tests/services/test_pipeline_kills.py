@@ -75,6 +75,7 @@ def kill(server: Server, what: str) -> str:
 
 @pytest.mark.prove
 @pytest.mark.timeout(1200)
+@pytest.mark.long
 def test_a_run_that_is_killed_makes_what_an_undisturbed_one_makes(
     own_job_server: Callable[..., Server], tmp_path: Path
 ) -> None:

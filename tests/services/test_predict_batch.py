@@ -145,6 +145,7 @@ def state_of(server: Server, job_id: str) -> tuple[str, float]:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.long
 def test_kills_cost_no_row_and_no_bit(make_server: Callable[..., Server], tmp_path: Path) -> None:
     server = make_server(MODELPORT_JOBS_RETRIES="100")
     server.push("digits", digits_onnx())

@@ -25,7 +25,7 @@ from tests.services.differences import Case, measure
 from tests.services.load import Load
 from tests.services.test_cli import command
 
-pytestmark = pytest.mark.xdist_group("predictors")  # one server, which keeps its environments
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("predictors")]  # one server, which keeps its environments
 EXAMPLE = Path(__file__).parents[2] / "examples" / "predictor"
 ALLOWED = {"MODELPORT_TRUST_PYTHON_PREDICTORS": "true"}
 TEXT = "inputs: [{name: text, datatype: BYTES, shape: [-1]}]\noutputs: [{name: answer, datatype: BYTES, shape: [-1]}]\n"

@@ -19,7 +19,7 @@ from tests.api import triton_table
 from tests.services.conftest import Server
 from tests.services.test_preprocessing import DOORS
 
-pytestmark = [pytest.mark.xdist_group("public-models"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("public-models"), pytest.mark.timeout(300)]
 
 
 def package_folder(name: str) -> Path:

@@ -16,7 +16,7 @@ from tests.services.conftest import Server
 from tests.services.job_calls import Caller, workers_of
 from tests.training import stepping
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ from modelport.errors import Unavailable
 from modelport.sdk.jobs import JobFailed
 from tests.services.conftest import Server
 
+pytestmark = pytest.mark.long
+
 _DISK_MB = 50
 
 

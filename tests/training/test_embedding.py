@@ -29,6 +29,8 @@ from tests.training.real_texts import as_data, pairs, topics
 from tests.training.runs import new_run
 
 pytest.importorskip("onnxscript")
+
+pytestmark = pytest.mark.long
 ROWS = 240
 OPTIONS: dict[str, Any] = {"epochs": 3, "learning_rate": 1e-3, "max_length": 32, "batch_size": 32}
 

@@ -18,6 +18,8 @@ from tests.training.real_texts import pairs, topics
 
 pytest.importorskip("peft")
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def lab(make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> Lab:  # noqa: F811
