@@ -130,6 +130,7 @@ def test_bad_requests_over_rest(server: Server, method: str, path: str, body: An
     assert answer.json()["error"]["message"]
 
 
+@pytest.mark.long
 def test_the_command_line(server: Server, tmp_path: Path) -> None:
     (tmp_path / "wine.csv").write_text(wine_csv())
     (tmp_path / "clean.yaml").write_text("rules: [{rule: outliers, columns: [alcohol], method: iqr, action: drop}]\n")
@@ -204,6 +205,7 @@ def test_an_archive_is_a_job_that_goes_on_after_a_kill(own_server: Callable[...,
         assert client.datasets.head("old").rows and client.datasets.version("old").archived is None
 
 
+@pytest.mark.long
 def test_a_killed_collection_ends_as_an_undisturbed_one(own_server: Callable[..., Server], tmp_path: Path) -> None:
     """The job's process dies three times, at moments spread over its work."""
     random = np.random.default_rng(0)

@@ -178,6 +178,7 @@ def test_a_pipeline_deploys(call: Caller, job_server: Server) -> None:
         assert client.predict("piped", [[1.0, 2.0, 3.0]]).shape == (1, 2)
 
 
+@pytest.mark.long
 def test_a_killed_tree_goes_on_with_a_run(own_job_server: Any) -> None:
     server = own_job_server()
     call = Caller(server)

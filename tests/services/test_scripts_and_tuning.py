@@ -232,8 +232,8 @@ def test_a_script_of_ones_own_is_tuned(learning: Server, tmp_path: Path) -> None
     study = job.result["study"]
     assert study["counts"]["pruned"] >= 1 and study["counts"]["failed"] == 0
     assert all(
-        one["steps"] == 9 if one["state"] == "complete" else one["steps"] in (1, 3, 9) for one in study["trials"]
-    )
+        one["steps"] == 9 if one["state"] == "complete" else 1 <= one["steps"] <= 9 for one in study["trials"]
+    )  # a script does not wait for a verdict: it may have written more lines by then
     assert job.result["rmse"] == min(one["value"] for one in study["trials"] if one["state"] == "complete")
     assert set(study["options"]) == {"params.rate"}
 

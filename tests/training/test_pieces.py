@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tokenizers.decoders import ByteLevel
 
 from modelport.training.language.pieces import PAD, START, learnt_tokenizer
@@ -18,6 +19,7 @@ print(learnt_tokenizer([text for text, _ in topics(200)], 1000, True).to_str())
 """
 
 
+@pytest.mark.long
 def test_every_process_learns_the_same_pieces() -> None:
     """tokenizers' tables are in another order in every process."""
     mine = learnt_tokenizer([text for text, _ in topics(200)], 1000, True).to_str()

@@ -66,6 +66,7 @@ def told(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [{name: value for name, value in one.items() if name != "seconds"} for one in result["study"]["trials"]]
 
 
+@pytest.mark.long
 def test_it_beats_the_default_and_registers_the_best(lab: Lab) -> None:
     wine(lab)
     options = {"model": "tree", "importance": False}
