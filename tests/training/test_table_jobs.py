@@ -82,6 +82,19 @@ def test_forecasts_are_judged_by_the_time_after(lab: labs.Lab) -> None:
     assert result["mae"] < result["seasonal_naive_mae"] < result["naive_mae"]
 
 
+def test_a_recipe_that_judges_itself_gives_no_figures_of_the_test_part(lab: labs.Lab) -> None:
+    """What it tells is about the validation rows; nothing may pass for a test."""
+    lab.collect("rows", {"rows.parquet": parquet(elnino())})
+    lab.run("split", dataset="rows", name="parts", time="month", ratios={"train": 0.6, "validation": 0.2, "test": 0.2})
+    options = {"time": "month", "season": 12, "horizon": 3, "model": "ridge"}
+    result = lab.run("train", data="parts", recipe="forecast", target="temperature", name="made", options=options)
+    assert set(result["figures"]) == {"validation"}
+    assert any("part 'test' was not judged" in text for text in result["warnings"])
+    metrics = lab.services.registry.version(lab.actor, "made").manifest.metrics
+    assert not [name for name in metrics if name.startswith("test_")] and metrics["validation_mae"] == result["mae"]
+    assert [one.data for one in lab.services.evaluations.list(lab.actor, "made")] == ["parts:1/validation"]
+
+
 @pytest.mark.prove
 def test_a_version_learns_on_and_old_rows_are_remembered(lab: labs.Lab) -> None:
     table, target = sklearn_table("breast_cancer")

@@ -145,9 +145,7 @@ def _pin(run: JobRun, params: EvaluateParams) -> dict[str, Any]:
         data, part = run.services.datasets.resolve(actor, params.data)
         names = [made.model_of(run.services, actor, ref) if ref else None for ref in (params.model, params.against)]
         model, against = (f"{one.model}:{one.version}" if one else None for one in names)
-        beside = note.with_suffix(".unfinished")
-        beside.write_text(json.dumps({"model": model, "against": against, "data": reference(data, part)}))
-        beside.replace(note)
+        made.write_whole(note, {"model": model, "against": against, "data": reference(data, part)})
     found: dict[str, Any] = json.loads(note.read_text())
     return found
 

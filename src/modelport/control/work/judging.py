@@ -5,16 +5,14 @@ Each judgement is made once and noted in the job's folder; those of rows that ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from modelport.control.evaluations import told_of
 from modelport.control.work import made, served
 from modelport.control.work.served import Asking
-from modelport.errors import InvalidInput
 from modelport.evaluation.score import less_is_better, main_figure
 from modelport.schemas.datasets import DatasetVersion
 from modelport.schemas.evaluation import Evaluation, Opening, Purpose
@@ -62,18 +60,18 @@ class Judge:
 
     def _judged(self, version: ModelVersion, parts: Sequence[Path], name: str, note: Path) -> Evaluation:
         self._run.progress(0, None, f"judging by the {name} rows", "rows")
-        found = self._served(version, parts, name) if self._is_served(version, parts) else self._told(parts)
+        found = self._served(version, parts, name) if self.asks(version) else self._told(parts)
         note.parent.mkdir(exist_ok=True)
-        beside = note.with_suffix(".unfinished")
-        beside.write_text(found.model_dump_json())
-        beside.replace(note)
+        made.write_whole(note, found.model_dump(mode="json"))
         return found
 
-    def _is_served(self, version: ModelVersion, parts: Sequence[Path]) -> bool:
-        """Whether rows of the data have a truth, and the model can be asked about them."""
-        target = self._planned.target
-        asked = target is not None and bool(version.manifest.runtime)
-        return asked and not self._trained.judged_itself and bool(parts)
+    def asks(self, version: ModelVersion) -> bool:
+        """Whether rows of the data have a truth, and the model can be asked about them.
+
+        Else only the validation rows have figures: those that the recipe tells.
+        """
+        asked = self._planned.target is not None and bool(version.manifest.runtime)
+        return asked and not self._trained.judged_itself
 
     def _served(self, version: ModelVersion, parts: Sequence[Path], name: str) -> Evaluation:
         target, trained = str(self._planned.target), self._trained
@@ -108,14 +106,3 @@ def record(run: JobRun, data: DatasetVersion, version: ModelVersion) -> None:
 def worse_by(name: str, before: float, after: float) -> float:
     """By how much a figure fell, whichever way is better; below 0 when it rose."""
     return after - before if less_is_better(name) else before - after
-
-
-def folds(told: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Means over the folds, and standard deviations between them."""
-    if len(told) < 2:
-        raise InvalidInput("folds: at least two are needed")
-    names = [name for name in told[0] if all(name in figures for figures in told)]
-    return {
-        "cv": {name: fmean(figures[name] for figures in told) for name in names},
-        "cv_std": {name: stdev(figures[name] for figures in told) for name in names},
-    }

@@ -179,9 +179,7 @@ class Predictor:
         shard = predictions.write_shard(found, file, len(table.errors))
         put(number, file)
         note = self._run.folder / "shards" / f"{number:05}.json"
-        beside = note.with_suffix(".unfinished")
-        beside.write_text(shard.model_dump_json())
-        beside.replace(note)
+        made.write_whole(note, shard.model_dump(mode="json"))
         if self._params.to is not None and not self._params.to.startswith("dataset:"):
             file.unlink()
 

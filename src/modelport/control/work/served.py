@@ -101,9 +101,7 @@ def answers_of(
     )  # fmt: skip
 
     def learnt() -> None:
-        beside = note.with_suffix(".unfinished")
-        beside.write_text(json.dumps(wants.ranks))
-        beside.replace(note)
+        made.write_whole(note, wants.ranks)
 
     predictor = Predictor(
         replace(run, folder=folder), params, manifest, _binding(manifest, columns, asking), wants, files, _ADVICE

@@ -11,6 +11,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,8 +90,10 @@ def make_version(
     judge = judging.Judge(run, planned, trained, purpose)
     named = planned.validation if isinstance(planned.validation, str) else None
     found = {"validation": judge.rows(draft, data.validation, "validation", named)}
-    if test:
+    if test and judge.asks(draft):
         found["test"] = judge.rows(draft, test, "test", planned.test)
+    elif test:
+        warnings.append(f"part {planned.test!r} was not judged: this recipe's figures are of the validation rows alone")
     figures = {part: evaluation.figures for part, evaluation in found.items()}
     if params.folds is not None:
         figures |= _cross_validated(run, planned, params, data, params.folds)
@@ -163,12 +166,16 @@ def _cross_validated(
             others = tuple(part for other, files in parts.items() if other != name for part in files)
             laid = replace(data, train=others, validation=tuple(held))
             trained, out = training.learn(run, folder / name, planned, params, laid, lambda *told: None)
-            _, draft = training.offer(run, planned, params, trained, out)
-            judge = judging.Judge(training.job_in(run, folder / name), planned, trained, "train")
+            _, draft = training.offer(run, planned, params, trained, out, keep=False)
+            judge = judging.Judge(training.job_in(run, folder / name), planned, trained, "train", out)
             made.write_whole(note, judge.rows(draft, tuple(held), name).figures)
             shutil.rmtree(folder / name)
         told.append(json.loads(note.read_text()))
-    return judging.folds(told)
+    summary = import_module("modelport.evaluation.intervals").summarise_folds(told)
+    return {
+        "cv": {name: found.mean for name, found in summary.items()},
+        "cv_std": {name: found.std for name, found in summary.items()},
+    }
 
 
 # What was learnt before
@@ -195,6 +202,12 @@ def _forgotten(
     warnings: list[str],
 ) -> dict[str, dict[str, float]]:  # fmt: skip
     """The old rows by the version before and by this one; raises InvalidInput when too much was forgotten."""
+    if not judge.asks(draft):
+        told = "what was forgotten is not known: this recipe's figures are of the validation rows alone"
+        if params.max_forgotten is not None:
+            raise InvalidInput(f"max_forgotten: {told}; leave it out")
+        warnings.append(told)
+        return {}
     earlier = made.model_of(run.services, run.actor, str(params.start))
     before = judge.rows(earlier, rows, "replay-before")
     after = judge.rows(draft, rows, "replay")
