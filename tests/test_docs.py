@@ -58,6 +58,17 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_to_a_heading_find_it(document: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([\w./-]*\.md)?#([\w-]+)\)", document.read_text()):
+        text = (document.parent / target if target else document).read_text()
+        headings = {
+            re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
+            for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        }
+        assert anchor in headings, f"{target}#{anchor}"
+
+
 class Shell:
     """Runs examples in one folder, as one user with a home of their own."""
 

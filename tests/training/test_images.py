@@ -18,13 +18,12 @@ from modelport.engine.runtime import Trust
 from modelport.errors import InvalidInput
 from modelport.schemas.preprocessing import ImageStep
 from modelport.tensors import Array, Signature, TensorSpec
-from modelport.training import recipe
+from modelport.training import memory, recipe
 from modelport.training.batches import Order
 from modelport.training.images.architectures import ARCHITECTURES, _MeanTo7
 from modelport.training.images.augment import Augmenter, uniform
 from modelport.training.images.network import build
 from modelport.training.images.pixels import Shape
-from modelport.training.language import memory
 from modelport.training.recipe import Start, Trained
 from modelport.training.recipes.image import Augment, ImageOptions, ImageRecipe
 from tests.training.images import digit_files, parts, png, training_data
@@ -325,7 +324,7 @@ def test_a_network_that_cannot_fit_is_refused_before_it_is_built(
     told = tmp_path / "meminfo"
     told.write_text("MemAvailable:    2000000 kB\n")
     monkeypatch.setattr(memory, "_MEMINFO", told)
-    with pytest.raises(InvalidInput, match=r"vgg16 has 134 million weights.* at least 2817 MB; 1953 MB are free"):
+    with pytest.raises(InvalidInput, match=r"vgg16 has 134 million weights.* at least 2817 MB, and 1953 MB are free"):
         learn(tmp_path, few(), few(), {"model": "vgg16", "size": 32})
 
 

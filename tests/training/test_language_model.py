@@ -273,7 +273,7 @@ def test_rows_and_options_that_cannot_be_used(
 
 
 def test_too_little_memory_is_known_beforehand(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modelport.training.language import memory
+    from modelport.training import memory
 
     monkeypatch.setattr(memory, "available", lambda: 1 << 20)
     data = as_data(tmp_path / "data", {"text": texts(40)}, None)

@@ -5,19 +5,16 @@ Self-contained like every page that commands write; what it shows is what the re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelport.cli import page
+from modelport.cli import charts, page
 
 if TYPE_CHECKING:
     from modelport.schemas.evaluation import Confusion, Curve, Evaluation, EvaluationShown
 
-_SIDE, _LEFT, _BELOW, _TOP = 300, 34, 30, 8
 _CELL, _NAMES, _LEAST = 26, 90, 11
-_COLOURS = 6
 _LINES = 6
-Points = Sequence[tuple[float, float]]
 
 
 def page_of(found: EvaluationShown) -> str:
@@ -47,9 +44,9 @@ def _sections(report: Evaluation) -> Iterable[str]:
     if report.confusion is not None:
         yield f"<h2>Confusion</h2><p class=type>Rows by class (down) and prediction (across){_some(report)}.</p>"
         yield confusion(report.confusion)
-    charts = list(_charts(report))
-    if charts:
-        yield f"<h2>Curves</h2><div class=cards>{''.join(charts)}</div>"
+    curves = list(_charts(report))
+    if curves:
+        yield f"<h2>Curves</h2><div class=cards>{''.join(curves)}</div>"
     if report.classes:
         cells = [
             (
@@ -68,7 +65,7 @@ def _sections(report: Evaluation) -> Iterable[str]:
     if report.by_step:
         top = max(report.by_step) or 1.0
         lines = {"mean absolute error": [(at + 1.0, value) for at, value in enumerate(report.by_step)]}
-        card = _card("", lines, (1.0, len(report.by_step)), (0.0, top), False)
+        card = charts.card("", lines, (1.0, len(report.by_step)), (0.0, top), False)
         yield f"<h2>By step</h2><div class=cards>{card}</div>"
     if report.slices:
         yield _slices(report)
@@ -173,12 +170,12 @@ def _charts(report: Evaluation) -> Iterable[str]:
             worst = sorted(curves, key=lambda curve: curve.area)[:_LINES]
             lines = {_named(curve): list(zip(curve.x, curve.y, strict=True)) for curve in curves if curve in worst}
             more = f" (the {_LINES} least of {len(curves)} areas)" if len(curves) > _LINES else ""
-            yield _card(title + more, lines, (0.0, 1.0), (0.0, 1.0), kind == "roc", what)
+            yield charts.card(title + more, lines, (0.0, 1.0), (0.0, 1.0), kind == "roc", what)
     if report.calibration:
         points = [(one.predicted, one.observed) for one in report.calibration]
         error = report.figures.get("calibration_error")
         name = "observed" if error is None else f"observed, calibration error {error:.3g}"
-        yield _card(
+        yield charts.card(
             "Reliability", {name: points}, (0.0, 1.0), (0.0, 1.0), True,
             ("predicted probability", "share that came true"), [one.rows for one in report.calibration],
         )  # fmt: skip
@@ -186,48 +183,6 @@ def _charts(report: Evaluation) -> Iterable[str]:
 
 def _named(curve: Curve) -> str:
     return f"{curve.label[:40]}: {curve.area:.3f}".strip(": ")
-
-
-def _card(
-    title: str, lines: Mapping[str, Points], across: tuple[float, float], up: tuple[float, float], diagonal: bool,
-    axes: tuple[str, str] = ("", ""), sizes: Sequence[int] = (),
-) -> str:  # fmt: skip
-    """Lines over one pair of axes; with ``sizes`` their points are drawn, the larger the more rows they stand for."""
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        span = across[1] - across[0] or 1.0
-        return _LEFT + (x - across[0]) / span * _SIDE, _TOP + _SIDE - (y - up[0]) / (up[1] - up[0]) * _SIDE
-
-    drawn, legend = [], []
-    if diagonal:
-        drawn.append(f'<path class="axis" stroke-dasharray="4" d="M{_LEFT} {_TOP + _SIDE}L{_LEFT + _SIDE} {_TOP}"/>')
-    for number, (name, points) in enumerate(lines.items()):
-        colour = f"c{number % _COLOURS}"
-        placed = [place(x, y) for x, y in points]
-        drawn.append(f'<polyline class="line {colour}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in placed)}"/>')
-        for (x, y), rows in zip(placed, sizes, strict=False):
-            radius = 3 + 5 * (rows / max(sizes)) ** 0.5
-            drawn.append(
-                f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{rows} rows</title></circle>'
-            )
-        legend.append(f'<span class="key {colour}">{page.text(name)}</span>')
-    bottom = _TOP + _SIDE
-    ticks = (
-        f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{_LEFT + _SIDE}"/>'
-        f'<text x="{_LEFT - 5}" y="{_TOP + 6}" text-anchor="end">{up[1]:.3g}</text>'
-        f'<text x="{_LEFT - 5}" y="{bottom}" text-anchor="end">{up[0]:.3g}</text>'
-        f'<text x="{_LEFT}" y="{bottom + 12}">{across[0]:g}</text>'
-        f'<text x="{_LEFT + _SIDE}" y="{bottom + 12}" text-anchor="end">{across[1]:g}</text>'
-        f'<text x="{_LEFT + _SIDE / 2:g}" y="{bottom + 24}" text-anchor="middle">{page.text(axes[0])}</text>'
-        f'<text x="12" y="{_TOP + _SIDE / 2:g}" text-anchor="middle" '
-        f'transform="rotate(-90 12 {_TOP + _SIDE / 2:g})">{page.text(axes[1])}</text>'
-    )
-    view = f"0 0 {_LEFT + _SIDE + 8} {bottom + _BELOW}"
-    heading = f"<h3>{page.text(title)}</h3>" if title else ""
-    return (
-        f'<div class="card">{heading}<svg viewBox="{view}" role="img">{ticks}{"".join(drawn)}</svg>'
-        f'<p class="type">{" ".join(legend)}</p></div>'
-    )
 
 
 def _table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

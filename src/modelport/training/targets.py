@@ -15,7 +15,7 @@ from modelport.tensors import Array
 from modelport.training.recipe import TrainingData, nearest
 
 _MOST = 10_000
-_FEW = 10
+_FEW, _MOST_TOLD = 10, 10
 UNKNOWN = -1
 """The code of a row without a label."""
 
@@ -47,15 +47,26 @@ def check_classes(data: TrainingData, gaps: bool = False) -> list[str]:
         f"class {label[:100]!r} has {count} rows in all: figures for it are hardly reliable"
         for label, count in counts.items()
         if count < _FEW
-    ][:10]
+    ][:_MOST_TOLD]
 
 
-def check_weights(weights: Mapping[str, float], classes: Sequence[str] | Mapping[str, int]) -> None:
+def told_of_few(codes: Array, classes: Sequence[Any]) -> list[str]:
+    """Warnings about classes with hardly a row to learn from; ``codes`` below 0 are rows without a class."""
+    counts = np.bincount(codes[codes >= 0], minlength=len(classes))
+    return [
+        f"class {str(classes[code])!r} has {int(counts[code])} rows to learn from; figures for it are hardly reliable"
+        for code in np.flatnonzero(counts < _FEW).tolist()
+    ][:_MOST_TOLD]
+
+
+def check_weights(
+    weights: Mapping[str, float], classes: Sequence[str] | Mapping[str, int], option: str = "class_weights"
+) -> None:
     """Raise InvalidInput for a weight of a class that is not there."""
     known = list(classes)
     unknown = next((label for label in weights if known and label not in known), None)
     if unknown is not None:
-        raise InvalidInput(f"options.class_weights: there is no class {unknown!r}{nearest(unknown, known[:1000])}")
+        raise InvalidInput(f"options.{option}: there is no class {unknown!r}{nearest(unknown, known[:1000])}")
 
 
 def texts_of(values: Sequence[Any]) -> list[str | None]:

@@ -1,20 +1,28 @@
-"""Weights that somebody brings, into a network: what fits is taken, what does not is named. Nothing is unpickled."""
+"""Weights that somebody brings, or a version kept, into a network: what fits is taken, what does not is named.
+
+Nothing is unpickled.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from modelport.errors import InvalidInput
+from modelport.training.recipe import Start
 
+_KEPT, _KEPT_TENSORS = "training/model.json", "training/weights.safetensors"
 _NESTED = ("state_dict", "model_state_dict", "model", "net")
 _SHOWN = 3
+T = TypeVar("T")
 
 
 def file_among(code: Path | None, name: str) -> Path:
@@ -79,6 +87,30 @@ def put(model: nn.Module, tensors: Mapping[str, torch.Tensor], head: str = "", w
         )
     model.load_state_dict({name: one for name, one in tensors.items() if name not in new}, strict=False)
     return sorted(new)
+
+
+def keep(network: nn.Module, about: Any, out: Path) -> None:
+    """Write what another training needs beside the model that is served: the weights, and ``about``, a dataclass."""
+    (out / "training").mkdir(exist_ok=True)
+    (out / _KEPT).write_text(json.dumps(asdict(about), ensure_ascii=False, indent=1) + "\n")
+    tensors = {name: one.detach().cpu().clone().contiguous() for name, one in network.state_dict().items()}
+    save_file(tensors, out / _KEPT_TENSORS)
+
+
+def kept_of(start: Start, kind: type[T], recipe: str) -> T:
+    """What a version of the same recipe kept; raises InvalidInput for any other version."""
+    try:
+        return kind(**json.loads((start.folder / _KEPT).read_text()))
+    except (OSError, ValueError, TypeError):
+        raise InvalidInput(
+            f"start: this version was not made by the recipe {recipe}, so training cannot go on from it; "
+            "start from one that was"
+        ) from None
+
+
+def kept_tensors(start: Start) -> dict[str, torch.Tensor]:
+    """The weights that a version kept."""
+    return read(start.folder / _KEPT_TENSORS)
 
 
 def _some(names: list[str]) -> str:

@@ -5,7 +5,6 @@ The rows are opened in the record of evaluations before anybody looks at them; w
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelport.control.actors import Actor
 from modelport.control.assembly import trust_of
-from modelport.control.evaluations import reference, told_of
-from modelport.control.push import digest_of
+from modelport.control.evaluations import told_of
 from modelport.control.runnable import check_runnable
 from modelport.control.work import made
 from modelport.control.work.served import Asking, Served, answers_of, check_answers
@@ -139,24 +137,21 @@ def _nulls(data: DatasetVersion, name: str) -> int:
 
 def _pin(run: JobRun, params: EvaluateParams) -> dict[str, Any]:
     """The same versions at every attempt, whatever ``latest`` and an alias mean by then."""
-    note = run.folder / "pinned.json"
-    if not note.exists():
-        actor = run.actor
-        data, part = run.services.datasets.resolve(actor, params.data)
-        names = [made.model_of(run.services, actor, ref) if ref else None for ref in (params.model, params.against)]
-        model, against = (f"{one.model}:{one.version}" if one else None for one in names)
-        made.write_whole(note, {"model": model, "against": against, "data": reference(data, part)})
-    found: dict[str, Any] = json.loads(note.read_text())
-    return found
+    models = {"model": params.model, "against": params.against}
+    return made.settled(
+        run,
+        lambda: {
+            **{name: made.model_meant(run, ref) if ref else None for name, ref in models.items()},
+            "data": made.rows_meant(run, params.data),
+        },
+    )
 
 
 def _metrics(run: JobRun, params: EvaluateParams) -> list[Any]:
     """The caller's own figures, loaded before anything else is done."""
     if not params.metrics:
         return []
-    folder = None
-    if params.files:
-        folder = run.services.artifacts.materialize(run.actor.project_id, digest_of(params.files), params.files)
+    folder = run.services.datasets.uploaded(run.actor, params.files) if params.files else None
     found: list[Any] = import_module("modelport.evaluation.own").load_metrics(folder, params.metrics)
     return found
 

@@ -5,9 +5,8 @@ Which versions of datasets and models the recipe means is settled by the first a
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,17 +82,15 @@ class _Pinned:
 
 
 def _pin(run: JobRun, params: FeatureParams, recipe: FeatureRecipe) -> _Pinned:
-    note = run.folder / "pinned.json"
-    if not note.exists():
-        datasets, models = {}, {}
-        for ref in (params.dataset, *_others(recipe)):
-            data, part = run.services.datasets.resolve(run.actor, ref)
-            datasets[ref] = f"{data.dataset}:{data.version}" + (f"/{part}" if part else "")
-        for ref in _models(recipe):
-            version = made.model_of(run.services, run.actor, ref)
-            models[ref] = f"{version.model}:{version.version}"
-        made.write_whole(note, asdict(_Pinned(datasets, models)))
-    return _Pinned(**json.loads(note.read_text()))
+    datasets, models = (params.dataset, *_others(recipe)), _models(recipe)
+    found = made.settled(
+        run,
+        lambda: {
+            "datasets": {ref: made.rows_meant(run, ref) for ref in datasets},
+            "models": {ref: made.model_meant(run, ref) for ref in models},
+        },
+    )
+    return _Pinned(**found)
 
 
 def _make(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelport.control.actors import Actor
+from modelport.control.evaluations import reference
 from modelport.control.jobs.gate import machine_cores
 from modelport.errors import InvalidInput, MissingExtra, NotFound
 from modelport.schemas.datasets import DatasetVersion, Facts, Params
@@ -85,6 +86,26 @@ def write_whole(file: Path, content: Any) -> None:
     beside = file.with_suffix(".unfinished")
     beside.write_text(json.dumps(content))
     beside.replace(file)
+
+
+def settled(run: JobRun, settle: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the first attempt settled, such as the versions that ``latest`` and aliases meant: the same at every one."""
+    note = run.folder / "pinned.json"
+    if not note.exists():
+        write_whole(note, settle())
+    found: dict[str, Any] = json.loads(note.read_text())
+    return found
+
+
+def rows_meant(run: JobRun, ref: str) -> str:
+    """``NAME:3`` or ``NAME:3/part``: the rows that a reference means now."""
+    return reference(*run.services.datasets.resolve(run.actor, ref))
+
+
+def model_meant(run: JobRun, ref: str) -> str:
+    """``NAME:3``: the version of a model that a reference means now."""
+    version = model_of(run.services, run.actor, ref)
+    return f"{version.model}:{version.version}"
 
 
 def check_column(version: DatasetVersion, name: str | None, what: str) -> None:

@@ -7,7 +7,6 @@ again. Which versions, columns and shards there are is settled by the first atte
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import re
@@ -161,13 +160,12 @@ def _checked_name(name: str) -> str:
 
 def _pin(run: JobRun, params: PredictParams) -> _Pinned:
     """The same versions at every attempt, whatever ``latest`` and an alias mean by then."""
-    note = run.folder / "pinned.json"
-    if not note.exists():
+
+    def settle() -> dict[str, Any]:
         version = made.model_of(run.services, run.actor, params.model)
-        data, part = run.services.datasets.resolve(run.actor, params.data)
-        ref = f"{data.dataset}:{data.version}" + (f"/{part}" if part else "")
-        made.write_whole(note, asdict(_Pinned(version.version, ref, {})))
-    return _Pinned(**json.loads(note.read_text()))
+        return {"model": version.version, "data": made.rows_meant(run, params.data), "ranks": {}}
+
+    return _Pinned(**made.settled(run, settle))
 
 
 def _shards(folder: Path) -> list[Shard]:

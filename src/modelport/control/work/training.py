@@ -115,18 +115,13 @@ def plan(services: Services, actor: Actor, params: TrainParams) -> tuple[Plan, l
 
 def pinned(run: JobRun, params: TrainParams) -> TrainParams:
     """The same versions at every attempt, whatever ``latest`` and an alias mean by then."""
-    note = run.folder / "pinned.json"
-    if not note.exists():
-        found: dict[str, str] = {}
-        for name in ("data", "replay"):
-            if (ref := getattr(params, name)) is not None:
-                version, part = run.services.datasets.resolve(run.actor, ref)
-                found[name] = f"{version.dataset}:{version.version}" + (f"/{part}" if part else "")
-        if params.start is not None:
-            start = made.model_of(run.services, run.actor, params.start)
-            found["start"] = f"{start.model}:{start.version}"
-        made.write_whole(note, found)
-    return params.model_copy(update=json.loads(note.read_text()))
+
+    def settle() -> dict[str, Any]:
+        rows = {name: ref for name in ("data", "replay") if (ref := getattr(params, name)) is not None}
+        found = {name: made.rows_meant(run, ref) for name, ref in rows.items()}
+        return found if params.start is None else found | {"start": made.model_meant(run, params.start)}
+
+    return params.model_copy(update=made.settled(run, settle))
 
 
 def training_data(planned: Plan, **parts: tuple[Path, ...]) -> TrainingData:

@@ -17,7 +17,7 @@ from modelport.engine.preprocessing.image import ImageInput
 from modelport.errors import InvalidInput
 from modelport.schemas.preprocessing import ImageStep
 from modelport.tensors import Array, Signature, TensorSpec
-from modelport.training import onnx_export, randomness, targets
+from modelport.training import onnx_export, randomness, targets, weights
 from modelport.training.batches import in_turn
 from modelport.training.images import network as networks
 from modelport.training.images import pixels as pixel_files
@@ -69,7 +69,7 @@ def train(run: TrainingRun, data: TrainingData, options: ImageOptions) -> Traine
     if options.pseudo_labels:
         network, fit = _second(lesson, network, fit, report)
     labels = lesson.classes
-    networks.keep(network, _kept(lesson), run.out)
+    weights.keep(network, _kept(lesson), run.out)
     step = lesson.shape.step(*lesson.scaling, scale=1 / 255) | {"name": column}
     parity = _served(lesson, network, step, data, column)
     counts = np.bincount(lesson.codes[lesson.codes >= 0], minlength=len(labels))
@@ -88,7 +88,7 @@ def train(run: TrainingRun, data: TrainingData, options: ImageOptions) -> Traine
 def _lesson(run: TrainingRun, data: TrainingData, options: ImageOptions, column: str) -> tuple[_Lesson, list[str]]:
     """Read all rows; settle sizes, classes, scaling; look for what is wrong with them."""
     target = str(data.target)
-    kept = networks.kept_of(run.start) if run.start is not None else None
+    kept = weights.kept_of(run.start, Kept, "image") if run.start is not None else None
     shape = _shape(data, options, column, kept)
     run.progress(0, None, "decoding images", "rows")
     learn = pixel_files.read(data.train, column, target, shape, run.folder, "training")
@@ -140,11 +140,7 @@ def _check(codes: Array, classes: Sequence[str], target: str, options: ImageOpti
         )
     if options.pseudo_labels and not gaps:
         raise InvalidInput("options.pseudo_labels: every training row has a label; there is nothing to guess")
-    counts = np.bincount(codes[codes >= 0], minlength=len(classes))
-    return [
-        f"class {classes[code]!r} has {int(counts[code])} rows to learn from; figures for it are hardly reliable"
-        for code in np.flatnonzero(counts < 10).tolist()
-    ][:10]
+    return targets.told_of_few(codes, classes)
 
 
 def _seen_twice(learn: torch.Tensor, judge: torch.Tensor) -> list[str]:

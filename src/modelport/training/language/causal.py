@@ -23,7 +23,7 @@ from modelport.training import randomness
 from modelport.training.batches import in_turn
 from modelport.training.language import adapters, chat, columns, tokens
 from modelport.training.language import base as bases
-from modelport.training.language.memory import check_fits
+from modelport.training.memory import check_fits
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
 from modelport.training.recipes.language_model import LanguageModelOptions, filled
 from modelport.training.trainer import Trainer, device_of

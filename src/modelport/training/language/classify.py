@@ -25,7 +25,7 @@ from modelport.training import randomness, targets
 from modelport.training.batches import in_turn
 from modelport.training.language import base as bases
 from modelport.training.language import columns, export, heads, pieces, rows, small, tokens
-from modelport.training.language.memory import check_fits
+from modelport.training.memory import check_fits
 from modelport.training.optimizers import Group
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
 from modelport.training.recipes.text import TextOptions, filled

@@ -25,8 +25,8 @@ from modelport.training import randomness
 from modelport.training.batches import in_turn
 from modelport.training.language import base as bases
 from modelport.training.language import export, heads, rows, tokens
-from modelport.training.language.memory import check_fits
 from modelport.training.language.nearest import judged
+from modelport.training.memory import check_fits
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
 from modelport.training.recipes.embedding import EmbeddingOptions, Plan, plan_of
 from modelport.training.trainer import Trainer, device_of

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from modelport.errors import InvalidInput
@@ -22,12 +20,11 @@ from modelport.training.images.pixels import Shape
 from modelport.training.modules.code import Built, Code, ModuleData
 from modelport.training.modules.rows import RowExamples, Rows, Scaling, Wanted, example, read, scaled_target, scaling_of
 from modelport.training.modules.served import Served
-from modelport.training.recipe import Start, Trained, TrainingData, TrainingRun
+from modelport.training.recipe import Trained, TrainingData, TrainingRun
 from modelport.training.recipes.module import ModuleOptions, columns_of
 from modelport.training.tabular import leaks
 from modelport.training.trainer import Trainer, check_predictions
 
-_KEPT, _KEPT_WEIGHTS = "training/model.json", "training/weights.safetensors"
 _PROVEN = 256
 _LOOKED_AT = 20_000
 """Rows that are searched for columns that give the target away."""
@@ -73,7 +70,7 @@ class _Lesson:
 def train(run: TrainingRun, data: TrainingData, options: ModuleOptions, task: Task) -> Trained:
     """Learn; raises InvalidInput for rows that do not fit, or when the caller's code fails."""
     randomness.settle(run.seed, run.threads)
-    kept = _kept_of(run.start) if run.start is not None else None
+    kept = weights.kept_of(run.start, _Kept, "module") if run.start is not None else None
     lesson = _lesson(run, data, options, task, kept)
     code = Code(run.code, options.build)
     torch.manual_seed(run.seed)
@@ -81,7 +78,7 @@ def train(run: TrainingRun, data: TrainingData, options: ModuleOptions, task: Ta
     _leave_out(built.network, lesson)
     _try(code, built, lesson)
     if run.start is not None:
-        weights.put(built.network, weights.read(run.start.folder / _KEPT_WEIGHTS), what="start")
+        weights.put(built.network, weights.kept_tensors(run.start), what="start")
     trainer = Trainer(
         run, options, built.network, lambda network, batch: _loss(code, built, network, batch), lesson.examples,
         lambda network: _figures(run, code, built, lesson, task, network), groups=built.groups,
@@ -258,18 +255,4 @@ def _keep(run: TrainingRun, lesson: _Lesson, network: nn.Module, options: Module
     data = lesson.data
     image = list(data.image) if data.image else None
     kept = _Kept(data.columns, data.vectors, image, data.classes, asdict(lesson.scaling), options.build)
-    (run.out / "training").mkdir(exist_ok=True)
-    (run.out / _KEPT).write_text(json.dumps(asdict(kept), ensure_ascii=False, indent=1) + "\n")
-    save_file(
-        {name: one.detach().clone().contiguous() for name, one in network.state_dict().items()}, run.out / _KEPT_WEIGHTS
-    )
-
-
-def _kept_of(start: Start) -> _Kept:
-    try:
-        return _Kept(**json.loads((start.folder / _KEPT).read_text()))
-    except (OSError, ValueError, TypeError):
-        raise InvalidInput(
-            "start: this version was not made by the recipe module, so training cannot go on from it; "
-            "start from one that was"
-        ) from None
+    weights.keep(network, kept, run.out)

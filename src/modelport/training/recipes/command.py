@@ -139,7 +139,6 @@ class Command:
                 "command": options.command,
                 "params": options.params,
                 "packages": _packages(python, variables),
-                "attempt": run.attempt,
             },
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from modelport.errors import InvalidInput
 from modelport.tensors import Array
+from modelport.training import targets
 from modelport.training.encoders import encoder
 from modelport.training.encoders.encoder import Encoder, Wishes
 from modelport.training.encoders.table import Rows, count, input_kind, read_rows
@@ -62,7 +63,7 @@ def prepare(
     if task == "classification":
         classes = classes_of(truth, target) if known is None else known.classes or []
         codes, held_codes = codes_of(truth, classes, target), codes_of(held_truth, classes, target)
-        warnings += _few(codes, classes)
+        warnings += targets.told_of_few(codes, classes)
     else:
         classes, codes, held_codes = None, _numbers(truth, target), _numbers(held_truth, target)
     types = types_of(data, names, rows, held)
@@ -164,19 +165,9 @@ def _check_gaps(gaps: Array, name: str) -> None:
         raise InvalidInput(f"target: column {name!r} lacks {found} of {len(gaps)} values; remove those rows first")
 
 
-def _few(codes: Array, classes: Sequence[Any]) -> list[str]:
-    counts = np.bincount(codes, minlength=len(classes))
-    return [
-        f"class {str(classes[code])!r} has {int(counts[code])} rows to learn from; figures for it are hardly reliable"
-        for code in np.flatnonzero(counts < 10).tolist()
-    ][:10]
-
-
 def class_weights(wanted: Any, classes: Sequence[Any] | None) -> Any:
     """Weights by class code; ``balanced`` and nothing as they are."""
     if not isinstance(wanted, dict):
         return wanted
-    unknown = next((name for name in wanted if name not in {str(each) for each in classes or ()}), None)
-    if unknown is not None:
-        raise InvalidInput(f"options.class_weight: the training rows have no class {unknown[:100]!r}")
+    targets.check_weights(wanted, [str(each) for each in classes or ()], "class_weight")
     return {code: wanted.get(str(name), 1.0) for code, name in enumerate(classes or ())}
