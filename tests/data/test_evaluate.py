@@ -134,9 +134,9 @@ def test_two_versions_on_the_same_rows(digits: Lab) -> None:
     rows = report.rows
     assert accuracy.difference == pytest.approx((found.only_this_right - found.only_other_right) / rows)
     assert 0 < accuracy.low < accuracy.difference < accuracy.high
-    both = digits.services.evaluations.list(digits.actor, data="digits/test")
+    both = digits.services.evaluations.list(digits.actor, data="digits:1/test")
     assert digits.services.evaluations.list(digits.actor, model="worse")[0].figures["accuracy"] == accuracy.other
-    assert not both or both[0].opened_before == 0, "one job opens the rows once"
+    assert [(one.model, one.opened_before) for one in both] == [("worse", 0), ("digits", 0)], "one job opens once"
     same = digits.run("evaluate", model="digits", data="digits/test", against="digits:1", intervals=100, **X)
     assert same["verdict"].startswith("no difference")
 

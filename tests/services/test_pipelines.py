@@ -168,7 +168,8 @@ def test_a_pipeline_deploys(call: Caller, job_server: Server) -> None:
     what = pipeline(stage("pick", params={"value": 1}), deploy)
     run = start(call, what, cache=False)
     failed = call.wait(run)
-    assert "model: '1.0' is no version" in failed["error"]["message"] or failed["state"] == "failed", failed
+    assert failed["state"] == "failed"
+    assert "stage 'serve' cannot begin: model: '1.0' is no version" in failed["error"]["message"]
     deploy["params"] = {"model": "piped", "spec": {"replicas": 1}}
     done = call.wait(start(call, pipeline(stage("pick"), deploy | {"needs": ["pick"]}), cache=False))
     assert done["result"]["stages"]["serve"] == {
