@@ -15,8 +15,9 @@ from tests.services.s3 import s3  # noqa: F401
 
 
 @pytest.fixture
-def make_lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
-    """Makes a lab whose settings of ``data`` are given."""
+def make_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Lab]]:
+    """Makes a lab whose settings of ``data`` are given. A job works in its own folder; a test comes back to its own."""
+    monkeypatch.chdir(tmp_path)
     made = []
 
     def make(**data: Any) -> Lab:

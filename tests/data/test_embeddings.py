@@ -41,12 +41,6 @@ TEXTS = ["the cat", "a cat sat on the mat", "the mat", "on the mat sat a cat", "
 WIDTH = huggingface_models.WIDTH
 
 
-@pytest.fixture(autouse=True)
-def _come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job's process works in its own folder."""
-    monkeypatch.chdir(tmp_path)
-
-
 def step(**given: Any) -> dict[str, Any]:
     return {"step": "embed", "columns": ["text"], "model": "encoder", "into": "vector", **given}
 

@@ -24,12 +24,6 @@ PIXELS = [f"p{index}" for index in range(64)]
 X = {"inputs": {"X": ["p*"]}}
 
 
-@pytest.fixture(autouse=True)
-def _come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job's process works in its own folder."""
-    monkeypatch.chdir(tmp_path)
-
-
 def parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)

@@ -31,12 +31,6 @@ from tests.onnx_models import mlp
 TEXTS = ["the cat", "a cat sat on the mat", "the  cat", "on the mat"] * 30
 
 
-@pytest.fixture(autouse=True)
-def _come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job's process works in its own folder."""
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """The folder of a model to be pushed."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnxruntime
 import pyarrow as pa
@@ -18,11 +16,6 @@ from tests.data.digits import digits_onnx, digits_table
 from tests.data.lab import Lab
 
 PIXELS = [f"p{index}" for index in range(64)]
-
-
-@pytest.fixture(autouse=True)
-def _come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def parquet(table: pa.Table) -> bytes:

@@ -6,7 +6,6 @@ are counted from the values. A part appears under its name when it is whole; wha
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modelport.errors import InvalidInput
-from modelport.storage.disk import leave_room, told_of_disk
+from modelport.storage.disk import flush, leave_room, told_of_disk
 from modelport.tensors import Array
 
 _UNFINISHED = ".unfinished"
@@ -111,11 +110,7 @@ class PartWriter:
         with told_of_disk():
             self._writer.close()
             self._writer = None
-            handle = os.open(unfinished, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            flush(unfinished)
             unfinished.replace(whole)
         self.parts.append(whole)
         self._part_rows = self._part_bytes = 0

@@ -25,7 +25,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from modelport.errors import InvalidInput, MissingExtra, ModelportError, TooLarge, Unavailable
 from modelport.schemas.models import FileEntry
-from modelport.storage.disk import check_room, told_of_disk
+from modelport.storage.disk import check_room, flush, told_of_disk
 from modelport.storage.paths import check_paths
 
 CHUNK = 1 << 20
@@ -135,7 +135,7 @@ class Artifacts:
         _make_folder(target.parent)
         staged.path.chmod(0o444)  # versions' folders are hard links to this very file
         staged.path.replace(target)
-        _sync_folder(target.parent)
+        flush(target.parent)
 
     def write(
         self, project_id: int, sha256: str, chunks: Iterable[bytes], size: int | None = None, limit: int | None = None
@@ -339,15 +339,7 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        flush(folder.parent)
 
 
 def _make_read_only(folder: Path) -> None:

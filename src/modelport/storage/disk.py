@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,14 +16,16 @@ from modelport.errors import TooLarge, Unavailable
 
 #: Left alone by what writes much, so that the database can still say that the disk is full.
 _RESERVE = 16 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: How libraries in other languages say the same.
+_SAID = re.compile(rf"No space left|os error ({'|'.join(map(str, _FULL))})\b")
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error, or one that it came from, is a full disk's."""
+    """Whether an error, or one that it came from, is a full disk's, or a file's that may not grow."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError) and (seen.errno in _FULL or "No space left" in str(seen)):
+        if getattr(seen, "errno", None) in _FULL or _SAID.search(str(seen)):
             return True
         seen = seen.__cause__ or seen.__context__
     return False
@@ -44,6 +47,15 @@ def told_of_disk() -> Iterator[None]:
         if is_full(error):
             raise full() from None
         raise
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def check_room(folder: Path, needed: int, what: str) -> None:

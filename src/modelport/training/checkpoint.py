@@ -7,7 +7,6 @@ passed over for the one before. Nothing is unpickled. Knows no model and no opti
 from __future__ import annotations
 
 import json
-import os
 import re
 import zlib
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from modelport.errors import Unavailable
+from modelport.storage.disk import flush, is_full
 
 _NAME = re.compile(r"^(?P<kind>[a-z]+)-(?P<step>\d{12})-(?P<sum>[0-9a-f]{8})\.safetensors$")
 _UNFINISHED = ".unfinished"
@@ -69,12 +69,12 @@ class Checkpoints:
         try:
             write_tensors(unfinished, value)
             path = self._folder / f"{kind}-{step:012}-{_checksum(unfinished):08x}.safetensors"
-            _flush(unfinished)
+            flush(unfinished)
             unfinished.replace(path)
-            _flush(self._folder)
+            flush(self._folder)
         except (OSError, SafetensorError) as error:
             unfinished.unlink(missing_ok=True)
-            if _is_full(error):
+            if is_full(error):
                 raise Unavailable(
                     f"the server's disk is full: no checkpoint could be kept at step {step}; "
                     "free space and resume the job, it goes on from the checkpoint before"
@@ -149,17 +149,3 @@ def _checksum(path: Path) -> int:
         while piece := file.read(_CHUNK):
             found = zlib.crc32(piece, found)
     return found
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _is_full(error: Exception) -> bool:
-    """No space, over quota, or beyond the size that a file may have."""
-    number = getattr(error, "errno", None)
-    return number in (27, 28, 122) or re.search(r"os error (27|28|122)\b", str(error)) is not None
