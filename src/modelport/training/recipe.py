@@ -169,9 +169,15 @@ def check_installed(recipe: Recipe) -> None:
         raise MissingExtra(recipe.extra, f"training ({recipe.summary.lower().rstrip('.')})")
 
 
-def is_available(recipe: Recipe) -> bool:
+class Needing(Protocol):
+    """A plug-in that needs libraries."""
+
+    needs: tuple[str, ...]
+
+
+def is_available(plugin: Needing) -> bool:
     """Whether what it needs is installed; loads nothing."""
-    return all(find_spec(module) is not None for module in recipe.needs)
+    return all(find_spec(module) is not None for module in plugin.needs)
 
 
 def options_of(recipe: Recipe, given: Mapping[str, Any]) -> Options:
