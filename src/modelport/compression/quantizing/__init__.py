@@ -1,0 +1,1 @@
+"""Makes models' numbers smaller: fewer bits for weights and activations."""
