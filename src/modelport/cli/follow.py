@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from modelport.cli.render import console, plain, say, seconds_text
+from modelport.cli.render import console, make_table, plain, say, seconds_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from modelport.schemas.jobs import Job
+    from modelport.schemas.jobs import Job, JobMetric
     from modelport.sdk.client import Client
+
+    TableOf = Callable[[Job, Iterable[JobMetric]], tuple[list[str], list[list[Any]]]]
 
 _INTERRUPTED = 130
 #: Kinds of jobs that tell figures step by step.
 _LEARNING = ("train", "tune")
 _FIGURES_EVERY_S = 1.0
 _MOST_FIGURES = 8
+_TABLE_EVERY_S, _MOST_METRICS = 2.0, 100_000
 
 
 def follow(client: Client, job_id: str) -> Job:
@@ -39,6 +42,33 @@ def follow(client: Client, job_id: str) -> Job:
             f"\njob {job_id} goes on; `modelport jobs show {job_id}` shows it, "
             f"`modelport jobs cancel {job_id}` ends it\n"
         )
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+def with_table(client: Client, job: Job, table: TableOf, shows: str = "") -> Job:
+    """Wait until a job has ended; on a terminal with a table of what it has told so far."""
+    if not sys.stderr.isatty():
+        return follow(client, job.id)
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    looked: list[float] = []
+
+    def look(job: Job) -> None:
+        if looked and time.monotonic() - looked[-1] < _TABLE_EVERY_S:
+            return
+        looked[:] = [time.monotonic()]
+        columns, rows = table(job, client.jobs.metrics(job.id, limit=_MOST_METRICS))
+        said = plain(job.message or (job.progress.message if job.progress else ""))
+        line = Text(f"{job.kind} {job.state}  {count_text(job)}  {said}")
+        live.update(Group(make_table(columns, rows), line), refresh=True)
+
+    try:
+        with Live(console=console(stderr=True), transient=True, auto_refresh=False) as live:
+            return client.jobs.wait(job.id, progress=look)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\njob {job.id} goes on; `{shows or f'modelport jobs show {job.id}'}` shows it\n")
         raise typer.Exit(_INTERRUPTED) from None
 
 

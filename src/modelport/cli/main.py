@@ -17,6 +17,7 @@ from modelport.cli import (
     apply,
     bench,
     build,
+    compress,
     data,
     deployments,
     doctor,
@@ -87,6 +88,8 @@ app.command()(train.recipes)
 app.command()(evaluate.evaluate)
 app.command()(tune.tune)
 app.command()(tune.trials)
+app.command()(compress.compress)
+app.command()(compress.methods)
 app.command()(run.run)
 app.command()(bench.bench)
 app.command()(deployments.logs)

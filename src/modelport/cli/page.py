@@ -33,6 +33,7 @@ text{font-size:9px;fill:#5b6b7b}
 .cell.wrong{fill:#c53030}
 .count.strong{fill:#fff}
 .point{fill:#2b6cb0;fill-opacity:.5}
+.point.met{fill:#2f855a;fill-opacity:.9}
 .key{margin-right:1.2rem;white-space:nowrap}
 .key::before{content:"";display:inline-block;width:.9rem;height:.25rem;margin-right:.4rem;vertical-align:middle}
 .line.c0{stroke:#2b6cb0}.line.c1{stroke:#c05621}.line.c2{stroke:#2f855a}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from modelport.cli import training_options as asked
 from modelport.cli.jobs import Cores, Gpus, MemoryMb, Priority, Retries
 from modelport.cli.options import AsJson, Detach, Key, Url
-
-if TYPE_CHECKING:
-    from modelport.schemas.training import RecipeInfo
 
 
 def train(
@@ -130,7 +127,7 @@ def recipes(
     if as_json:
         render.as_json(found)
     elif name is not None:
-        _show(found[0])
+        show_options(found[0].name, found[0].summary, found[0].options)
     else:
         rows = [
             (r.name, r.summary, "" if r.available else f"pip install 'modelport[{r.extra}]'")
@@ -139,12 +136,13 @@ def recipes(
         render.table(("RECIPE", "LEARNS", "NEEDS"), rows, "no recipes")
 
 
-def _show(recipe: RecipeInfo) -> None:
+def show_options(name: str, summary: str, options: dict[str, Any]) -> None:
+    """The options of a recipe or a method, from their JSON Schema."""
     from modelport.cli import render
 
-    render.say(f"{recipe.name}: {recipe.summary}\n")
+    render.say(f"{name}: {summary}\n")
     rows = []
-    for option, about in recipe.options.get("properties", {}).items():
+    for option, about in options.get("properties", {}).items():
         kinds = about.get("enum") or [part.get("type", part.get("const", "")) for part in about.get("anyOf", [about])]
         text = " ".join(str(about.get("description", "")).replace("``", "`").split())
         rows.append((option, "|".join(str(kind) for kind in kinds if kind != "null"), about.get("default"), text))

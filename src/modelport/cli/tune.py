@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,14 +12,13 @@ from modelport.cli.jobs import Cores, Gpus, JobId, MemoryMb, Priority, Retries
 from modelport.cli.options import AsJson, Detach, Key, Url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
     from modelport.cli.study import Seen
-    from modelport.schemas.jobs import Job
+    from modelport.schemas.jobs import Job, JobMetric
     from modelport.sdk.client import Client
 
 _SHOWN = 10
-_LOOK_EVERY_S = 2.0
 _MOST_FIGURES = 100_000
 Html = Annotated[Path | None, typer.Option("--html", help="File to draw the study into: history, options, importance.")]
 
@@ -161,39 +158,9 @@ def _show(seen: Seen, limit: int) -> None:
 
 def _followed(client: Client, job: Job) -> Job:
     """Wait for its end; on a terminal with a table of the best trials."""
-    from modelport.cli import follow
-
-    if not sys.stderr.isatty():
-        return follow.follow(client, job.id)
-    from rich.live import Live
-
-    from modelport.cli.render import console
-
-    try:
-        with Live(console=console(stderr=True), transient=True, auto_refresh=False) as live:
-            return client.jobs.wait(job.id, progress=_drawer(client, live.update))
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\njob {job.id} goes on; `modelport trials {job.id}` shows it\n")
-        raise typer.Exit(130) from None
-
-
-def _drawer(client: Client, draw: Callable[..., None]) -> Callable[[Job], None]:
-    from rich.console import Group
-    from rich.text import Text
-
     from modelport.cli import follow, study
-    from modelport.cli.render import make_table, plain
 
-    looked: list[float] = []
+    def look(job: Job, metrics: Iterable[JobMetric]) -> tuple[list[str], list[list[Any]]]:
+        return study.seen(job, metrics).table(_SHOWN)
 
-    def look(job: Job) -> None:
-        if looked and time.monotonic() - looked[-1] < _LOOK_EVERY_S:
-            return
-        looked[:] = [time.monotonic()]
-        seen = study.seen(job, client.jobs.metrics(job.id, limit=_MOST_FIGURES))
-        columns, rows = seen.table(_SHOWN)
-        said = plain(job.message or (job.progress.message if job.progress else ""))
-        line = Text(f"tune {job.state}  {follow.count_text(job)}  {said}")
-        draw(Group(make_table(columns, rows), line), refresh=True)
-
-    return look
+    return follow.with_table(client, job, look, f"modelport trials {job.id}")

@@ -89,6 +89,15 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class Previews(Protocol):
+    """A method that takes long, and can show quickly what would become of a model."""
+
+    def preview(self, model: Model, options: Any) -> Options:
+        """The same options, but for how long it learns: quality will be a little worse than in the end."""
+        ...
+
+
 def method_of(name: str) -> Method:
     """A method by its name; raises InvalidInput with the nearest name, or all."""
     known = plugins.names(GROUP)

@@ -12,7 +12,7 @@ from modelport.schemas.models import FileEntry
 from modelport.schemas.training import ModelRef, Task
 
 #: Who looked at rows to judge by them.
-Purpose = Literal["evaluate", "train", "tune"]
+Purpose = Literal["evaluate", "train", "tune", "compress"]
 #: ``module:function``.
 OWN_METRIC = r"^[A-Za-z_][A-Za-z0-9_.]{0,199}:[A-Za-z_][A-Za-z0-9_]{0,99}$"
 

@@ -73,6 +73,11 @@ class Manifest(BaseModel):
     created_at: datetime
     created_by: str
 
+    @property
+    def served_bytes(self) -> int:
+        """Bytes of the files that serving needs: all but those that training alone goes on from."""
+        return sum(entry.size for entry in self.files if not entry.path.startswith("training/"))
+
 
 class VersionPush(BaseModel):
     """Body of ``POST /models/{name}/versions``: every file's blob must have been uploaded."""

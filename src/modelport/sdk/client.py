@@ -19,6 +19,7 @@ from modelport.schemas.server import ServerStatus
 from modelport.sdk import endpoint as discovery
 from modelport.sdk.blocking import BlockingDriver
 from modelport.sdk.blocking import Transport as BlockingTransport
+from modelport.sdk.compression import Compression
 from modelport.sdk.datasets import Datasets
 from modelport.sdk.deployments import Deployments, Watch, apply, ignore_state, wish_of
 from modelport.sdk.evaluations import Evaluations
@@ -48,6 +49,7 @@ class Surface(Inference[D_co]):
         self.schedules = Schedules(driver)
         self.pipelines = Pipelines(driver)
         self.training = Training(driver)
+        self.compression = Compression(driver)
 
     @operation
     def deploy(

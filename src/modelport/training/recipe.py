@@ -180,8 +180,14 @@ def is_available(plugin: Needing) -> bool:
     return all(find_spec(module) is not None for module in plugin.needs)
 
 
-def options_of(recipe: Recipe, given: Mapping[str, Any]) -> Options:
-    """A recipe's options, checked; raises InvalidInput naming the first that is wrong, with the nearest name."""
+class TakesOptions(Protocol):
+    """A plug-in that takes options."""
+
+    Options: type[Options]
+
+
+def options_of(recipe: TakesOptions, given: Mapping[str, Any]) -> Options:
+    """A plug-in's options, checked; raises InvalidInput naming the first that is wrong, with the nearest name."""
     try:
         return recipe.Options.model_validate(dict(given))
     except ValidationError as error:

@@ -21,7 +21,7 @@ from modelport.training.recipe import Trained
 
 if TYPE_CHECKING:
     from modelport.control.jobs.run import JobRun
-    from modelport.control.work.training import Plan
+    from modelport.control.work.training import Rows
 
 _OWN = "validation_"
 _RESAMPLES = 200
@@ -31,7 +31,7 @@ class Judge:
     """Judges what one job has made."""
 
     def __init__(
-        self, run: JobRun, planned: Plan, trained: Trained, purpose: Purpose, files: Path | None = None,
+        self, run: JobRun, planned: Rows, trained: Trained, purpose: Purpose, files: Path | None = None,
         resamples: int = _RESAMPLES,
     ) -> None:  # fmt: skip
         """``files``: the folder of a version whose contents are not in the store; ``resamples``: for intervals."""

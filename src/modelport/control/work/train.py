@@ -109,7 +109,7 @@ def make_version(
 
 def lay_out(run: JobRun, planned: Plan, params: TrainParams) -> tuple[TrainingData, tuple[Path, ...], tuple[Path, ...]]:
     """The rows to learn from and to choose by, those of the test part, and older ones that tell what was forgotten."""
-    data, test = training.lay_out(run, planned, params)
+    data, test = training.lay_out(run, planned, params.seed, params.replay)
     data, kept_aside = _replayed(run, planned, params, data)
     return data, test, kept_aside
 

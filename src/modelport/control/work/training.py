@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from modelport import plugins
 from modelport.control.actors import Actor
@@ -54,7 +54,7 @@ _SHARE = 0.2
 _NAMES_OF_ROWS = ("path",)
 _MOST_CLASSES = 1000
 #: Tasks whose target has classes, perhaps rare ones.
-_CLASSES = ("classification", "ranking", "anomaly")
+CLASSES = ("classification", "ranking", "anomaly")
 #: What a version is called and who sees it are not what it is.
 _CALLED = {"name", "alias", "labels", "description", "licence", "files"}
 NO_CODE = (
@@ -64,11 +64,9 @@ NO_CODE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a job of training means, settled before anything is done."""
+class Rows:
+    """Which rows of a dataset version are for what."""
 
-    recipe: Recipe
-    options: Options
     data: DatasetVersion
     train: str | None
     """The part to learn from; None for all rows."""
@@ -76,6 +74,8 @@ class Plan:
     test: str | None
     target: str | None
     features: dict[str, str]
+    divide: dict[str, str]
+    """How rows may be parted without a leak, where chance alone will not do."""
 
     @property
     def reference(self) -> str:
@@ -85,6 +85,14 @@ class Plan:
     def rows_of(self, part: str | None) -> str:
         """A part of the data as callers write it."""
         return f"{self.reference}/{part}" if part else self.reference
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Rows):
+    """What a job of training means, settled before anything is done."""
+
+    recipe: Recipe
+    options: Options
 
 
 def plan(services: Services, actor: Actor, params: TrainParams) -> tuple[Plan, list[str]]:
@@ -104,8 +112,11 @@ def plan(services: Services, actor: Actor, params: TrainParams) -> tuple[Plan, l
         made.check_column(data, name, "features and exclude")
     if target is not None and params.features is not None and target in params.features:
         raise InvalidInput(f"features: {target!r} is the target; a model that sees it learns nothing")
-    train, validation, test = _parts(params, data, part)
-    found = Plan(recipe, options, data, train, validation, test, target, _features(params, data, target))
+    train, validation, test = parts_meant(params, data, part)
+    features = features_of(data, target, params.features, params.exclude)
+    rows = Rows(data, train, validation, test, target, features, {})
+    divide = _divide(rows, recipe, options)
+    found = Plan(data, train, validation, test, target, features, divide, recipe, options)
     if params.start is not None:
         made.model_of(services, actor, params.start)
     if params.replay is not None:
@@ -124,7 +135,7 @@ def pinned(run: JobRun, params: TrainParams) -> TrainParams:
     return params.model_copy(update=made.settled(run, settle))
 
 
-def training_data(planned: Plan, **parts: tuple[Path, ...]) -> TrainingData:
+def training_data(planned: Rows, **parts: tuple[Path, ...]) -> TrainingData:
     """As the recipe is told; without files while none are laid out."""
     manifest = planned.data.manifest
     kinds = {column.name: column.type for column in manifest.columns}
@@ -135,7 +146,20 @@ def training_data(planned: Plan, **parts: tuple[Path, ...]) -> TrainingData:
     )  # fmt: skip
 
 
-def _parts(params: TrainParams, data: DatasetVersion, given: str | None) -> tuple[str | None, str | float, str | None]:
+class _Says(Protocol):
+    """Parameters that may name parts of the data."""
+
+    @property
+    def data(self) -> str | None: ...
+    @property
+    def train(self) -> str | None: ...
+    @property
+    def validation(self) -> str | float | None: ...
+    @property
+    def test(self) -> str | None: ...
+
+
+def parts_meant(params: _Says, data: DatasetVersion, given: str | None) -> tuple[str | None, str | float, str | None]:
     """Names of the parts that are learnt from, chosen by, and judged by at the end."""
     rows = data.manifest.parts
     name = f"{data.dataset}:{data.version}"
@@ -166,10 +190,13 @@ def _first(names: Sequence[str], rows: Mapping[str, int]) -> str | None:
     return next((name for name in names if name in rows), None)
 
 
-def _features(params: TrainParams, data: DatasetVersion, target: str | None) -> dict[str, str]:
+def features_of(
+    data: DatasetVersion, target: str | None, features: Sequence[str] | None, exclude: Sequence[str]
+) -> dict[str, str]:
+    """The columns that may be looked at, with their types; raises InvalidInput when none is left."""
     kinds = {column.name: column.type for column in data.manifest.columns}
-    left_out = {*params.exclude, target, *(() if params.features else _NAMES_OF_ROWS)}
-    wanted = [name for name in params.features or kinds if name not in left_out]
+    left_out = {*exclude, target, *(() if features else _NAMES_OF_ROWS)}
+    wanted = [name for name in features or kinds if name not in left_out]
     if not wanted:
         raise InvalidInput("features: nothing is left to learn from; the data has only the target and what is excluded")
     return {name: kinds[name] for name in wanted}
@@ -188,19 +215,21 @@ def _check_replay(services: Services, actor: Actor, params: TrainParams, planned
 # Rows
 
 
-def lay_out(run: JobRun, planned: Plan, params: TrainParams) -> tuple[TrainingData, tuple[Path, ...]]:
+def lay_out(
+    run: JobRun, planned: Rows, seed: int, replay_ref: str | None = None
+) -> tuple[TrainingData, tuple[Path, ...]]:
     """The rows on this disk: to learn from, to choose by; and those of the test part, which nobody learns from."""
     _, train = made.parts_of(run.services, run.actor, planned.rows_of(planned.train))
     if isinstance(planned.validation, str):
         _, validation = made.parts_of(run.services, run.actor, planned.rows_of(planned.validation))
     else:
-        train, validation = divided(run.folder / "rows", train, planned, params.seed)
+        train, validation = divided(run.folder / "rows", train, planned, seed)
     test: list[Path] = []
     if planned.test is not None:
         _, test = made.parts_of(run.services, run.actor, planned.rows_of(planned.test))
     replay: list[Path] = []
-    if params.replay is not None:
-        older, part = run.services.datasets.resolve(run.actor, params.replay)
+    if replay_ref is not None:
+        older, part = run.services.datasets.resolve(run.actor, replay_ref)
         chosen = part or _first(_TRAIN, older.manifest.parts)
         _, replay = made.parts_of(
             run.services, run.actor, f"{older.dataset}:{older.version}" + (f"/{chosen}" if chosen else "")
@@ -209,7 +238,7 @@ def lay_out(run: JobRun, planned: Plan, params: TrainParams) -> tuple[TrainingDa
     return laid, tuple(test)
 
 
-def divided(folder: Path, rows: Sequence[Path], planned: Plan, seed: int) -> tuple[list[Path], list[Path]]:
+def divided(folder: Path, rows: Sequence[Path], planned: Rows, seed: int) -> tuple[list[Path], list[Path]]:
     """A share of the rows put aside to choose by: by strata where there are classes, equal rows on one side."""
     assert isinstance(planned.validation, float)
     shares = {"train": 1 - planned.validation, "validation": planned.validation}
@@ -218,29 +247,33 @@ def divided(folder: Path, rows: Sequence[Path], planned: Plan, seed: int) -> tup
 
 
 def split_rows(
-    folder: Path, rows: Sequence[Path], planned: Plan, shares: Mapping[str, float], seed: int
+    folder: Path, rows: Sequence[Path], planned: Rows, shares: Mapping[str, float], seed: int
 ) -> dict[str, list[Path]]:
     """Rows by part; made once."""
     writing = made.room("writing")
     if not (folder / "done").exists():
         shutil.rmtree(folder, ignore_errors=True)
         wish: dict[str, Any] = {"dataset": planned.data.dataset, "name": planned.data.dataset, "ratios": dict(shares)}
-        made.room("split").split(rows, SplitParams(**wish, seed=seed, **_divide(planned)), folder)
+        made.room("split").split(rows, SplitParams(**wish, seed=seed, **planned.divide), folder)
         (folder / "done").touch()
     return {name: writing.parts_in(folder / name) for name in shares}
 
 
-def _divide(planned: Plan) -> dict[str, str]:
+def _divide(rows: Rows, recipe: Recipe, options: Options) -> dict[str, str]:
     """How rows may be parted without a leak: as the recipe says, or by the classes' shares."""
-    recipe = planned.recipe
-    if isinstance(recipe, Divides) and (wish := recipe.divide(planned.options)):
+    if isinstance(recipe, Divides) and (wish := recipe.divide(options)):
         return wish
-    if recipe.task(training_data(planned), planned.options) not in _CLASSES or planned.target is None:
+    return by_classes(rows) if recipe.task(training_data(rows), options) in CLASSES else {}
+
+
+def by_classes(rows: Rows) -> dict[str, str]:
+    """Shares of the classes stay alike, unless a class has too few rows for that."""
+    if rows.target is None:
         return {}
-    column = column_of(planned.data, planned.target)
+    column = column_of(rows.data, rows.target)
     few = column.distinct is not None and column.distinct <= _MOST_CLASSES
     rare = min((value.count for value in column.top), default=0) < 2
-    return {"stratify": planned.target} if few and not column.nulls and not rare else {}
+    return {"stratify": rows.target} if few and not column.nulls and not rare else {}
 
 
 def column_of(data: DatasetVersion, name: str) -> Column:
@@ -256,22 +289,33 @@ def learn(
     telling: Callable[[str, float, int | None], None] | None = None,
 ) -> tuple[Trained, Path]:  # fmt: skip
     """Let the recipe learn in ``folder``; what it tells, and the folder of the files it made. Done once."""
+    return learnt_once(
+        run, folder, params.files, params.seed, start_of(run, params.start),
+        lambda attempt: planned.recipe.train(attempt, data, planned.options), f"recipe {params.recipe!r}", telling,
+    )  # fmt: skip
+
+
+def learnt_once(
+    run: JobRun, folder: Path, files: Sequence[FileEntry], seed: int, start: Start | None,
+    work: Callable[[TrainingRun], Trained], who: str,
+    telling: Callable[[str, float, int | None], None] | None = None,
+) -> tuple[Trained, Path]:  # fmt: skip
+    """Have ``work`` make a version's files in ``folder``; what it tells, and the folder of the files. Done once."""
     out, note = folder / "out", folder / "trained.json"
     if note.exists():
         return Trained(**json.loads(note.read_text())), out
     shutil.rmtree(out, ignore_errors=True)
     for each in (folder, out, folder / "kept"):
         each.mkdir(parents=True, exist_ok=True)
-    training = TrainingRun(
-        folder=folder / "kept", out=out, code=_code(run, params.files), seed=params.seed, threads=run.threads,
-        attempt=run.attempt, score=import_module("modelport.evaluation.score").score,
-        environment=partial(_environment, run), progress=run.progress, metric=telling or run.metric,
-        start=_start(run, params.start),
+    attempt = TrainingRun(
+        folder=folder / "kept", out=out, code=_code(run, files), seed=seed, threads=run.threads, attempt=run.attempt,
+        score=import_module("modelport.evaluation.score").score, environment=partial(_environment, run),
+        progress=run.progress, metric=telling or run.metric, start=start,
     )  # fmt: skip
     with told_of_disk():
-        trained = planned.recipe.train(training, data, planned.options)
+        trained = work(attempt)
     if not any(path.is_file() for path in out.rglob("*")):
-        raise InvalidInput(f"recipe {params.recipe!r} made no files; there is nothing to register")
+        raise InvalidInput(f"{who} made no files; there is nothing to register")
     made.write_whole(note, asdict(trained))
     return trained, out
 
@@ -281,7 +325,7 @@ def _code(run: JobRun, files: Sequence[FileEntry]) -> Path | None:
     return run.services.datasets.uploaded(run.actor, files) if files else None
 
 
-def _start(run: JobRun, ref: str | None) -> Start | None:
+def start_of(run: JobRun, ref: str | None) -> Start | None:
     """The version to go on from."""
     if ref is None:
         return None
@@ -319,16 +363,25 @@ def offer(
     }
     (out / "training").mkdir(exist_ok=True)
     made.write_whole(out / "training" / "training.json", story)  # by a new file: an earlier attempt's is in the store
+    name, mine = params.name or planned.data.dataset, parents(run, planned, params)
+    about = params.model_dump(include={"labels", "alias", "description", "licence"})
+    return push_of(run, name, trained, out, {**about, "parents": mine}, keep)
+
+
+def push_of(
+    run: JobRun, name: str, trained: Trained, out: Path, about: Mapping[str, Any], keep: bool = True
+) -> tuple[VersionPush, ModelVersion]:
+    """The files of ``out`` as a push of them would be, inspected; ``about`` are more fields of the push."""
     registry = run.services.registry
     found = [(path.relative_to(out).as_posix(), path) for path in sorted(out.rglob("*")) if path.is_file()]
     files = [registry.adopt(run.actor, name, path) if keep else _entry(name, path) for name, path in found]
-    wish = {
-        "files": files, "labels": params.labels, "alias": params.alias, "parents": parents(run, planned, params),
-        "class_labels": trained.class_labels, "preprocessing": trained.preprocessing, "sample": trained.sample,
-        "task": trained.task, "columns": trained.inputs, "description": params.description, "licence": params.licence,
-    }  # fmt: skip
-    push = VersionPush.model_validate(wish)
-    return push, registry.draft(run.actor, params.name or planned.data.dataset, push, None if keep else out)
+    push = VersionPush.model_validate(
+        {
+            "files": files, "class_labels": trained.class_labels, "preprocessing": trained.preprocessing,
+            "sample": trained.sample, "task": trained.task, "columns": trained.inputs, **about,
+        }
+    )  # fmt: skip
+    return push, registry.draft(run.actor, name, push, None if keep else out)
 
 
 def _entry(name: str, file: Path) -> FileEntry:

@@ -1,0 +1,155 @@
+"""What a job of compression tried, from its result or, while it runs, from what it told; as rows and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from modelport.cli import page as page_
+from modelport.cli.render import bytes_text
+
+if TYPE_CHECKING:
+    from modelport.schemas.jobs import Job, JobMetric
+
+_STATES = ("looked at", "measured", "proven", "failed")
+_LIMIT = 30
+_WIDE, _HIGH, _LEFT, _BELOW = 640, 320, 60, 40
+
+
+def label(one: Mapping[str, Any]) -> str:
+    """``quantize mode=static``."""
+    steps = [f"{s['method']} {' '.join(f'{k}={v}' for k, v in s['options'].items())}".strip() for s in one["steps"]]
+    return " > ".join(steps) or "original"
+
+
+def table(candidates: Sequence[Mapping[str, Any]], main: str | None) -> tuple[list[str], list[list[Any]]]:
+    """A row for each candidate: the original first, then those that keep to the budget, then the others."""
+    ranked = sorted(candidates, key=_rank)[:_LIMIT]
+    columns = ["NUMBER", "CANDIDATE", (main or "figure").upper(), "DROP", "SIZE", "SMALLER", "FASTER", "P99", "STATE"]
+    rows = [
+        [
+            one["number"], label(one), _said(one["quality"], "{:.4g}"), _said(one["drop"], "{:.2%}"),
+            None if one["size_bytes"] is None else bytes_text(one["size_bytes"]), _said(one["size_ratio"], "{:.2f} x"),
+            _said(one["speed_ratio"], "{:.2f} x"), _said(one["latency_p99_ms"], "{:.3g} ms"), _state(one),
+        ]
+        for one in ranked
+    ]  # fmt: skip
+    return columns, rows
+
+
+def seen(job: Job, metrics: Iterable[JobMetric]) -> tuple[list[str], list[list[Any]]]:
+    """The same while it runs."""
+    found: dict[int, dict[str, Any]] = {}
+    for metric in metrics:
+        if metric.step is None:
+            continue
+        one = found.setdefault(metric.step, {})
+        state, colon, name = metric.name.partition(": ")
+        if colon and state in _STATES:
+            one |= {"state": state, "label": name, "met": metric.value == 1.0}
+        else:
+            one[metric.name] = metric.value
+    rows = [
+        [
+            number, one.get("label", ""), _said(one.get("quality"), "{:.4g}"), _said(one.get("drop"), "{:.2%}"),
+            _said(one.get("size_ratio"), "{:.2f} x"), _said(one.get("speed_ratio"), "{:.2f} x"),
+            f"{one.get('state', '')}{'' if one.get('met') else ', misses'}",
+        ]
+        for number, one in sorted(found.items())[-_LIMIT:]
+    ]  # fmt: skip
+    return ["NUMBER", "CANDIDATE", "FIGURE", "DROP", "SMALLER", "FASTER", "STATE"], rows
+
+
+def proof_lines(found: Mapping[str, Any]) -> list[str]:
+    """What the rows that nobody saw say of the winner."""
+    told, main = found.get("figures", {}), found.get("main")
+    if main is None or main not in told:
+        return []
+    before, after = told[f"original_{main}"], told[main]
+    return [f"{main} on rows that nobody saw ({found['judged_by']['proof']}): {before:.4g} before, {after:.4g} now"]
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """One file: facts, the picture of quality by size and speed, all candidates."""
+    met = found.get("met")
+    facts = [
+        ("original", found.get("original")), ("version", found.get("model") or "none was registered"),
+        ("by", found.get("label")), ("budget", ", ".join(f"{k} {v:g}" for k, v in found.get("budget", {}).items())),
+        ("met", "" if met is None else "yes" if met else "no"), ("rows", found.get("data")),
+    ]  # fmt: skip
+    known = [one for one in found["candidates"] if one["drop"] is not None and one["size_ratio"] is not None]
+    pictures = [("Quality by size", picture(known, "size_ratio", "times smaller", found.get("frontier", [])))]
+    fast = [one for one in known if one["speed_ratio"] is not None]
+    if len(fast) > 1:
+        pictures.append(("Quality by speed", picture(fast, "speed_ratio", "times faster", found.get("frontier", []))))
+    columns, rows = table(found["candidates"], found.get("main"))
+    shown = "".join(f"<h2>{page_.text(title)}</h2>{svg}" for title, svg in pictures)
+    return page_.document(
+        f"compress {found.get('original', '')}", f"{page_.facts(facts)}{shown}<h2>Candidates</h2>{_html(columns, rows)}"
+    )
+
+
+def picture(candidates: Sequence[Mapping[str, Any]], across: str, name: str, best: Sequence[int]) -> str:
+    """A point for each candidate: further right smaller or faster, further up better; the frontier is joined."""
+    xs, ys = [one[across] for one in candidates], [100 * (1 - one["drop"]) for one in candidates]
+    if not xs:
+        return "<p>nobody could tell the quality</p>"
+    left, right = min(xs) * 0.95, max(max(xs) * 1.05, min(xs) * 1.1)
+    low, high = min(ys) - 0.5, max(ys) + 0.5
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return _LEFT + (x - left) / (right - left) * _WIDE, 8 + _HIGH - (y - low) / (high - low) * _HIGH
+
+    joined = sorted((x, y) for x, y, one in zip(xs, ys, candidates, strict=True) if one["number"] in best)
+    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in (place(x, y) for x, y in joined))
+    points = []
+    for x, y, one in zip(xs, ys, candidates, strict=True):
+        a, b = place(x, y)
+        met = "" if one["misses"] or one["state"] == "looked at" else " met"
+        points.append(
+            f'<circle class="point{met}" cx="{a:.1f}" cy="{b:.1f}" r="{6 if met else 4}"><title>'
+            f"{one['number']}: {page_.text(label(one))}, {x:.2f} {name}, {y:.2f} %</title></circle>"
+            f'<text x="{a + 7:.1f}" y="{b - 5:.1f}">{one["number"]}</text>'
+        )
+    bottom = 8 + _HIGH
+    axes = (
+        f'<path class="axis" d="M{_LEFT} 8V{bottom}H{_LEFT + _WIDE}"/>'
+        f'<text x="{_LEFT - 5}" y="14" text-anchor="end">{high:.4g} %</text>'
+        f'<text x="{_LEFT - 5}" y="{bottom}" text-anchor="end">{low:.4g} %</text>'
+        f'<text x="{_LEFT}" y="{bottom + 14}">{left:.3g}</text>'
+        f'<text x="{_LEFT + _WIDE}" y="{bottom + 14}" text-anchor="end">{right:.3g}</text>'
+        f'<text x="{_LEFT + _WIDE / 2:g}" y="{bottom + 28}" text-anchor="middle">{page_.text(name)}</text>'
+    )
+    return (
+        f'<svg viewBox="0 0 {_LEFT + _WIDE + 20} {bottom + _BELOW}" role="img">{axes}'
+        f'<polyline class="line c0" points="{line}"/>{"".join(points)}</svg>'
+        '<p class="type">up: quality, as a share of the original&#x27;s; the line joins what nothing else beats; '
+        "large points keep to the budget</p>"
+    )
+
+
+def _rank(one: Mapping[str, Any]) -> tuple[Any, ...]:
+    order = {"proven": 0, "measured": 1, "looked at": 2, "failed": 3}
+    return (one["number"] != 0, order[one["state"]], len(one["misses"]), -(one["size_ratio"] or 0), one["number"])
+
+
+def _state(one: Mapping[str, Any]) -> str:
+    if one["number"] == 0:
+        return "the original"
+    if one["state"] == "failed":
+        return f"failed: {one['message']}"[:120]
+    return f"{one['state']}, misses {', '.join(one['misses'])}" if one["misses"] else str(one["state"])
+
+
+def _said(value: float | None, how: str) -> str | None:
+    return None if value is None else how.format(value)
+
+
+def _html(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    head = "".join(f"<th>{page_.text(name)}</th>" for name in columns)
+    lines = "".join(f"<tr>{''.join(f'<td>{page_.text(_cell(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{lines}</table>"
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else value
