@@ -16,7 +16,7 @@ from modelport.errors import ModelportError, ModelRejectedInput
 from modelport.tensors import Array, Signature, TensorSpec, dtype_of
 
 #: Sizes tried for dynamic dimensions that are not the batch; most models accept one of them.
-_SIZES = (1, 2, 3, 8, 16, 28, 32, 64, 128, 224, 256, 512)
+SIZES = (1, 2, 3, 8, 16, 28, 32, 64, 128, 224, 256, 512)
 _ROWS = 3
 
 
@@ -68,7 +68,7 @@ def _candidates(runtime: Runtime, signature: Signature, sample: dict[str, Any] |
         yield sample_inputs(signature, sample)
         return
     has_free_dims = isinstance(runtime, MakesUpInputs) or any(-1 in spec.shape[1:] for spec in signature.inputs)
-    for size in _SIZES if has_free_dims else _SIZES[:1]:
+    for size in SIZES if has_free_dims else SIZES[:1]:
         yield _made_up(runtime, signature, 1, size)
 
 

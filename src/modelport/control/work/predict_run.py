@@ -8,32 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelport.control.assembly import trust_of
-from modelport.control.environments import Environments
 from modelport.control.work import made
+from modelport.control.work.replicas import Wish, files_of, start
 from modelport.engine.dataplane import DataPlane, Endpoint
-from modelport.engine.fleet import Limits
-from modelport.engine.local import LocalModel, LocalReplicas, Running
-from modelport.engine.placement.ports import CannotStart
+from modelport.engine.local import LocalReplicas
 from modelport.engine.requests import InferRequest
 from modelport.engine.routing import Route, RoutingTable
-from modelport.engine.runtime import Inspected
-from modelport.errors import InvalidInput, ModelRejectedInput, Overloaded, RunFailed, Unavailable
+from modelport.errors import InvalidInput, ModelRejectedInput, Overloaded, RunFailed
 from modelport.schemas.models import Manifest
 from modelport.schemas.predictions import PredictParams
 
 if TYPE_CHECKING:
     from modelport.control.jobs.run import JobRun
 
-_START_S = 600.0
 _DEADLINE_S = 30 * 86_400.0
 _UNDER_WAY = 2
 """Runs for each worker that are under way or next in line."""
@@ -91,51 +84,13 @@ class Predictor:
 
     async def _start(self) -> LocalReplicas:
         """The replicas, one of them ready; this process works in their folder from now on."""
-        run, params, manifest = self._run, self._params, self._manifest
-        settings = run.services.settings
-        model = LocalModel(
-            await asyncio.to_thread(self._files), tuple(entry.path for entry in manifest.files),
-            Inspected(
-                manifest.format, manifest.runtime, manifest.signature, manifest.labels, manifest.details,
-                sample=manifest.sample,
-            ),
-            manifest.version, [step.model_dump() for step in manifest.preprocessing],
-            manifest.model_signature.to_json() if manifest.model_signature else None,
-        )  # fmt: skip
-        how = Running(
-            manifest.model, params.workers, params.threads, params.batch, 0, Limits(params.timeout_s, _START_S),
-            trust_of(settings).sklearn_types,
-        )  # fmt: skip
-        requirements = manifest.details.get("requirements")
-        if requirements is not None:
-            self._told(f"building the environment: {', '.join(requirements)}"[:200])
-            folder = settings.home / "environments"
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            environment = await Environments(folder).ensure(requirements, run.folder / "environment.log")
-            how.env, how.python = environment.variables, environment.python
-        folder = run.folder / "replicas"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        os.chdir(folder)  # sockets have relative names
-        replicas = LocalReplicas(folder, self._publish)
-        await replicas.open()
-        replicas.run(model, how)
-        try:
-            await replicas.first_ready
-        except CannotStart as error:
-            replicas.close(signal.SIGKILL)
-            raise Unavailable(f"model {manifest.model}:{manifest.version}: {error}") from None
-        except BaseException:
-            replicas.close(signal.SIGKILL)
-            raise
-        return replicas
+        run, params = self._run, self._params
+        files: Path = await asyncio.to_thread(self._files)
+        wish = Wish(params.workers, params.threads, params.batch, params.timeout_s)
+        return await start(run, self._manifest, files, wish, run.folder / "replicas", self._publish, self._told)
 
     def _files(self) -> Path:
-        if self._folder is not None:
-            return self._folder
-        manifest = self._manifest
-        project = self._run.actor.project_id
-        return self._run.services.artifacts.materialize(project, manifest.digest, manifest.files)
+        return self._folder if self._folder is not None else files_of(self._run, self._manifest)
 
     async def _publish(self, number: int, route: Route) -> None:
         await self._plane.update(RoutingTable(number, (route,)))

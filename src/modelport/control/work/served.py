@@ -120,17 +120,23 @@ def answers_of(
     return Served(found, task, labels)
 
 
-def _binding(manifest: Manifest, columns: Mapping[str, str], asking: Asking) -> Any:
-    seen = {name: kind for name, kind in columns.items() if name != asking.truth}
-    if asking.truth not in {**manifest.columns, **(asking.inputs or {})} and any(
-        s.name == asking.truth for s in manifest.signature.inputs
-    ):
+def binding_of(
+    manifest: Manifest, columns: Mapping[str, str], truth: str | None, inputs: Mapping[str, Sequence[str]] | None
+) -> Any:
+    """Which columns (with their types as Arrow writes them) a version is asked about, the truth never among them."""
+    given = {**manifest.columns, **(inputs or {})}
+    seen = {name: kind for name, kind in columns.items() if name != truth}
+    if truth not in given and any(spec.name == truth for spec in manifest.signature.inputs):
         raise InvalidInput(
-            f"input {asking.truth!r} has the name of the column that holds the truth, which no model may see. A "
+            f"input {truth!r} has the name of the column that holds the truth, which no model may see. A "
             "forecast takes the past of what it tells: it is judged by rows with a list of past values for each input, "
-            f"and a list of those that follow; say which columns these are (inputs.{asking.truth}, target)"
+            f"and a list of those that follow; say which columns these are (inputs.{truth}, target)"
         )
-    return bind(manifest.signature, features_of(manifest.details), seen, {**manifest.columns, **(asking.inputs or {})})
+    return bind(manifest.signature, features_of(manifest.details), seen, given)
+
+
+def _binding(manifest: Manifest, columns: Mapping[str, str], asking: Asking) -> Any:
+    return binding_of(manifest, columns, asking.truth, asking.inputs)
 
 
 def _wants(manifest: Manifest, columns: Mapping[str, str], asking: Asking) -> tuple[Wanted, Task]:

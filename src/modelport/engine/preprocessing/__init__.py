@@ -51,6 +51,15 @@ def _outer_inputs(steps: Sequence[Step], model: Signature) -> Iterator[TensorSpe
             yield TensorSpec(step.name, "BYTES", (step.rows,))
 
 
+def made_up(steps: Sequence[Step], outer: Signature, rows: int, size: int, seed: int) -> dict[str, Array]:
+    """Inputs that fit the outer signature; the steps are open."""
+    inputs = made_up_inputs(outer, rows, size, seed)
+    for step in steps:
+        for row in range(len(inputs[step.name])):
+            inputs[step.name][row] = step.made_up(row, size)
+    return inputs
+
+
 class Preprocessed(Runtime, MakesUpInputs):
     """A loaded runtime behind its version's steps."""
 
@@ -73,11 +82,7 @@ class Preprocessed(Runtime, MakesUpInputs):
         return tensors
 
     def made_up_inputs(self, rows: int, size: int, seed: int) -> dict[str, Array]:
-        inputs = made_up_inputs(self._signature, rows, size, seed)
-        for step in self._steps:
-            for row in range(len(inputs[step.name])):
-                inputs[step.name][row] = step.made_up(row, size)
-        return inputs
+        return made_up(self._steps, self._signature, rows, size, seed)
 
     def close(self) -> None:
         self._runtime.close()
