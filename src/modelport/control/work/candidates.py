@@ -20,6 +20,7 @@ from modelport.compression.chains import label
 from modelport.compression.method import Method, Model, Previews, method_of
 from modelport.control.work import judging, made, measuring, training
 from modelport.control.work.compression import Asked
+from modelport.control.work.questions import Rows
 from modelport.errors import ModelportError
 from modelport.evaluation.score import less_is_better
 from modelport.schemas.compression import Candidate, CompressParams, MethodStep
@@ -179,7 +180,7 @@ class Candidates:
     def _measure(self, found: Candidate, result: Made, seconds: float) -> None:
         rows = None
         if self._data is not None and self._asked.rows is not None and self._data.validation:
-            rows = measuring.Rows(self._data.validation, self._asked.rows.target)
+            rows = Rows(self._data.validation, self._asked.rows.target)
         compared = measuring.compare(
             training.job_in(self._run, self._folder / "measuring"),
             measuring.Subject(self._version.manifest, self._original.folder),

@@ -48,7 +48,6 @@ _WINDOW_CALLS, _WINDOWS = 100, 3
 _AT_ONCE = 2
 """Requests under way when a replica shall never be without work."""
 _RUN_S = 600.0
-_TRAINING = "training/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Subject:
     @property
     def served_bytes(self) -> int:
         """All but what training alone needs."""
-        return sum(entry.size for entry in self.manifest.files if not entry.path.startswith(_TRAINING))
+        return self.manifest.served_bytes
 
 
 def measure(
