@@ -55,6 +55,7 @@ class Candidates:
     ) -> None:
         self._run, self._params, self._asked, self._original, self._data = run, params, asked, original, data
         self._version = asked.version
+        self._is_search = not params.methods
         self._folder = run.folder / "candidates"
         self._folder.mkdir(exist_ok=True)
         self.before: Evaluation | None = None
@@ -150,6 +151,14 @@ class Candidates:
             if error.status >= 500 and error.status not in (501, 507):
                 raise
             found = Candidate(number=number, steps=steps, state="failed", message=error.message)
+        except (MemoryError, OSError):
+            raise
+        except Exception as error:  # of a library: of many candidates one may not work
+            if not self._is_search:
+                raise
+            _log.exception("%s failed", label(steps))
+            message = f"it failed with {type(error).__name__}; the job's log shows where"
+            found = Candidate(number=number, steps=steps, state="failed", message=message)
         made.write_whole(note, found.model_dump(mode="json"))
         return found
 
