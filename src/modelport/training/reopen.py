@@ -42,7 +42,8 @@ class Reopened:
     """Of the validation rows, with ``loss``; the network is in evaluation mode then."""
     write: Callable[[nn.Module, TrainingRun], Trained]
     """Writes a version's files into ``run.out`` (ONNX proven against the network, what it keeps, preprocessing), for
-    this network or another one with the same inputs and outputs."""
+    this network or another one with the same inputs and outputs. One that became smaller (``training.outline``) or came
+    from ``build`` can be taken up again; of any other, no weights are kept, and ``warnings`` says so."""
     build: Callable[[Mapping[str, Any]], nn.Module]
     """A network of the same inputs and outputs with another size, with weights from nothing; see ``sizes``."""
     sizes: tuple[Mapping[str, Any], ...]

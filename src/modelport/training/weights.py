@@ -17,9 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from modelport.errors import InvalidInput
+from modelport.training.outline import Outline, difference, repeat
 from modelport.training.recipe import Start
 
 _KEPT, _KEPT_TENSORS = "training/model.json", "training/weights.safetensors"
+_KEPT_SHAPE = "training/shape.json"
 _NESTED = ("state_dict", "model_state_dict", "model", "net")
 _SHOWN = 3
 T = TypeVar("T")
@@ -89,12 +91,29 @@ def put(model: nn.Module, tensors: Mapping[str, torch.Tensor], head: str = "", w
     return sorted(new)
 
 
-def keep(network: nn.Module, about: Any, out: Path) -> None:
-    """Write what another training needs beside the model that is served: the weights, and ``about``, a dataclass."""
+def keep(network: nn.Module, about: Any, out: Path, built: Outline | None = None) -> bool:
+    """Write what another training needs beside the model that is served: the weights, and ``about``, a dataclass.
+
+    ``built`` is what the recipe makes of ``about``, where the network may have become smaller since: how it differs is
+    written too. False, and nothing is written, when it is another network altogether.
+    """
+    changed = difference(built, network) if built is not None else None
+    if built is not None and changed is None:
+        return False
     (out / "training").mkdir(exist_ok=True)
     (out / _KEPT).write_text(json.dumps(asdict(about), ensure_ascii=False, indent=1) + "\n")
+    if changed:
+        (out / _KEPT_SHAPE).write_text(json.dumps(changed.json(), indent=1) + "\n")
     tensors = {name: one.detach().cpu().clone().contiguous() for name, one in network.state_dict().items()}
     save_file(tensors, out / _KEPT_TENSORS)
+    return True
+
+
+def reshape(network: nn.Module, start: Start) -> None:
+    """Make a network that was just built as small as the version's had become."""
+    path = start.folder / _KEPT_SHAPE
+    if path.exists():
+        repeat(network, json.loads(path.read_text()))
 
 
 def kept_of(start: Start, kind: type[T], recipe: str) -> T:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from modelport.training.images.efficientnet import EfficientNetLite0
+from modelport.training.images.sizes import fewer, narrower
 
 Scaling = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and deviation by channel, of pixels from 0 to 1."""
@@ -23,8 +24,9 @@ _TF: Scaling = ((127 / 255,) * 3, (128 / 255,) * 3)
 class Architecture:
     """How to build one."""
 
-    build: Callable[[int, tuple[int, int], int, float], nn.Module]
-    """Channels, height and width, classes, dropout → a network with ``blocks()`` and ``head()``."""
+    build: Callable[[int, tuple[int, int], int, float, float, float], nn.Module]
+    """Channels, height and width, classes, dropout, width and depth (1: as published) → a network with ``blocks()`` and
+    ``head()``."""
     scaling: Scaling | None
     """What weights that somebody brings were trained with; None: that of the images at hand."""
     size: int
@@ -35,14 +37,17 @@ class Architecture:
 class Small(nn.Module):
     """Pairs of 3×3 convolutions with batch norm, half the size and more channels each time, then the mean."""
 
-    def __init__(self, channels: int, size: tuple[int, int], classes: int, dropout: float) -> None:
+    def __init__(
+        self, channels: int, size: tuple[int, int], classes: int, dropout: float, width: float = 1, depth: float = 1
+    ) -> None:
         super().__init__()
-        width, before, side = 32, channels, min(size)
+        wide, before, side = 32, channels, min(size)
         stages: list[nn.Module] = []
         while True:
             pool = side >= 8 and len(stages) < 5
-            stages.append(_stage(before, width, pool))
-            before, width, side = width, min(width * 2, 256), side // 2 if pool else side
+            after = narrower(wide, width)
+            stages.append(_stage(before, after, pool, fewer(2, depth)))
+            before, wide, side = after, min(wide * 2, 256), side // 2 if pool else side
             if not pool or side < 4:
                 break
         self.features = nn.Sequential(*stages)
@@ -60,9 +65,9 @@ class Small(nn.Module):
         return "fc"
 
 
-def _stage(before: int, width: int, pool: bool) -> nn.Module:
+def _stage(before: int, width: int, pool: bool, times: int) -> nn.Module:
     layers: list[nn.Module] = []
-    for inner in (before, width):
+    for inner in (before, *[width] * (times - 1)):
         layers += [nn.Conv2d(inner, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))
 
@@ -89,17 +94,23 @@ class _Residual(nn.Module):
 class ResNet18(nn.Module):
     """He et al. 2015, https://arxiv.org/abs/1512.03385."""
 
-    def __init__(self, channels: int, size: tuple[int, int], classes: int, dropout: float) -> None:
+    def __init__(
+        self, channels: int, size: tuple[int, int], classes: int, dropout: float, width: float = 1, depth: float = 1
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        w1, w2, w3, w4 = (narrower(one, width) for one in (64, 128, 256, 512))
+        self.conv1 = nn.Conv2d(channels, w1, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(w1)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            nn.Sequential(_Residual(before, width, stride), _Residual(width, width, 1))
-            for before, width, stride in ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2))
-        )
+            nn.Sequential(_Residual(before, after, stride), *(_Residual(after, after, 1) for _ in range(1, times)))
+            for before, after, stride, times in (
+                (w1, w1, 1, fewer(2, depth)), (w1, w2, 2, fewer(2, depth)), (w2, w3, 2, fewer(2, depth)),
+                (w3, w4, 2, fewer(2, depth)),
+            )
+        )  # fmt: skip
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(512, classes)
+        self.fc = nn.Linear(w4, classes)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         x = self.maxpool(torch.relu(self.bn1(self.conv1(image))))
@@ -118,19 +129,22 @@ class ResNet18(nn.Module):
 class Vgg16(nn.Module):
     """Simonyan and Zisserman 2014, https://arxiv.org/abs/1409.1556, configuration D."""
 
-    def __init__(self, channels: int, size: tuple[int, int], classes: int, dropout: float) -> None:
+    def __init__(
+        self, channels: int, size: tuple[int, int], classes: int, dropout: float, width: float = 1, depth: float = 1
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for width, times in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
-            for _ in range(times):
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
-                channels = width
+        for wide, times in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+            for _ in range(fewer(times, depth)):
+                layers += [nn.Conv2d(channels, narrower(wide, width), 3, padding=1), nn.ReLU(inplace=True)]
+                channels = narrower(wide, width)
             layers.append(nn.MaxPool2d(2))
+        top = narrower(4096, width)
         self.features = nn.Sequential(*layers)
         self.avgpool = _MeanTo7(size[0] // 32, size[1] // 32)
         self.classifier = nn.Sequential(
-            nn.Linear(512 * 49, 4096), nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(4096, 4096),
-            nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(4096, classes),
+            nn.Linear(channels * 49, top), nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(top, top),
+            nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(top, classes),
         )  # fmt: skip
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from modelport.training.images.sizes import fewer, narrower
+
 #: Repeats, kernel, stride, expansion, channels.
 _STAGES = (
     (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80),
@@ -57,22 +59,26 @@ class _Block(nn.Module):
 class EfficientNetLite0(nn.Module):
     """4.7 million weights with its 1,000 classes."""
 
-    def __init__(self, channels: int, size: tuple[int, int], classes: int, dropout: float) -> None:
+    def __init__(
+        self, channels: int, size: tuple[int, int], classes: int, dropout: float, width: float = 1, depth: float = 1
+    ) -> None:
         super().__init__()
-        self._conv_stem = _Same(channels, 32, 3, 2, size)
-        self._bn0 = _norm(32)
+        before, top = narrower(32, width), narrower(1280, width)
+        self._conv_stem = _Same(channels, before, 3, 2, size)
+        self._bn0 = _norm(before)
         size = (-(-size[0] // 2), -(-size[1] // 2))
-        before, blocks = 32, []
-        for repeats, kernel, first_stride, expand, after in _STAGES:
-            for index in range(repeats):
+        blocks = []
+        for repeats, kernel, first_stride, expand, published in _STAGES:
+            after = narrower(published, width)
+            for index in range(fewer(repeats, depth)):
                 stride = first_stride if index == 0 else 1
                 blocks.append(_Block(before, after, kernel, stride, expand, size))
                 before, size = after, (-(-size[0] // stride), -(-size[1] // stride))
         self._blocks = nn.ModuleList(blocks)
-        self._conv_head = nn.Conv2d(before, 1280, 1, bias=False)
-        self._bn1 = _norm(1280)
+        self._conv_head = nn.Conv2d(before, top, 1, bias=False)
+        self._bn1 = _norm(top)
         self._dropout = nn.Dropout(dropout)
-        self._fc = nn.Linear(1280, classes)
+        self._fc = nn.Linear(top, classes)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         x = functional.relu6(self._bn0(self._conv_stem(image)))

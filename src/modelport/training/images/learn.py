@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,11 @@ from modelport.training.images.examples import Batch, ImageExamples
 from modelport.training.images.network import Kept
 from modelport.training.images.pixels import Pixels, Shape
 from modelport.training.images.pseudo import Chosen, choose
-from modelport.training.loop import is_lower_better
+from modelport.training.loop import LoopOptions, is_lower_better
+from modelport.training.outline import outline
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
 from modelport.training.recipes.image import AUGMENTS, Augment, ImageOptions, PseudoLabels, image_column
+from modelport.training.reopen import Reopened
 from modelport.training.trainer import Fit, Trainer, check_predictions
 
 _SMALLEST_SHOWN = 224
@@ -45,11 +47,15 @@ class _Lesson:
 
     run: TrainingRun
     options: ImageOptions
+    column: str
+    """Of the image files."""
     shape: Shape
     classes: list[str]
     scaling: tuple[list[float], list[float]]
     train: Pixels
     codes: Array
+    judged: torch.Tensor
+    """Pixels of all validation rows, those without a label too."""
     validation: ImageExamples
     truth: Array
     replay: Pixels | None
@@ -63,30 +69,77 @@ def train(run: TrainingRun, data: TrainingData, options: ImageOptions) -> Traine
     """Learn; raises InvalidInput for rows, weights or options that do not fit."""
     randomness.settle(run.seed, run.threads)
     column = image_column(data, options)
-    lesson, warnings = _lesson(run, data, options, column)
+    lesson = _lesson(run, data, options, column)
+    warnings = [*_check(lesson, data), *_seen_twice(lesson)]
     network, fit = _fit(lesson, "first", None)
     report: dict[str, Any] = {"history": fit.history}
     if options.pseudo_labels:
         network, fit = _second(lesson, network, fit, report)
-    labels = lesson.classes
-    weights.keep(network, _kept(lesson), run.out)
-    step = lesson.shape.step(*lesson.scaling, scale=1 / 255) | {"name": column}
-    parity = _served(lesson, network, step, data, column)
+    report["replayed"] = len(lesson.replayed)
+    return _version(lesson, network, data, fit.figures, warnings, report)
+
+
+def _version(
+    lesson: _Lesson, network: nn.Module, data: TrainingData, metrics: dict[str, float], warnings: list[str],
+    report: dict[str, Any],
+) -> Trained:  # fmt: skip
+    """Write all files of a version with this network."""
+    run, options, labels, kept = lesson.run, lesson.options, lesson.classes, _kept(lesson)
+    plan = networks.drawn(options, kept.model, lesson.shape, len(labels), **kept.shares)
+    if not weights.keep(network, kept, run.out, outline(plan)):
+        warnings = [*warnings, "its network is another one than the recipe builds, so training cannot go on from it"]
+    step = lesson.shape.step(*lesson.scaling, scale=1 / 255) | {"name": lesson.column}
+    parity = _served(lesson, network, step, data)
     counts = np.bincount(lesson.codes[lesson.codes >= 0], minlength=len(labels))
-    report |= {
-        "parity": parity, "model": lesson.kept.model if lesson.kept else options.model,
-        "size": [lesson.shape.height, lesson.shape.width],
+    report = report | {
+        "parity": parity, "model": kept.model, "size": [lesson.shape.height, lesson.shape.width],
         "channels": lesson.shape.channels, "classes": dict(zip(labels, counts.tolist(), strict=True)),
-        "replayed": len(lesson.replayed), "versions": {"torch": torch.__version__}, **networks.parameters(network),
+        "versions": {"torch": torch.__version__}, **networks.parameters(network),
     }  # fmt: skip
     return Trained(
-        task="classification", preprocessing=[step], class_labels=labels, sample=_sample(data, column),
-        metrics=fit.figures, warnings=warnings, report=report,
+        task="classification", preprocessing=[step], class_labels=labels, sample=_sample(data, lesson.column),
+        metrics=metrics, warnings=warnings, report=report,
     )  # fmt: skip
 
 
-def _lesson(run: TrainingRun, data: TrainingData, options: ImageOptions, column: str) -> tuple[_Lesson, list[str]]:
-    """Read all rows; settle sizes, classes, scaling; look for what is wrong with them."""
+def reopen(run: TrainingRun, data: TrainingData, options: ImageOptions) -> Reopened:
+    """The network of ``run.start`` with its rows; raises InvalidInput for rows that do not fit it."""
+    randomness.settle(run.seed, run.threads)
+    lesson = _lesson(run, replace(data, replay=()), options, image_column(data, options))
+    kept = lesson.kept
+    assert kept is not None
+    new = sorted(set(lesson.classes) - set(kept.classes))
+    if new:
+        raise InvalidInput(
+            f"data: the rows have a class that the version does not know, {new[0][:100]!r}; leave those rows out, or "
+            "train a version with it first"
+        )
+    network = _network(lesson)
+    warnings = _seen_twice(lesson)
+    loss = _loss(options)
+
+    def write(network: Any, run: TrainingRun) -> Trained:
+        shares = getattr(network, "shares", kept.shares)
+        own = replace(lesson, run=run, kept=replace(kept, shares=dict(shares)))
+        return _version(own, network, data, {}, warnings, {})
+
+    def build(size: Mapping[str, Any]) -> nn.Module:
+        torch.manual_seed(run.seed)
+        network = networks.build(options, kept.model, lesson.shape, len(kept.classes), **size)
+        network.shares = dict(size)
+        return network
+
+    return Reopened(
+        network=network.eval(), task="classification", inputs=lambda batch: (batch[0],), loss=loss,
+        learning=_examples(lesson), plain=_examples(lesson, changed=False), judged=lesson.validation,
+        figures=lambda network: _figures(lesson, network), write=write, build=build,
+        sizes=networks.sizes(options, kept, networks.parameters(network)["parameters"]),
+        loop=LoopOptions.model_validate(options.model_dump(include=set(LoopOptions.model_fields))),
+    )  # fmt: skip
+
+
+def _lesson(run: TrainingRun, data: TrainingData, options: ImageOptions, column: str) -> _Lesson:
+    """Read all rows; settle sizes, classes, scaling."""
     target = str(data.target)
     kept = weights.kept_of(run.start, Kept, "image") if run.start is not None else None
     shape = _shape(data, options, column, kept)
@@ -99,19 +152,18 @@ def _lesson(run: TrainingRun, data: TrainingData, options: ImageOptions, column:
     if kept is not None:
         classes = _sorted({*classes, *kept.classes})
     codes = targets.codes_of(learn.values, classes, target)
-    warnings = _check(codes, classes, target, options)
     truth = targets.codes_of(judge.values, classes, target)
     known = torch.from_numpy(np.flatnonzero(truth >= 0))
     if not len(known):
         raise InvalidInput("the validation part has no rows with a label; give a larger share, or another part")
-    warnings += _seen_twice(learn.pixels, judge.pixels)
     scaling = _scaling(options, shape, learn.pixels, kept)
     truth = truth[truth >= 0]
     validation = ImageExamples([judge.pixels], [known], torch.from_numpy(truth), torch.ones(len(truth)), scaling)
     replayed, replay_codes = _replayed(run, options, replay, classes, target, len(codes))
     return _Lesson(
-        run, options, shape, classes, scaling, learn, codes, validation, truth, replay, replayed, replay_codes, kept
-    ), warnings
+        run, options, column, shape, classes, scaling, learn, codes, judge.pixels, validation, truth, replay, replayed,
+        replay_codes, kept,
+    )  # fmt: skip
 
 
 def _shape(data: TrainingData, options: ImageOptions, column: str, kept: Kept | None) -> Shape:
@@ -131,20 +183,23 @@ def _shape(data: TrainingData, options: ImageOptions, column: str, kept: Kept | 
     return Shape(height, width, channels)
 
 
-def _check(codes: Array, classes: Sequence[str], target: str, options: ImageOptions) -> list[str]:
+def _check(lesson: _Lesson, data: TrainingData) -> list[str]:
+    """Raise InvalidInput for rows without a label that nobody asked for; warnings about rare classes."""
+    codes, options = lesson.codes, lesson.options
     gaps = int((codes < 0).sum())
     if gaps and not options.pseudo_labels:
         raise InvalidInput(
-            f"target: {gaps} of {len(codes)} training rows have no value in column {target!r}; remove them, or learn "
-            "from them with options.pseudo_labels"
+            f"target: {gaps} of {len(codes)} training rows have no value in column {str(data.target)!r}; remove them, "
+            "or learn from them with options.pseudo_labels"
         )
     if options.pseudo_labels and not gaps:
         raise InvalidInput("options.pseudo_labels: every training row has a label; there is nothing to guess")
-    return targets.told_of_few(codes, classes)
+    return targets.told_of_few(codes, lesson.classes)
 
 
-def _seen_twice(learn: torch.Tensor, judge: torch.Tensor) -> list[str]:
+def _seen_twice(lesson: _Lesson) -> list[str]:
     """Validation images that are learnt from as well make every figure too good."""
+    learn, judge = lesson.train.pixels, lesson.judged
     known = {row.tobytes() for row in learn.numpy()} if learn.numel() < 1 << 30 else set()
     twice = sum(row.tobytes() in known for row in judge.numpy())
     return (
@@ -187,8 +242,9 @@ def _network(lesson: _Lesson) -> Any:
     """As it is before the first step: the same each time."""
     run, options = lesson.run, lesson.options
     torch.manual_seed(run.seed)
-    model = lesson.kept.model if lesson.kept else options.model
-    network = networks.build(options, model, lesson.shape, len(lesson.classes))
+    kept = lesson.kept
+    model, shares = (kept.model, kept.shares) if kept else (options.model, {})
+    network = networks.build(options, model, lesson.shape, len(lesson.classes), **shares)
     if run.start is not None and lesson.kept is not None:
         networks.fill_from_start(network, run.start, lesson.kept, lesson.classes)
     elif options.weights is not None:
@@ -198,7 +254,18 @@ def _network(lesson: _Lesson) -> Any:
 
 def _fit(lesson: _Lesson, name: str, guessed: Chosen | None) -> tuple[nn.Module, Fit]:
     run, options = lesson.run, lesson.options
-    network = _network(lesson)
+    network, loss = _network(lesson), _loss(options)
+    pretrained = options.weights is not None or lesson.kept is not None
+    trainer = Trainer(
+        run, options, network, lambda model, batch: loss(model(batch[0]), batch), _examples(lesson, guessed),
+        lambda model: _figures(lesson, model), groups=networks.groups(network, options, pretrained), name=name,
+    )  # fmt: skip
+    return network, trainer.fit()
+
+
+def _examples(lesson: _Lesson, guessed: Chosen | None = None, *, changed: bool = True) -> ImageExamples:
+    """All rows to learn from; ``changed``: as the options say."""
+    run, options = lesson.run, lesson.options
     known = np.flatnonzero(lesson.codes >= 0)
     rows, codes, counts = [known], [lesson.codes[known]], [np.ones(len(known), np.float32)]
     if guessed is not None:
@@ -216,22 +283,21 @@ def _fit(lesson: _Lesson, name: str, guessed: Chosen | None) -> tuple[nn.Module,
     if by_class is not None:
         all_counts = all_counts * by_class[all_codes]
     how = options.augment if isinstance(options.augment, Augment) else AUGMENTS[options.augment]
-    examples = ImageExamples(
+    return ImageExamples(
         stores, [torch.from_numpy(one) for one in rows], torch.from_numpy(all_codes), torch.from_numpy(all_counts),
-        lesson.scaling, Augmenter(how, run.seed) if how != Augment() else None,
+        lesson.scaling, Augmenter(how, run.seed) if changed and how != Augment() else None,
     )  # fmt: skip
-    pretrained = options.weights is not None or lesson.kept is not None
 
-    def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-        pixels, truth, weights = batch
-        each = functional.cross_entropy(model(pixels), truth, reduction="none", label_smoothing=options.label_smoothing)
-        return (each * weights).mean()
 
-    trainer = Trainer(
-        run, options, network, loss, examples, lambda model: _figures(lesson, model),
-        groups=networks.groups(network, options, pretrained), name=name,
-    )  # fmt: skip
-    return network, trainer.fit()
+def _loss(options: ImageOptions) -> Callable[[torch.Tensor, Batch], torch.Tensor]:
+    """Of scores [rows, classes] and their batch."""
+
+    def loss(scores: torch.Tensor, batch: Batch) -> torch.Tensor:
+        _, truth, counts = batch
+        each = functional.cross_entropy(scores, truth, reduction="none", label_smoothing=options.label_smoothing)
+        return (each * counts).mean()
+
+    return loss
 
 
 def _figures(lesson: _Lesson, network: nn.Module) -> Mapping[str, float]:
@@ -283,14 +349,14 @@ def _second(lesson: _Lesson, network: nn.Module, fit: Fit, report: dict[str, Any
 
 def _kept(lesson: _Lesson) -> Kept:
     mean, deviation = lesson.scaling
-    model = lesson.kept.model if lesson.kept else lesson.options.model
-    shape = lesson.shape
-    return Kept(model, shape.height, shape.width, shape.channels, mean, deviation, lesson.classes)
+    shape, start = lesson.shape, lesson.kept
+    model, shares = (start.model, start.shares) if start else (lesson.options.model, {})
+    return Kept(
+        model, shape.height, shape.width, shape.channels, mean, deviation, lesson.classes, shares=shares,
+    )  # fmt: skip
 
 
-def _served(
-    lesson: _Lesson, network: nn.Module, step: dict[str, Any], data: TrainingData, column: str
-) -> dict[str, Any]:
+def _served(lesson: _Lesson, network: nn.Module, step: dict[str, Any], data: TrainingData) -> dict[str, Any]:
     """Write the model that is served, and prove it on image files of the validation part as they are."""
     run, shape = lesson.run, lesson.shape
     run.progress(1, 1, "writing and proving the model", "steps")
@@ -302,8 +368,8 @@ def _served(
     decoder = ImageInput(ImageStep.model_validate(step).model_dump(), Signature((spec,), ()))
     decoder.open(run.out)
     rows, batches, first = lesson.validation, [], 0
-    known = {index for index, value in enumerate(_values(data, column)) if value is not None}
-    files = _files(data, column, sorted(known)[:_PROVEN])
+    known = {index for index, value in enumerate(_values(data, lesson.column)) if value is not None}
+    files = _files(data, lesson.column, sorted(known)[:_PROVEN])
     for start in range(0, len(files), 64):
         given = decoder.apply(files[start : start + 64])["pixels"]
         places = torch.arange(first, first + len(given))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from modelport.errors import InvalidInput
 from modelport.training import weights
 from modelport.training.images.architectures import ARCHITECTURES
 from modelport.training.images.pixels import Shape
+from modelport.training.images.sizes import SHARES
 from modelport.training.memory import check_fits
 from modelport.training.optimizers import Group
 from modelport.training.recipe import Start
@@ -37,9 +38,13 @@ class Kept:
     deviation: list[float]
     classes: list[str]
     recipe: str = "image"
+    shares: dict[str, float] = field(default_factory=dict)
+    """``width`` (channels) and ``depth`` (layers), as shares of the published network's, where they are less."""
 
 
-def build(options: ImageOptions, model: str, shape: Shape, classes: int) -> nn.Module:
+def build(
+    options: ImageOptions, model: str, shape: Shape, classes: int, width: float = 1.0, depth: float = 1.0
+) -> nn.Module:
     """A network without anybody's weights; raises InvalidInput for images that are too small for it."""
     architecture = ARCHITECTURES[model]
     if min(shape.height, shape.width) < architecture.smallest:
@@ -47,11 +52,10 @@ def build(options: ImageOptions, model: str, shape: Shape, classes: int) -> nn.M
             f"options.size: {model} needs at least {architecture.smallest} pixels a side, and the images become "
             f"{shape.height} × {shape.width}; make size larger, or take model small"
         )
+    plan = drawn(options, model, shape, classes, width, depth)
+    check_fits(parameters(plan)["parameters"], what=model, advice=_ADVICE)
     size = (shape.height, shape.width)
-    with torch.device("meta"):
-        drawn = architecture.build(shape.channels, size, classes, options.dropout)
-    check_fits(sum(one.numel() for one in drawn.parameters()), what=model, advice=_ADVICE)
-    network = architecture.build(shape.channels, size, classes, options.dropout)
+    network = architecture.build(shape.channels, size, classes, options.dropout, width, depth)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -60,6 +64,25 @@ def build(options: ImageOptions, model: str, shape: Shape, classes: int) -> nn.M
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             nn.init.zeros_(layer.bias)
     return network
+
+
+def drawn(
+    options: ImageOptions, model: str, shape: Shape, classes: int, width: float = 1.0, depth: float = 1.0
+) -> nn.Module:
+    """Its layers alone: without memory for weights."""
+    with torch.device("meta"):
+        size = (shape.height, shape.width)
+        return ARCHITECTURES[model].build(shape.channels, size, classes, options.dropout, width, depth)
+
+
+def sizes(options: ImageOptions, kept: Kept, largest: int) -> tuple[dict[str, float], ...]:
+    """Widths and depths with fewer weights than ``largest``, from the largest to the smallest."""
+    shape = Shape(kept.height, kept.width, kept.channels)
+    found: dict[int, dict[str, float]] = {}
+    for width, depth in SHARES:
+        plan = drawn(options, kept.model, shape, len(kept.classes), width, depth)
+        found.setdefault(parameters(plan)["parameters"], {"width": width, "depth": depth})
+    return tuple(found[count] for count in sorted(found, reverse=True) if count < largest)
 
 
 def fill_from_file(network: Any, options: ImageOptions, code: Path | None) -> None:
@@ -85,6 +108,7 @@ def _installed(model: str) -> Path:
 
 def fill_from_start(network: Any, start: Start, kept: Kept, classes: Sequence[str]) -> None:
     """Put in a version's weights; the head's rows go to the classes of the same name."""
+    weights.reshape(network, start)
     tensors = weights.kept_tensors(start)
     head, own = network.head(), network.state_dict()
     for name in (f"{head}.weight", f"{head}.bias"):

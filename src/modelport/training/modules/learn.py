@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,11 +17,14 @@ from modelport.tensors import Array
 from modelport.training import onnx_export, randomness, targets, weights
 from modelport.training.batches import in_turn
 from modelport.training.images.pixels import Shape
+from modelport.training.loop import LoopOptions
 from modelport.training.modules.code import Built, Code, ModuleData
 from modelport.training.modules.rows import RowExamples, Rows, Scaling, Wanted, example, read, scaled_target, scaling_of
 from modelport.training.modules.served import Served
+from modelport.training.outline import Outline, outline
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
 from modelport.training.recipes.module import ModuleOptions, columns_of
+from modelport.training.reopen import Reopened
 from modelport.training.tabular import leaks
 from modelport.training.trainer import Trainer, check_predictions
 
@@ -67,37 +70,103 @@ class _Lesson:
         return ModuleData(list(self.wanted.numbers), vectors, image, self.classes, len(self.examples))
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """All that a fit needs."""
+
+    run: TrainingRun
+    task: Task
+    options: ModuleOptions
+    lesson: _Lesson
+    code: Code
+    built: Built
+    plan: Outline
+    """Of the network as the caller's code built it."""
+
+
 def train(run: TrainingRun, data: TrainingData, options: ModuleOptions, task: Task) -> Trained:
     """Learn; raises InvalidInput for rows that do not fit, or when the caller's code fails."""
+    begun = _begin(run, data, options, task)
+    trainer = Trainer(
+        run, options, begun.built.network, lambda network, batch: _loss(begun, lambda: network(**batch[0]), batch),
+        begun.lesson.examples, lambda network: _figures(begun, network), groups=begun.built.groups,
+    )  # fmt: skip
+    fit = trainer.fit()
+    report = {"history": fit.history, "rows": len(begun.lesson.examples), "replayed": begun.lesson.replayed}
+    return _version(begun, run, begun.built.network, fit.figures, report)
+
+
+def reopen(run: TrainingRun, data: TrainingData, options: ModuleOptions, task: Task) -> Reopened:
+    """The network of ``run.start`` with its rows; raises InvalidInput for rows that do not fit it."""
+    if run.code is None:
+        raise InvalidInput(
+            "this version's network is built by code of its owner's, and there is none; give the files that it was "
+            "trained with"
+        )
+    begun = _begin(run, replace(data, replay=()), options, task)
+
+    def build(size: Mapping[str, Any]) -> nn.Module:
+        raise InvalidInput("only the code that builds this network knows other sizes of it; train a smaller one")
+
+    return Reopened(
+        network=begun.built.network.eval(), task=task, inputs=_by_place(begun),
+        loss=lambda output, batch: _loss(begun, lambda: output, batch), learning=begun.lesson.examples,
+        plain=begun.lesson.examples, judged=begun.lesson.judged, figures=lambda network: _figures(begun, network),
+        write=lambda network, run: _version(begun, run, network, {}, {}), build=build, sizes=(),
+        loop=LoopOptions.model_validate(options.model_dump(include=set(LoopOptions.model_fields))),
+    )  # fmt: skip
+
+
+def _begin(run: TrainingRun, data: TrainingData, options: ModuleOptions, task: Task) -> _Begun:
+    """Read the rows, call the caller's code, try what it gave, put in the weights of the version before."""
     randomness.settle(run.seed, run.threads)
     kept = weights.kept_of(run.start, _Kept, "module") if run.start is not None else None
     lesson = _lesson(run, data, options, task, kept)
     code = Code(run.code, options.build)
     torch.manual_seed(run.seed)
     built = code.build(lesson.data, options.params)
+    begun = _Begun(run, task, options, lesson, code, built, outline(built.network))
     _leave_out(built.network, lesson)
     _try(code, built, lesson)
     if run.start is not None:
+        weights.reshape(built.network, run.start)
         weights.put(built.network, weights.kept_tensors(run.start), what="start")
-    trainer = Trainer(
-        run, options, built.network, lambda network, batch: _loss(code, built, network, batch), lesson.examples,
-        lambda network: _figures(run, code, built, lesson, task, network), groups=built.groups,
-    )  # fmt: skip
-    fit = trainer.fit()
-    network = built.network.cpu()
-    report = {
-        "history": fit.history, "parity": _write(run, code, network, lesson), "rows": len(lesson.examples),
-        "replayed": lesson.replayed, "parameters": sum(one.numel() for one in network.parameters()),
-        "versions": {"torch": torch.__version__},
+    return begun
+
+
+def _version(
+    begun: _Begun, run: TrainingRun, network: nn.Module, metrics: dict[str, float], report: dict[str, Any]
+) -> Trained:
+    """Write all files of a version with this network."""
+    lesson, network = begun.lesson, network.cpu()
+    report = report | {
+        "parity": _write(run, begun.code, network, lesson),
+        "parameters": sum(one.numel() for one in network.parameters()), "versions": {"torch": torch.__version__},
     }  # fmt: skip
-    _keep(run, lesson, network, options)
-    served = _served(lesson, network)
+    warnings = lesson.warnings
+    if not _keep(run, begun, network):
+        warnings = [*warnings, "its network is another one than its code builds, so training cannot go on from it"]
     shape = lesson.wanted.shape
     step = [shape.step(scale=1 / 255) | {"name": lesson.wanted.image}] if shape and lesson.wanted.image else []
     return Trained(
-        task=task, preprocessing=step, class_labels=lesson.classes, inputs=served.columns, metrics=fit.figures,
-        warnings=lesson.warnings, report=report,
+        task=begun.task, preprocessing=step, class_labels=lesson.classes, inputs=_served(lesson, network).columns,
+        metrics=metrics, warnings=warnings, report=report,
     )  # fmt: skip
+
+
+def _by_place(begun: _Begun) -> Callable[[Any], tuple[Any, ...]]:
+    """What the network is called with by place, where it is called by name; raises InvalidInput when it cannot be."""
+    given = begun.lesson.judged.batch(torch.arange(1), 0)[0]
+    asked = list(inspect.signature(begun.built.network.forward).parameters.values())
+    places = [one for one in asked if one.kind is one.POSITIONAL_OR_KEYWORD]
+    while places and places[-1].name not in given:
+        places.pop()
+    if set(given) != {one.name for one in places if one.name in given}:
+        raise InvalidInput(
+            "the network's forward takes inputs by name alone (**, or after *), and here it has to take them by "
+            "place too; name them one by one in its signature"
+        )
+    return lambda batch: tuple(batch[0].get(one.name, one.default) for one in places)
 
 
 def _lesson(run: TrainingRun, data: TrainingData, options: ModuleOptions, task: Task, kept: _Kept | None) -> _Lesson:
@@ -199,26 +268,23 @@ def _try(code: Code, built: Built, lesson: _Lesson) -> None:
         raise InvalidInput("options.build: the loss has to be one number (a tensor), the mean over the rows")
 
 
-def _loss(code: Code, built: Built, network: nn.Module, batch: Any) -> torch.Tensor:
-    inputs, target = batch
-    with code.told():
-        return built.loss(network(**inputs), target)
+def _loss(begun: _Begun, output: Callable[[], torch.Tensor], batch: Any) -> torch.Tensor:
+    with begun.code.told():
+        return begun.built.loss(output(), batch[1])
 
 
-def _figures(
-    run: TrainingRun, code: Code, built: Built, lesson: _Lesson, task: Task, network: nn.Module
-) -> Mapping[str, float]:
-    device = next(network.parameters()).device
+def _figures(begun: _Begun, network: nn.Module) -> Mapping[str, float]:
+    device, lesson = next(network.parameters()).device, begun.lesson
     outputs, total = [], 0.0
-    with code.told():
+    with begun.code.told():
         for inputs, target in in_turn(lesson.judged, 256):
             found = network(**{name: value.to(device) for name, value in inputs.items()})
-            total += float(built.loss(found, target.to(device))) * len(target)
+            total += float(begun.built.loss(found, target.to(device))) * len(target)
             outputs.append(found.double().cpu())
     together = torch.cat(outputs)
     predicted = torch.softmax(together, 1) if lesson.classes is not None else lesson.scaling.predicted(together)
     check_predictions(predicted.numpy())
-    return {"loss": total / len(together)} | run.score(task, lesson.truth, predicted.numpy())
+    return {"loss": total / len(together)} | begun.run.score(begun.task, lesson.truth, predicted.numpy())
 
 
 def _served(lesson: _Lesson, network: nn.Module) -> Served:
@@ -251,8 +317,9 @@ def _write(run: TrainingRun, code: Code, network: nn.Module, lesson: _Lesson) ->
     return onnx_export.check_parity(path, batches)
 
 
-def _keep(run: TrainingRun, lesson: _Lesson, network: nn.Module, options: ModuleOptions) -> None:
-    data = lesson.data
+def _keep(run: TrainingRun, begun: _Begun, network: nn.Module) -> bool:
+    data = begun.lesson.data
     image = list(data.image) if data.image else None
-    kept = _Kept(data.columns, data.vectors, image, data.classes, asdict(lesson.scaling), options.build)
-    weights.keep(network, kept, run.out)
+    scaling = asdict(begun.lesson.scaling)
+    kept = _Kept(data.columns, data.vectors, image, data.classes, scaling, begun.options.build)
+    return weights.keep(network, kept, run.out, begun.plan)

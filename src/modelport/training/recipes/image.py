@@ -122,6 +122,10 @@ class ImageRecipe:
         trained: Trained = import_module("modelport.training.images.learn").train(run, data, options)
         return trained
 
+    def reopen(self, run: TrainingRun, data: TrainingData, options: ImageOptions) -> Any:
+        """The network of a version (``training.reopen.Reopened``)."""
+        return import_module("modelport.training.images.learn").reopen(run, data, options)
+
 
 def image_column(data: TrainingData, options: Any) -> str:
     """The column of the image files; raises InvalidInput when there is none, or one of many."""

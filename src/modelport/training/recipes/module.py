@@ -86,6 +86,11 @@ class ModuleRecipe:
         trained: Trained = learn.train(run, data, options, self.task(data, options))
         return trained
 
+    def reopen(self, run: TrainingRun, data: TrainingData, options: ModuleOptions) -> Any:
+        """The network of a version (``training.reopen.Reopened``)."""
+        learn = import_module("modelport.training.modules.learn")
+        return learn.reopen(run, data, options, self.task(data, options))
+
 
 def columns_of(data: TrainingData, options: ModuleOptions) -> tuple[list[str], list[str], str | None]:
     """Columns of numbers, of lists of numbers, and of image files; raises InvalidInput for what is none of them."""
