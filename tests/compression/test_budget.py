@@ -41,21 +41,24 @@ def test_latency_of_what_nothing_serves_cannot_be_asked_for() -> None:
 def test_each_limit_is_kept_or_missed_on_its_own() -> None:
     budget = Budget(max_drop=0.01, size_ratio=4, speed_ratio=2, latency_p99_ms=10, memory_mb=100)
     good = {"drop": 0.01, "size_ratio": 4.0, "speed_ratio": 2.0, "latency_p99_ms": 10.0, "memory_mb": 100.0}
-    assert budgets.misses(budget, candidate(**good)) == {}
+    assert budgets.misses(budget, candidate(**good)) == []
     worse = {"drop": 0.0101, "size_ratio": 3.99, "speed_ratio": 1.99, "latency_p99_ms": 10.01, "memory_mb": 100.1}
     named = {"drop": "quality", "size_ratio": "size", "speed_ratio": "speed", "latency_p99_ms": "latency p99"}
     for name, value in worse.items():
-        assert list(budgets.misses(budget, candidate(**{**good, name: value}))) == [named.get(name, "memory")]
+        missed = budgets.misses(budget, candidate(**{**good, name: value}))
+        assert [one.name for one in missed] == [named.get(name, "memory")] and missed[0].by > 0
 
 
 def test_what_nobody_measured_is_missed() -> None:
-    assert set(budgets.misses(Budget(max_drop=0.1, speed_ratio=2), candidate())) == {"quality", "speed"}
+    missed = budgets.misses(Budget(max_drop=0.1, speed_ratio=2), candidate())
+    assert [one.text for one in missed] == ["quality not known", "speed not known"]
 
 
 def test_points_are_points_of_a_hundred() -> None:
     budget = Budget(max_drop_points=0.5)
-    assert budgets.misses(budget, candidate(), points=0.5) == {}
-    assert list(budgets.misses(budget, candidate(), points=0.51)) == ["quality"]
+    assert budgets.misses(budget, candidate(), points=0.5) == []
+    (missed,) = budgets.misses(budget, candidate(), points=0.51)
+    assert missed.text == "quality fell by 0.51 points, 0.5 allowed"
 
 
 figures = st.fixed_dictionaries(

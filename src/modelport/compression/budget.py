@@ -6,7 +6,8 @@ Works on figures alone; knows neither models nor how they were measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from modelport.errors import InvalidInput
 from modelport.schemas.compression import Budget, Candidate
@@ -40,40 +41,52 @@ def check(budget: Budget, size_bytes: int, has_latency: bool) -> None:
         raise InvalidInput("budget: no runtime here serves this version, so its latency and memory cannot be measured")
 
 
-def misses(budget: Budget, found: Candidate, points: float | None = None) -> dict[str, float]:
-    """What it does not keep to, and by what share of the limit; a figure that is asked for and unknown is a miss.
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """One limit that is not kept to."""
+
+    name: str
+    by: float
+    """How far it is off: 0.1 is ten percent; what nobody knows is far off."""
+    text: str
+
+
+def misses(budget: Budget, found: Candidate, points: float | None = None) -> list[Miss]:
+    """What it does not keep to; a figure that is asked for and unknown is a miss.
 
     ``points``: by how many points of 100 the main figure fell.
     """
-    wanted = (
-        ("quality", found.drop, budget.max_drop, False),
-        ("quality", None if points is None else points / 100, _share(budget.max_drop_points), False),
-        ("size", found.size_ratio, budget.size_ratio, True),
-        ("size", found.size_bytes, budget.size_bytes, False),
-        ("speed", found.speed_ratio, budget.speed_ratio, True),
-        ("latency p99", found.latency_p99_ms, budget.latency_p99_ms, False),
-        ("latency p50", found.latency_p50_ms, budget.latency_p50_ms, False),
-        ("memory", found.memory_mb, budget.memory_mb, False),
+    wanted: tuple[tuple[str, str, float | None, float | None, bool], ...] = (
+        ("quality", "fell by {:.2%}, {:.2%} allowed", found.drop, budget.max_drop, False),
+        ("quality", "fell by {:.3g} points, {:.3g} allowed", points, budget.max_drop_points, False),
+        ("size", "{:.2f} x smaller, {:g} x wanted", found.size_ratio, budget.size_ratio, True),
+        ("size", "{:.0f} bytes, {:.0f} allowed", found.size_bytes, budget.size_bytes, False),
+        ("speed", "{:.2f} x faster, {:g} x wanted", found.speed_ratio, budget.speed_ratio, True),
+        ("latency p99", "{:.3g} ms, {:g} ms allowed", found.latency_p99_ms, budget.latency_p99_ms, False),
+        ("latency p50", "{:.3g} ms, {:g} ms allowed", found.latency_p50_ms, budget.latency_p50_ms, False),
+        ("memory", "{:.0f} MB, {:g} MB allowed", found.memory_mb, budget.memory_mb, False),
     )
-    by = {}
-    for name, value, limit, more_is_better in wanted:
+    missed = []
+    for name, text, value, limit, more_is_better in wanted:
         if limit is None:
             continue
         if value is None:
-            by[name] = _HOPELESS
-        elif name == "quality" and value > limit + 1e-12:
-            by[name] = (value - limit) * _QUALITY_COUNTS
-        elif name != "quality" and (value < limit if more_is_better else value > limit):
-            by[name] = abs(math.log(max(value, 1e-9) / limit))
-    return by
+            missed.append(Miss(name, _HOPELESS, f"{name} not known"))
+        elif name == "quality":
+            if value > limit + 1e-12:
+                share = value - limit if limit is budget.max_drop else (value - limit) / 100
+                missed.append(Miss(name, share * _QUALITY_COUNTS, f"{name} {text.format(value, limit)}"))
+        elif value < limit if more_is_better else value > limit:
+            missed.append(Miss(name, abs(math.log(max(value, 1e-9) / limit)), f"{name} {text.format(value, limit)}"))
+    return missed
 
 
-def score(budget: Budget, found: Candidate, missed: dict[str, float]) -> float:
+def score(budget: Budget, found: Candidate, missed: Sequence[Miss]) -> float:
     """The smaller, the better: above 0 by how much it misses; below, how good it is where the budget is open."""
     if found.state == "failed":
         return 2 * _HOPELESS
     if missed:
-        return sum(missed.values())
+        return sum(one.by for one in missed)
     gain = 0.0
     if budget.max_drop is None and budget.max_drop_points is None:
         gain -= (found.drop or 0.0) * _QUALITY_COUNTS
@@ -103,7 +116,3 @@ def _beats(one: Candidate, other: Candidate) -> bool:
 
 def _merits(one: Candidate) -> tuple[float, float, float]:
     return (-(one.drop or 0.0), one.size_ratio or 0.0, one.speed_ratio or 0.0)
-
-
-def _share(points: float | None) -> float | None:
-    return None if points is None else points / 100

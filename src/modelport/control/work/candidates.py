@@ -172,8 +172,7 @@ class Candidates:
         points = self._compare(found, judged)
         if seconds is not None and result.draft.manifest.runtime:
             self._measure(found, result, seconds)
-        missed = budgets.misses(self._params.budget, found, points)
-        found.misses = list(missed)
+        found.misses = [one.text for one in budgets.misses(self._params.budget, found, points)]
         return found
 
     def _compare(self, found: Candidate, judged: Evaluation | None) -> float | None:
@@ -201,11 +200,11 @@ class Candidates:
             found.latency_p50_ms, found.latency_p99_ms = latency.p50_ms, latency.p99_ms
         found.memory_mb, found.speed_ratio = compared.other.memory_mb, compared.faster_model
 
-    def again(self, found: Candidate) -> tuple[Candidate, dict[str, float]]:
+    def again(self, found: Candidate) -> tuple[Candidate, list[budgets.Miss]]:
         """Measured once more, at another time; what of the budget it misses by the worse of both."""
         result, once = self.make(found.steps), found.model_copy()
         if not result.draft.manifest.runtime:
-            return once, {}
+            return once, []
         self._measure(once, result, _MEASURE_S)
         worse = found.model_copy(
             update={

@@ -157,17 +157,17 @@ class _Attempt:
         self._run.progress(0, None, f"proving {chains.label(found.steps)}", "candidates")
         told = self._candidates.prove(found.steps, self._proof, self._part) if self._proof else {}
         found.proof = told
-        missed: dict[str, float] = {}
+        missed: list[budgets.Miss] = []
         name = self._candidates.main
         if name is not None and name in told:
             before, after = told[f"original_{name}"], told[name]
             seen = found.model_copy(update={"drop": budgets.drop_of(before, after, less_is_better(name))})
             points = 100 * judging.worse_by(name, before, after)
-            missed |= {k: v for k, v in budgets.misses(budget, seen, points).items() if k == "quality"}
+            missed += [one for one in budgets.misses(budget, seen, points) if one.name == "quality"]
         if not budget.is_empty:
             found, again = self._candidates.again(found)
-            missed |= again
-        found.misses = list(dict.fromkeys([*found.misses, *missed]))
+            missed += again
+        found.misses = list(dict.fromkeys([*found.misses, *(f"{one.text}, proving it" for one in missed)]))
         found.state = "proven" if not found.misses else "measured"
         self._keep(found)
         return not found.misses
