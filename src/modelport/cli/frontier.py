@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _STATES = ("looked at", "measured", "proven", "failed")
 _LIMIT = 30
+_LOWEST = 50
 _WIDE, _HIGH, _LEFT, _BELOW = 640, 320, 60, 40
 
 
@@ -78,10 +79,10 @@ def page(found: Mapping[str, Any]) -> str:
         ("met", "" if met is None else "yes" if met else "no"), ("rows", found.get("data")),
     ]  # fmt: skip
     known = [one for one in found["candidates"] if one["drop"] is not None and one["size_ratio"] is not None]
-    pictures = [("Quality by size", picture(known, "size_ratio", "times smaller", found.get("frontier", [])))]
+    pictures = [("Quality by size", picture(known, "size_ratio", "times smaller"))]
     fast = [one for one in known if one["speed_ratio"] is not None]
     if len(fast) > 1:
-        pictures.append(("Quality by speed", picture(fast, "speed_ratio", "times faster", found.get("frontier", []))))
+        pictures.append(("Quality by speed", picture(fast, "speed_ratio", "times faster")))
     columns, rows = table(found["candidates"], found.get("main"))
     shown = "".join(f"<h2>{page_.text(title)}</h2>{svg}" for title, svg in pictures)
     return page_.document(
@@ -89,9 +90,10 @@ def page(found: Mapping[str, Any]) -> str:
     )
 
 
-def picture(candidates: Sequence[Mapping[str, Any]], across: str, name: str, best: Sequence[int]) -> str:
+def picture(candidates: Sequence[Mapping[str, Any]], across: str, name: str) -> str:
     """A point for each candidate: further right smaller or faster, further up better; the frontier is joined."""
-    xs, ys = [one[across] for one in candidates], [100 * (1 - one["drop"]) for one in candidates]
+    xs = [one[across] for one in candidates]
+    ys = [max(100 * (1 - one["drop"]), _LOWEST) for one in candidates]
     if not xs:
         return "<p>nobody could tell the quality</p>"
     left, right = min(xs) * 0.95, max(max(xs) * 1.05, min(xs) * 1.1)
@@ -100,12 +102,13 @@ def picture(candidates: Sequence[Mapping[str, Any]], across: str, name: str, bes
     def place(x: float, y: float) -> tuple[float, float]:
         return _LEFT + (x - left) / (right - left) * _WIDE, 8 + _HIGH - (y - low) / (high - low) * _HIGH
 
-    joined = sorted((x, y) for x, y, one in zip(xs, ys, candidates, strict=True) if one["number"] in best)
+    pairs = list(zip(xs, ys, strict=True))
+    joined = sorted({(x, y) for x, y in pairs if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in pairs)})
     line = " ".join(f"{a:.1f},{b:.1f}" for a, b in (place(x, y) for x, y in joined))
     points = []
     for x, y, one in zip(xs, ys, candidates, strict=True):
         a, b = place(x, y)
-        met = "" if one["misses"] or one["state"] == "looked at" else " met"
+        met = "" if one["misses"] or one["state"] == "looked at" or not one["number"] else " met"
         points.append(
             f'<circle class="point{met}" cx="{a:.1f}" cy="{b:.1f}" r="{6 if met else 4}"><title>'
             f"{one['number']}: {page_.text(label(one))}, {x:.2f} {name}, {y:.2f} %</title></circle>"
@@ -124,7 +127,7 @@ def picture(candidates: Sequence[Mapping[str, Any]], across: str, name: str, bes
         f'<svg viewBox="0 0 {_LEFT + _WIDE + 20} {bottom + _BELOW}" role="img">{axes}'
         f'<polyline class="line c0" points="{line}"/>{"".join(points)}</svg>'
         '<p class="type">up: quality, as a share of the original&#x27;s; the line joins what nothing else beats; '
-        "large points keep to the budget</p>"
+        f"large points keep to the budget; what is below {_LOWEST} % lies on the edge</p>"
     )
 
 
