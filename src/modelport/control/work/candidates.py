@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _QUICK_S, _MEASURE_S = 0.4, 2.0
+_LETTERS = 16
 
 
 class Made:
@@ -65,15 +66,14 @@ class Candidates:
 
     def make(self, steps: Sequence[MethodStep], preview: bool = False) -> Made:
         """The files of a sequence; raises what its methods raise."""
-        model, found = self._original, None
-        for number, step in enumerate(steps):
+        model, found, told = self._original, None, []
+        for step in steps:
             method = method_of(step.method)
             options = options_of(method, step.options)
             if preview and isinstance(method, Previews):
                 options = method.preview(model, options)
-            told = [*((one.method, one.options) for one in steps[:number]), (step.method, options.model_dump())]
-            folder = self._folder / _address(told, preview)
-            found = self._step(folder, method, step.method, model, options)
+            told.append([step.method, options.model_dump(mode="json")])
+            found = self._step(self._folder / _address(told), method, step.method, model, options)
             model = found.model
         assert found is not None
         return found
@@ -94,12 +94,18 @@ class Candidates:
     def _name(self) -> str:
         return self._params.name or self._version.model
 
-    def forget(self, steps: Sequence[MethodStep], preview: bool = False) -> None:
-        """Remove the files of a candidate's last step; what it was found to be stays."""
-        told = [*((one.method, one.options) for one in steps[:-1])]
-        method = method_of(steps[-1].method)
-        options = options_of(method, steps[-1].options)
-        shutil.rmtree(self._folder / _address([*told, (steps[-1].method, options.model_dump())], preview), True)
+    def forget_all_but(self, kept: Sequence[Candidate]) -> None:
+        """Remove the files of all candidates that are not needed any more; what they were found to be stays."""
+        needed = set()
+        for one in kept:
+            told: list[Any] = []
+            for step in one.steps:
+                options = options_of(method_of(step.method), step.options)
+                told.append([step.method, options.model_dump(mode="json")])
+                needed.add(_address(told))
+        for folder in self._folder.iterdir():
+            if folder.is_dir() and len(folder.name) == _LETTERS and folder.name not in needed:
+                shutil.rmtree(folder, ignore_errors=True)
 
     # Judging
 
@@ -141,12 +147,12 @@ class Candidates:
     def _found(
         self, number: int, steps: list[MethodStep], state: Any, seconds: float | None, preview: bool
     ) -> Candidate:
-        address = _address([(one.method, one.options) for one in steps], preview)
-        note = self._folder / f"{address}.{state.replace(' ', '-')}.json"
+        name = f"{_address([step.model_dump(mode='json') for step in steps])}-{state.replace(' ', '-')}"
+        note = self._folder / f"{name}.json"
         if note.exists():
             return Candidate.model_validate_json(note.read_bytes())
         try:
-            found = self._examined(number, steps, state, seconds, preview, address)
+            found = self._examined(number, steps, state, seconds, preview, name)
         except ModelportError as error:
             if error.status >= 500 and error.status not in (501, 507):
                 raise
@@ -163,12 +169,12 @@ class Candidates:
         return found
 
     def _examined(
-        self, number: int, steps: list[MethodStep], state: Any, seconds: float | None, preview: bool, address: str
+        self, number: int, steps: list[MethodStep], state: Any, seconds: float | None, preview: bool, name: str
     ) -> Candidate:
         result = self.make(steps, preview)
         found = Candidate(number=number, steps=steps, state=state, size_bytes=result.draft.manifest.served_bytes)
         found.size_ratio = self._version.manifest.served_bytes / max(found.size_bytes or 1, 1)
-        judged = self._judged(result.draft, result.trained, result.out, f"{address}-{state.replace(' ', '-')}")
+        judged = self._judged(result.draft, result.trained, result.out, name)
         points = self._compare(found, judged)
         if seconds is not None and result.draft.manifest.runtime:
             self._measure(found, result, seconds)
@@ -229,7 +235,7 @@ class Candidates:
         told: dict[str, float] = {}
         for prefix, version, trained, out, name in (
             ("original_", self._version, first, None, "original"),
-            ("", result.draft, result.trained, result.out, _address([(s.method, s.options) for s in steps], False)),
+            ("", result.draft, result.trained, result.out, _address([step.model_dump(mode="json") for step in steps])),
         ):
             run = training.job_in(self._run, self._folder / "proving" / name)
             judge = judging.Judge(run, rows, trained, "compress", out, resamples=0)
@@ -271,6 +277,5 @@ def _worse(of: Any, one: float | None, other: float | None) -> float | None:
     return one if other is None else other if one is None else of(one, other)
 
 
-def _address(told: Any, preview: bool) -> str:
-    text = json.dumps([told, preview], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _address(told: Any) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:_LETTERS]

@@ -124,6 +124,7 @@ class _Attempt:
         ranked = sorted((one for one in looked if one.state != "failed"), key=self._score)
         if not ranked:
             raise InvalidInput(_hopeless(looked))
+        self._candidates.forget_all_but(ranked[: params.finalists])
         for place, one in enumerate(ranked[: params.finalists]):
             self._run.progress(len(looked) + place, total, f"measuring {chains.label(one.steps)}", "candidates")
             self._keep(self._candidates.measure(one.number, one.steps))
