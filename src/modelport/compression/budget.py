@@ -36,8 +36,7 @@ def check(budget: Budget, size_bytes: int, has_latency: bool) -> None:
             f"budget: size_ratio {budget.size_ratio:g} of {size_bytes} bytes is {size_bytes / budget.size_ratio:.0f} "
             "bytes, less than any model's file"
         )
-    asks = (budget.speed_ratio, budget.latency_p99_ms, budget.latency_p50_ms, budget.memory_mb)
-    if any(one is not None for one in asks) and not has_latency:
+    if budget.asks_the_machine and not has_latency:
         raise InvalidInput("budget: no runtime here serves this version, so its latency and memory cannot be measured")
 
 

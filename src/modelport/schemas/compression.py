@@ -51,6 +51,12 @@ class Budget(BaseModel):
         """Whether there is nothing to keep to."""
         return not self.model_dump(exclude_none=True)
 
+    @property
+    def asks_the_machine(self) -> bool:
+        """Whether it says something of speed or memory."""
+        asked = (self.speed_ratio, self.latency_p50_ms, self.latency_p99_ms, self.memory_mb)
+        return any(one is not None for one in asked)
+
 
 class CompressParams(BaseModel):
     """Parameters of the job ``compress``."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from modelport.control.jobs.run import JobRun
 
 _log = logging.getLogger(__name__)
-_QUICK_S, _MEASURE_S = 0.4, 2.0
+_QUICK_S, _MEASURE_S = 0.3, 1.0
 _LETTERS = 16
 
 
@@ -135,9 +135,7 @@ class Candidates:
 
     def look(self, number: int, steps: list[MethodStep]) -> Candidate:
         """A first look: made quickly where a method can, judged, and its size; its speed where the budget asks."""
-        wishes = self._params.budget
-        speed = (wishes.speed_ratio, wishes.latency_p50_ms, wishes.latency_p99_ms, wishes.memory_mb)
-        seconds = _QUICK_S if any(one is not None for one in speed) else None
+        seconds = _QUICK_S if self._params.budget.asks_the_machine else None
         return self._found(number, steps, "looked at", seconds, preview=True)
 
     def measure(self, number: int, steps: list[MethodStep]) -> Candidate:
@@ -209,7 +207,7 @@ class Candidates:
     def again(self, found: Candidate) -> tuple[Candidate, list[budgets.Miss]]:
         """Measured once more, at another time; what of the budget it misses by the worse of both."""
         result, once = self.make(found.steps), found.model_copy()
-        if not result.draft.manifest.runtime:
+        if not result.draft.manifest.runtime or not self._params.budget.asks_the_machine:
             return once, []
         self._measure(once, result, _MEASURE_S)
         worse = found.model_copy(
