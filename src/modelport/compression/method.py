@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -36,6 +36,8 @@ class Model:
     """Its files, to be read only."""
     manifest: Manifest
     """``signature`` is what callers send (raw rows), ``model_signature`` what the file itself takes."""
+    others: Mapping[str, Model] = field(default_factory=dict)
+    """Other versions that the options name (``Consults``), by the names they have there."""
 
     @property
     def start(self) -> Start:
@@ -95,6 +97,15 @@ class Previews(Protocol):
 
     def preview(self, model: Model, options: Any) -> Options:
         """The same options, but for how long it learns: quality will be a little worse than in the end."""
+        ...
+
+
+@runtime_checkable
+class Consults(Protocol):
+    """A method that looks at other versions too, such as further teachers."""
+
+    def consulted(self, options: Any) -> Sequence[str]:
+        """What the options call them: ``NAME``, ``NAME:2``, ``NAME@alias``. They come as ``Model.others``."""
         ...
 
 

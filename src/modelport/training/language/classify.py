@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,14 @@ from modelport.tensors import Array
 from modelport.training import randomness, targets
 from modelport.training.batches import in_turn
 from modelport.training.language import base as bases
-from modelport.training.language import columns, export, heads, pieces, rows, small, tokens
+from modelport.training.language import columns, export, heads, pieces, rows, small, smaller, tokens, vocabulary
+from modelport.training.language.scoring import Probabilities, Scores
+from modelport.training.loop import LoopOptions
 from modelport.training.memory import check_fits
 from modelport.training.optimizers import Group
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
 from modelport.training.recipes.text import TextOptions, filled
+from modelport.training.reopen import Reopened
 from modelport.training.trainer import Fit, Trainer
 
 OUTPUT = "probabilities"
@@ -48,47 +51,24 @@ class Prepared:
     max_length: int
     classes: list[str]
     groups: list[Group]
-    save: Callable[[Path], None]
-    """Writes what training can go on from into a folder."""
+    save: Callable[[Any, Any, Path], None]
+    """Writes what training can go on from into a folder, of a network like this one and its tokenizer."""
     about: dict[str, Any]
 
 
 class Examples:
     """Texts as padded ids with their classes."""
 
-    def __init__(self, found: tokens.Tokens, codes: Sequence[int], pad: int) -> None:
-        self._tokens, self._codes, self._pad = found, torch.tensor(codes, dtype=torch.int64), pad
+    def __init__(self, found: Any, codes: Sequence[int], pad: int) -> None:
+        self.tokens, self._codes, self._pad = found, torch.tensor(codes, dtype=torch.int64), pad
 
     def __len__(self) -> int:
         return len(self._codes)
 
     def batch(self, numbers: torch.Tensor, epoch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Ids, mask and codes."""
-        ids, mask = tokens.padded([self._tokens[row] for row in numbers.tolist()], self._pad)
+        ids, mask = tokens.padded([self.tokens[row] for row in numbers.tolist()], self._pad)
         return torch.from_numpy(ids), torch.from_numpy(mask), self._codes[numbers]
-
-
-class Scores(nn.Module):
-    """A transformers classifier as a function of ids and mask."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        scores: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-        return scores
-
-
-class Probabilities(nn.Module):
-    """The softmax of what a network scores."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        return torch.softmax(self.network(input_ids, attention_mask).float(), -1)
 
 
 def train(run: TrainingRun, data: TrainingData, options: TextOptions) -> Trained:
@@ -105,30 +85,84 @@ def train(run: TrainingRun, data: TrainingData, options: TextOptions) -> Trained
     seen_rows = _tokens(run, prepared, "validation", new.texts)
     learning = Examples(train_rows, old.codes, prepared.pad)
     judging = Examples(seen_rows, new.codes, prepared.pad)
-    counted = targets.class_weights(options.class_weights, classes, np.asarray(old.codes))
-    weights = None if counted is None else torch.from_numpy(counted)
-
-    def loss(network: nn.Module, batch: Any) -> torch.Tensor:
-        ids, mask, codes = batch
-        return functional.cross_entropy(
-            network(ids, mask), codes, weight=weights, label_smoothing=options.label_smoothing or 0.0
-        )
+    loss = _loss(options, classes, old.codes)
 
     def validate(network: nn.Module) -> Mapping[str, float]:
-        scores = scores_of(network, judging, options.batch_size)
-        codes = torch.tensor(new.codes)
-        figures = {"loss": float(functional.cross_entropy(scores, codes))}
-        return figures | run.score("classification", np.asarray(new.codes), torch.softmax(scores, -1).numpy())
+        return _figures(run, network, judging, new.codes, options.batch_size)
 
-    fit = Trainer(run, options, prepared.network, loss, learning, validate, groups=prepared.groups).fit()
-    trained = Trained("classification", class_labels=classes)
-    trained.preprocessing = [export.step(column, prepared.max_length)]
-    trained.warnings = _warnings(data, old, new, train_rows, prepared.max_length)
-    _write(run, prepared, judging, trained, new.texts)
-    trained.sample = {"inputs": [{"name": column, "datatype": "BYTES", "shape": [1], "data": [new.texts[0][:2000]]}]}
+    fit = Trainer(
+        run, options, prepared.network, lambda network, batch: loss(network(*batch[:2]), batch), learning, validate,
+        groups=prepared.groups,
+    ).fit()  # fmt: skip
+    trained = _version(run, prepared, prepared.network, column, judging, new.texts)
+    trained.warnings += _warnings(data, old, new, train_rows, prepared.max_length)
     trained.metrics = fit.figures
     trained.report |= _report(fit, prepared, len(old.texts), len(new.texts))
     return trained
+
+
+def reopen(run: TrainingRun, data: TrainingData, options: TextOptions) -> Reopened:
+    """The network of ``run.start`` with its rows; raises InvalidInput for rows that do not fit it."""
+    randomness.settle(run.seed, run.threads)
+    run, data = replace(run, code=None), replace(data, replay=())
+    column = columns.text_column(data, options.text)
+    assert data.target is not None
+    found, options = _model_of(run, options)
+    classes = _known_classes(run, found)
+    if not classes:
+        raise InvalidInput("the version does not say which classes it tells apart; train it anew by the recipe text")
+    old, new = _read(run, data, options, column, classes)
+    prepared = _prepare(run, options, found, classes, classes, old.texts)
+    plain = Examples(_tokens(run, prepared, "train", old.texts), old.codes, prepared.pad)
+    judged = Examples(_tokens(run, prepared, "validation", new.texts), new.codes, prepared.pad)
+    lengths = plain.tokens
+    pieces_used = vocabulary.used(prepared.tokenizer, map(lengths.__getitem__, range(len(lengths))), 1 << 30)
+
+    def build(size: Mapping[str, Any]) -> nn.Module:
+        torch.manual_seed(run.seed)
+        whole = smaller.checked(size, smaller.layers_in(prepared.network), smaller.words_in(prepared.network))
+        if whole["vocabulary"] == smaller.words_in(prepared.network):
+            return smaller.plain(prepared.network, whole, prepared.pad)
+        rows_read = map(lengths.__getitem__, range(len(lengths)))
+        kept = vocabulary.used(prepared.tokenizer, rows_read, whole["vocabulary"])
+        core = smaller.plain(prepared.network, whole | {"vocabulary": len(kept)}, kept.index(prepared.pad))
+        return smaller.FewerWords(core, kept, smaller.words_in(prepared.network), _unknown(prepared, kept))
+
+    return Reopened(
+        network=prepared.network.eval(), task="classification", inputs=lambda batch: tuple(batch[:2]),
+        loss=_loss(options, classes, old.codes), learning=plain, plain=plain, judged=judged,
+        figures=lambda network: _figures(run, network, judged, new.codes, options.batch_size),
+        write=lambda network, run: _version(run, prepared, network, column, judged, new.texts),
+        build=build, sizes=smaller.sizes(prepared.network, len(pieces_used)),
+        loop=LoopOptions.model_validate(options.model_dump(include=set(LoopOptions.model_fields))),
+    )  # fmt: skip
+
+
+def _unknown(prepared: Prepared, kept: Sequence[int]) -> int:
+    """The piece that stands for those that are not known."""
+    for piece in ("[UNK]", "<unk>"):
+        number = prepared.tokenizer.token_to_id(piece)
+        if number in kept:
+            return int(number)
+    return prepared.pad
+
+
+def _loss(
+    options: TextOptions, classes: Sequence[str], codes: Sequence[int]
+) -> Callable[[torch.Tensor, Any], torch.Tensor]:
+    """Of scores and a batch."""
+    counted = targets.class_weights(options.class_weights, classes, np.asarray(codes))
+    weights = None if counted is None else torch.from_numpy(counted)
+    smoothing = options.label_smoothing or 0.0
+    return lambda scores, batch: functional.cross_entropy(scores, batch[2], weight=weights, label_smoothing=smoothing)
+
+
+def _figures(
+    run: TrainingRun, network: nn.Module, judged: Examples, codes: Sequence[int], batch_size: int
+) -> Mapping[str, float]:
+    scores = scores_of(network, judged, batch_size)
+    figures = {"loss": float(functional.cross_entropy(scores, torch.tensor(codes)))}
+    return figures | run.score("classification", np.asarray(codes), torch.softmax(scores, -1).numpy())
 
 
 def scores_of(network: nn.Module, examples: Examples, batch_size: int) -> torch.Tensor:
@@ -211,7 +245,7 @@ def _prepare(
             options.dropout,
         )  # fmt: skip
 
-    def save(folder: Path) -> None:
+    def save(network: Any, tokenizer: Any, folder: Path) -> None:
         network.save(folder)
         tokenizer.save(str(folder / "tokenizer.json"))
 
@@ -239,9 +273,14 @@ def _prepare_base(
     model.config.num_labels = model.num_labels = len(classes)
     model.config.problem_type = "single_label_classification"
 
-    def save(folder: Path) -> None:
-        model.save_pretrained(folder)
-        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+    def save(network: Any, tokenizer: Any, folder: Path) -> None:
+        network.model.save_pretrained(folder)
+        beside = ["tokenizer_config.json", "special_tokens_map.json"]
+        if tokenizer.get_vocab_size() == model.config.vocab_size:
+            beside += ["tokenizer.json", "vocab.txt"]
+        else:
+            tokenizer.save(str(folder / "tokenizer.json"))
+        for name in beside:
             if (found.folder / name).is_file():
                 (folder / name).write_bytes((found.folder / name).read_bytes())
 
@@ -255,29 +294,45 @@ def _tokens(run: TrainingRun, prepared: Prepared, name: str, texts: Sequence[str
     return tokens.kept(run.folder / "tokens" / name, lambda: tokens.encoded(prepared.tokenizer, texts))
 
 
-def _write(run: TrainingRun, prepared: Prepared, judging: Examples, trained: Trained, texts: Sequence[str]) -> None:
+def _version(
+    run: TrainingRun, prepared: Prepared, network: nn.Module, column: str, judging: Examples, texts: Sequence[str]
+) -> Trained:
     """The version's files: ONNX and tokenizer that raw texts go into, and what training can go on from.
 
     Raises InvalidInput when the file does not answer as the network does. Where it cannot be made at all, a base model
     is served by transformers instead, and a warning says so.
     """
-    prepared.save(run.out / bases.KEPT)
-    (run.out / bases.KEPT / _CLASSES).write_text(json.dumps(prepared.classes))
-    network = Probabilities(prepared.network).cpu()
+    trained = Trained("classification", class_labels=prepared.classes)
+    trained.preprocessing = [export.step(column, prepared.max_length)]
+    trained.sample = {"inputs": [{"name": column, "datatype": "BYTES", "shape": [1], "data": [texts[0][:2000]]}]}
+    core, tokenizer, pad = network.cpu(), prepared.tokenizer, prepared.pad
+    if isinstance(network, smaller.FewerWords):
+        core, pad = network.core, int(network.places[pad])
+        tokenizer = vocabulary.reduced(tokenizer, network.kept)
+        tokenizer.enable_truncation(prepared.max_length)
+        found = [np.asarray(ids, np.int32) for ids, _ in tokens.encoded(tokenizer, texts[: export.PROVEN])]
+        judging = Examples(found, [0] * len(found), pad)
+    if smaller.is_as_built(core):
+        prepared.save(core, tokenizer, run.out / bases.KEPT)
+        (run.out / bases.KEPT / _CLASSES).write_text(json.dumps(prepared.classes))
+    else:
+        trained.warnings.append("its network is another one than the recipe builds, so training cannot go on from it")
+    served = Probabilities(core)
     try:
-        export.write(network, run.out, OUTPUT, prepared.classes)
+        export.write(served, run.out, OUTPUT, prepared.classes)
     except InvalidInput as error:
-        if not isinstance(prepared.network, Scores):
+        if not isinstance(core, Scores) or trained.warnings:
             raise
         export.serve_folder(run.out, trained, error.message)
-        return
-    export.save_tokenizer(prepared.tokenizer, run.out / export.TOKENIZER, prepared.pad, prepared.pad_token)
+        return trained
+    export.save_tokenizer(tokenizer, run.out / export.TOKENIZER, pad, prepared.pad_token)
 
     def same(ids: Array, mask: Array, row: int) -> bool:
         wanted, seen, _ = judging.batch(torch.arange(row, row + len(ids)), 0)
         return np.array_equal(ids, wanted.numpy()) and np.array_equal(mask, seen.numpy())
 
-    trained.report["parity"] = export.prove(network, run.out, trained.preprocessing[0], texts, same)
+    trained.report["parity"] = export.prove(served, run.out, trained.preprocessing[0], texts, same)
+    return trained
 
 
 def _warnings(

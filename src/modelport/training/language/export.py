@@ -17,7 +17,7 @@ from modelport.training.recipe import Trained
 
 MODEL, TOKENIZER = "model.onnx", "tokenizer.json"
 INPUTS = ("input_ids", "attention_mask")
-_PROVEN = 256
+PROVEN = 256
 """Texts that the export is compared on, at most."""
 _AT_ONCE = 32
 _TOLERANCE = 1e-3
@@ -55,7 +55,7 @@ def prove(
     """
     read = reader(folder, declared)
     batches, alike = [], True
-    for row in range(0, min(len(texts), _PROVEN), _AT_ONCE):
+    for row in range(0, min(len(texts), PROVEN), _AT_ONCE):
         ids, mask = read(texts[row : row + _AT_ONCE])
         alike = alike and same(ids, mask, row)
         feed = dict(zip(INPUTS, (torch.from_numpy(ids), torch.from_numpy(mask)), strict=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -45,7 +46,7 @@ class SmallClassifier(nn.Module):
         self, vocabulary: int, classes: int, width: int = 128, layers: int = 2, heads: int = 4, dropout: float = 0.2
     ) -> None:
         super().__init__()
-        self.shape = {
+        self.shape: dict[str, Any] = {
             "vocabulary": vocabulary, "classes": classes, "width": width, "layers": layers, "heads": heads,
             "dropout": dropout,
         }  # fmt: skip

@@ -81,6 +81,10 @@ class TextRecipe:
         trained: Trained = import_module("modelport.training.language.classify").train(run, data, options)
         return trained
 
+    def reopen(self, run: TrainingRun, data: TrainingData, options: TextOptions) -> Any:
+        """The network of a version (``training.reopen.Reopened``)."""
+        return import_module("modelport.training.language.classify").reopen(run, data, options)
+
 
 def filled(options: TextOptions, *, base: bool) -> Any:
     """The options with the model's own defaults where none were given."""
