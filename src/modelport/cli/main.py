@@ -17,6 +17,7 @@ from modelport.cli import (
     apply,
     bench,
     build,
+    convert,
     data,
     deployments,
     doctor,
@@ -87,6 +88,7 @@ app.command()(train.recipes)
 app.command()(evaluate.evaluate)
 app.command()(tune.tune)
 app.command()(tune.trials)
+app.command()(convert.convert)
 app.command()(run.run)
 app.command()(bench.bench)
 app.command()(deployments.logs)
