@@ -18,6 +18,7 @@ from modelport.cli import (
     bench,
     build,
     compress,
+    convert,
     data,
     deployments,
     doctor,
@@ -90,6 +91,7 @@ app.command()(tune.tune)
 app.command()(tune.trials)
 app.command()(compress.compress)
 app.command()(compress.methods)
+app.command()(convert.convert)
 app.command()(run.run)
 app.command()(bench.bench)
 app.command()(deployments.logs)

@@ -20,6 +20,7 @@ from modelport.sdk import endpoint as discovery
 from modelport.sdk.blocking import BlockingDriver
 from modelport.sdk.blocking import Transport as BlockingTransport
 from modelport.sdk.compression import Compression
+from modelport.sdk.conversions import Conversions
 from modelport.sdk.datasets import Datasets
 from modelport.sdk.deployments import Deployments, Watch, apply, ignore_state, wish_of
 from modelport.sdk.evaluations import Evaluations
@@ -43,6 +44,7 @@ class Surface(Inference[D_co]):
         self.models = Models(driver)
         self.datasets = Datasets(driver)
         self.evaluations = Evaluations(driver)
+        self.conversions = Conversions(driver)
         self.deployments = Deployments(driver)
         self.keys = Keys(driver)
         self.jobs = Jobs(driver)

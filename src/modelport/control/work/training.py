@@ -309,7 +309,7 @@ def learnt_once(
         each.mkdir(parents=True, exist_ok=True)
     attempt = TrainingRun(
         folder=folder / "kept", out=out, code=_code(run, files), seed=seed, threads=run.threads, attempt=run.attempt,
-        score=import_module("modelport.evaluation.score").score, environment=partial(_environment, run),
+        score=import_module("modelport.evaluation.score").score, environment=partial(environment, run),
         progress=run.progress, metric=telling or run.metric, start=start,
     )  # fmt: skip
     with told_of_disk():
@@ -334,7 +334,8 @@ def start_of(run: JobRun, ref: str | None) -> Start | None:
     return Start(folder, manifest.details, manifest.labels, [step.model_dump() for step in manifest.preprocessing])
 
 
-def _environment(run: JobRun, requirements: Sequence[str]) -> tuple[str, Mapping[str, str]]:
+def environment(run: JobRun, requirements: Sequence[str]) -> tuple[str, Mapping[str, str]]:
+    """Interpreter and variables of a virtual environment with these requirements, built when it is not there."""
     folder = run.services.settings.home / "environments"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     run.progress(0, None, f"building the environment: {', '.join(requirements)}"[:200], "steps")

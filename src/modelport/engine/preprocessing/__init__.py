@@ -73,9 +73,10 @@ class Preprocessed(Runtime, MakesUpInputs):
         raise TypeError("preprocessing wraps a runtime that is loaded already")
 
     def infer(self, inputs: dict[str, Array]) -> dict[str, Array]:
-        return self._runtime.infer(self._prepared(inputs))
+        return self._runtime.infer(self.prepared(inputs))
 
-    def _prepared(self, inputs: dict[str, Array]) -> dict[str, Array]:
+    def prepared(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        """What the model itself is given."""
         tensors = dict(inputs)
         for step in self._steps:
             tensors |= step.apply(tensors.pop(step.name).reshape(-1).tolist())
@@ -93,7 +94,7 @@ class PreprocessedStream(Preprocessed, Streams):
 
     def stream(self, inputs: dict[str, Array]) -> Iterator[dict[str, Array]]:
         assert isinstance(self._runtime, Streams)
-        return self._runtime.stream(self._prepared(inputs))
+        return self._runtime.stream(self.prepared(inputs))
 
 
 def wrap(runtime: Runtime, declared: Declared, model: Signature, folder: Path) -> Runtime:

@@ -1,0 +1,91 @@
+"""Tells what a file or folder is that can be converted although nothing here serves it, by its content alone.
+
+Nothing is loaded: heads of files, members of a zip archive, keys of JSON. What a served format is, the registry says.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_HEAD = 4096
+_LARGEST_JSON = 1 << 30
+#: What a converter calls the source, and people.
+NAMES = {
+    "keras": "a Keras model", "saved_model": "a TensorFlow SavedModel", "paddle": "a PaddlePaddle model",
+    "xgboost": "an XGBoost model", "lightgbm": "a LightGBM model", "image_classifier": "a Hugging Face image classifier",
+}  # fmt: skip
+
+
+def recognise(folder: Path, files: Sequence[str]) -> tuple[str, str] | None:
+    """The source's name, and the file (or the folder, relative) that holds it; None for anything else."""
+    for name in files:
+        if name.rpartition("/")[2] == "saved_model.pb":
+            return "saved_model", name.rpartition("/")[0]
+    if (found := _paddle(folder, files)) is not None:
+        return "paddle", found
+    if (found := _image_classifier(folder, files)) is not None:
+        return "image_classifier", found
+    for name in files:
+        if (kind := _kind(folder / name)) is not None:
+            return kind, name
+    return None
+
+
+def _paddle(folder: Path, files: Sequence[str]) -> str | None:
+    """The program: ``NAME.json`` (PaddlePaddle 3) or ``NAME.pdmodel``, with ``NAME.pdiparams`` beside it."""
+    for name in files:
+        stem = name.removesuffix(".pdiparams")
+        if stem == name:
+            continue
+        for ending in (".json", ".pdmodel"):
+            if stem + ending in files:
+                return stem + ending
+    return None
+
+
+def _image_classifier(folder: Path, files: Sequence[str]) -> str | None:
+    """The folder's place, empty or ending with a slash, where an image classifier's configuration is."""
+    if not {"config.json", "preprocessor_config.json"} <= set(files):
+        return None
+    try:
+        config = json.loads((folder / "config.json").read_bytes()[: 64 << 20])
+        architecture = str((config.get("architectures") or [""])[0])
+    except (ValueError, AttributeError, TypeError, IndexError, RecursionError):
+        return None
+    return "" if architecture.endswith("ForImageClassification") else None
+
+
+def _kind(path: Path) -> str | None:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if head.startswith(_HDF5):
+        return "keras"
+    if head.startswith(b"PK\x03\x04"):
+        return "keras" if _is_keras(path) else None
+    if head.startswith((b"tree\nversion=", b"tree\r\nversion=")):
+        return "lightgbm"
+    if _is_xgboost(head):
+        return "xgboost"
+    return None
+
+
+def _is_keras(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"config.json", "model.weights.h5"} <= set(archive.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+        return False
+
+
+def _is_xgboost(head: bytes) -> bool:
+    """XGBoost's JSON or UBJSON: an object whose first key is ``learner`` or ``version``, with a learner in sight."""
+    start = head.lstrip()
+    if start.startswith(b"{L"):
+        return b"learner" in head[:64]
+    return (
+        start.startswith(b"{") and start[1:64].lstrip().startswith((b'"learner"', b'"version"')) and b'"learner' in head
+    )
