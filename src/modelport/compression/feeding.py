@@ -6,7 +6,7 @@ that a model sees here what it sees in a replica. Holds one batch at a time. Kno
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from modelport.compression.inputs import bound, model_signature
 from modelport.compression.method import Model
-from modelport.data.binding import Binding, bind
 from modelport.data.model_inputs import Batch, alone, read, tensors
 from modelport.data.writing import read_parts, rows_in
 from modelport.engine.preprocessing import steps_of
-from modelport.engine.routing import features_of
 from modelport.errors import ModelRejectedInput
-from modelport.tensors import Array, Signature
+from modelport.tensors import Array
 from modelport.training.recipe import TrainingData
+
+__all__ = ["Fed", "Feeder", "chosen", "has_rows", "model_signature"]
 
 _AT_ONCE = 32
 
@@ -37,17 +38,6 @@ class Fed:
     """Their places in what was read (int64)."""
     truth: list[Any] | None
     """The target's values; None where the data has no target."""
-
-
-def model_signature(model: Model) -> Signature:
-    """What the file itself takes and gives."""
-    return model.manifest.model_signature or model.manifest.signature
-
-
-def bound(model: Model, columns: Mapping[str, str]) -> Binding:
-    """Which of the columns (types as Arrow writes them) each input is; raises InvalidInput listing both."""
-    manifest = model.manifest
-    return bind(manifest.signature, features_of(manifest.details), columns, manifest.columns)
 
 
 class Feeder:
