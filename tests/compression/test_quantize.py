@@ -133,7 +133,7 @@ def test_layers_that_hurt_are_turned_back(tmp_path: Path) -> None:
     made, last = fragile(tmp_path / "fragile", model)
     assert accuracy(made, data) == accuracy(model, data)
     plain, _ = quantized(tmp_path / "plain", made, data, mode="weights", per="tensor")
-    assert accuracy(plain, data) < accuracy(made, data) - 0.1
+    assert accuracy(plain, data) < accuracy(made, data) - 0.02
     kept, trained = quantized(tmp_path / "kept", made, data, mode="weights", per="tensor", max_drop=0.01)
     assert accuracy(kept, data) >= 0.99 * accuracy(made, data)
     report = trained.report

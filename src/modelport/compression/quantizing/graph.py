@@ -138,7 +138,8 @@ def stays(model: ModelProto) -> list[str]:
 
 def no_layers(model: ModelProto) -> InvalidInput:
     """What is said of a model without a layer."""
-    made_of = ", ".join(kind for kind, _ in Counter(node.op_type for node in model.graph.node).most_common(6))
+    kinds = Counter(node.op_type for node in model.graph.node)
+    made_of = ", ".join(sorted(kinds, key=lambda kind: (kind not in _OTHERS, -kinds[kind]))[:6])
     return InvalidInput(
         f"the model has no layer whose weights could be quantized ({', '.join(WEIGHTS)}); it is made of {made_of}: "
         "trees are made smaller by the methods trees and prune, a model of few numbers by mode table"

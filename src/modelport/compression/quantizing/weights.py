@@ -188,7 +188,7 @@ def _is_lookup(node: NodeProto) -> bool:
 def _largest(weights: Array, axis: int | None) -> Array:
     """The largest absolute value of each entry of a dimension, or of all; never 0."""
     others = None if axis is None else tuple(at for at in range(weights.ndim) if at != axis % weights.ndim)
-    found: Array = np.abs(weights).max(axis=others, keepdims=True)
+    found = np.abs(weights).max(axis=others, keepdims=True)
     return np.asarray(np.where(found == 0, 1.0, found))
 
 
@@ -205,8 +205,8 @@ def _normal(bits: int) -> Array:
     half, outermost = 2 ** (bits - 1), 0.9677083
     above = norm.ppf(np.linspace(outermost, 0.5, half + 1)[:-1])
     below = -norm.ppf(np.linspace(outermost, 0.5, half)[:-1])
-    found: Array = np.sort(np.concatenate([above, [0.0], below]))
-    return found / np.abs(found).max()
+    found = np.sort(np.concatenate([above, [0.0], below]))
+    return np.asarray(found / np.abs(found).max())
 
 
 def _means(scaled: Array, how: How) -> Array:
