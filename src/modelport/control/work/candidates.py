@@ -74,7 +74,7 @@ class Candidates:
                 options = method.preview(model, options)
             told.append([step.method, options.model_dump(mode="json")])
             found = self._step(self._folder / _address(told), method, step.method, model, options)
-            model = found.model
+            model = replace(found.model, others=model.others)
         assert found is not None
         return found
 

@@ -77,7 +77,7 @@ class _Attempt:
         self._part: str | None = None
         if asked.rows is not None:
             self._data, self._proof, self._part = compression.lay_out(run, asked)
-        self._original = compression.model_in(run, asked.version)
+        self._original = compression.model_in(run, asked.version, compression.consulted(run, asked.others))
         self._candidates = Candidates(run, params, asked, self._original, self._data)
         self._found: list[Candidate] = [Candidate(number=0, steps=[], state="measured", size_ratio=1.0, drop=0.0)]
 
@@ -244,7 +244,7 @@ def _pinned(run: JobRun, params: CompressParams) -> CompressParams:
     """The same versions at every attempt, whatever ``latest`` and an alias mean by then."""
 
     def settle() -> dict[str, Any]:
-        found = {"model": made.model_meant(run, params.model)}
+        found: dict[str, Any] = {"model": made.model_meant(run, params.model)}
         return found if params.data is None else found | {"data": made.rows_meant(run, params.data)}
 
     return params.model_copy(update=made.settled(run, settle))

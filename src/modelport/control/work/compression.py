@@ -6,7 +6,7 @@ Knows the registry, datasets and what a method says of itself; how methods work 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from modelport import plugins
 from modelport.compression import budget as budgets
 from modelport.compression import chains
-from modelport.compression.method import GROUP, Form, Method, Model, check_installed, method_of
+from modelport.compression.method import GROUP, Consults, Form, Method, Model, check_installed, method_of
 from modelport.control.actors import Actor
 from modelport.control.work import made, training
 from modelport.control.work.training import Rows
@@ -46,6 +46,8 @@ class Asked:
     rows: Rows | None
     seed: int
     """The one that parted the rows when the version was trained, so that rows which taught it never judge it."""
+    others: tuple[str, ...] = ()
+    """Further versions that the methods look at."""
 
     @property
     def name(self) -> str:
@@ -77,13 +79,17 @@ def plan(services: Services, actor: Actor, params: CompressParams) -> tuple[Aske
     steps, warnings = [], []
     data = training.training_data(rows) if rows is not None else None
     model = Model(Path(), version.manifest)
+    others: dict[str, Model] = {}
     for number, (method, step) in enumerate(zip(methods, params.methods, strict=True)):
         check_installed(method)
         options = options_of(method, step.options)
         if method.data and data is None:
             raise InvalidInput(f"data: method {step.method!r} needs rows; name a dataset")
+        if isinstance(method, Consults):
+            for ref in method.consulted(options):
+                others[ref] = Model(Path(), made.model_of(services, actor, ref).manifest)
         if number == 0:  # what the others work on is not there yet
-            warnings += method.check(model, data, options)
+            warnings += method.check(replace(model, others=others), data, options)
         steps.append((method, options))
     if not methods:
         if rows is None:
@@ -91,7 +97,7 @@ def plan(services: Services, actor: Actor, params: CompressParams) -> tuple[Aske
         if rows.target is None and "language" not in forms:
             raise InvalidInput("target: a search judges by rows whose truth is known; say which column holds it")
         _check_search(model, forms, params, name)
-    return Asked(version, story, forms, steps, rows, seed), warnings
+    return Asked(version, story, forms, steps, rows, seed, tuple(others)), warnings
 
 
 def _check_search(model: Model, forms: tuple[Form, ...], params: CompressParams, name: str) -> None:
@@ -126,11 +132,16 @@ def story_of(services: Services, actor: Actor, version: ModelVersion) -> dict[st
     return found if isinstance(found, dict) else {}
 
 
-def model_in(run: JobRun, version: ModelVersion) -> Model:
+def model_in(run: JobRun, version: ModelVersion, others: Mapping[str, Model] | None = None) -> Model:
     """A registered version with its files here."""
     manifest = version.manifest
     folder = run.services.artifacts.materialize(run.actor.project_id, manifest.digest, manifest.files)
-    return Model(folder, manifest)
+    return Model(folder, manifest, others or {})
+
+
+def consulted(run: JobRun, names: Iterable[str]) -> dict[str, Model]:
+    """Other versions that methods look at, by the names they have there."""
+    return {name: model_in(run, made.model_of(run.services, run.actor, name)) for name in names}
 
 
 # Rows
