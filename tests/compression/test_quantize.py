@@ -16,11 +16,7 @@ from modelport.compression.quantizing import graph
 from modelport.compression.quantizing.judged import Judged
 from modelport.errors import InvalidInput
 from modelport.training.recipe import Trained, TrainingData, options_of
-<<<<<<< HEAD
-from tests.compression.scans import digits
-=======
 from tests.compression.digits_version import digits
->>>>>>> 5a0610daf0124f71effdd801b24f99641df771ec
 from tests.compression.versions import version_of
 from tests.training.runs import new_run
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from modelport.tensors import Array
 
+#: What a tool writes into its folder.
+ANSWERS, INPUTS = "answers.npz", "inputs.npz"
 _BYTES, _LENGTHS, _SHAPE = "bytes", "lengths", "shape"
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from modelport.conversion import process
+from modelport.conversion.arrays import ANSWERS, INPUTS
 from modelport.conversion.routes import Converter, requirements_of
 from modelport.engine.inspect import artifact_files
 from modelport.errors import ArtifactRefused, InvalidInput
 from modelport.schemas.models import Manifest
 
-ANSWERS, INPUTS = "answers.npz", "inputs.npz"
 Environment = Callable[[Sequence[str]], tuple[str, Mapping[str, str]]]
 Progress = Callable[[str], None]
 

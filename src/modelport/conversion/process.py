@@ -83,7 +83,7 @@ def run(
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | {
         "PATH": os.defpath, "HOME": str(folder / "tmp"), "TMPDIR": str(folder / "tmp"), "USER": "modelport",
         "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "", **thread_variables(bounds.threads), **python.variables,
+        "KERAS_BACKEND": "torch", "CUDA_VISIBLE_DEVICES": "", **thread_variables(bounds.threads), **python.variables,
     }  # fmt: skip
     with (folder / "log").open("wb") as log:
         child = spawn(

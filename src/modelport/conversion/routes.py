@@ -51,7 +51,7 @@ CONVERTERS: tuple[Converter, ...] = (
     Converter("xgboost_onnx", "xgboost", "onnx", ("xgboost", "onnxmltools")),
     Converter("lightgbm_onnx", "lightgbm", "onnx", ("lightgbm", "onnxmltools")),
     Converter("saved_model_onnx", "saved_model", "onnx", requirements=("tensorflow-cpu>=2.21,<3", "tf2onnx>=1.17,<2")),
-    Converter("paddle_onnx", "paddle", "onnx", requirements=("paddlepaddle>=3.3,<4", "paddle2onnx>=2.1,<3")),
+    Converter("paddle_onnx", "paddle", "onnx", requirements=("paddlepaddle>=3.3,<4", "paddle2onnx>=2.1,<3", "packaging")),
     Converter("onnx_openvino", "onnx", "openvino", ("openvino",), "openvino"),
     Converter("onnx_litert", "onnx", "litert", requirements=("onnx2tf==1.29.24",), extra="litert"),
     Converter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from onnx import ModelProto, TensorProto, helper
 from modelport.errors import InvalidInput
 
 FILE = "model.onnx"
+_OPSET = 15
 _TWO_GB = (2 << 30) - (16 << 20)
 
 
@@ -35,6 +37,8 @@ def as_vector(model: ModelProto, name: str) -> None:
         for place, given in enumerate(node.output):
             if given == name:
                 node.output[place] = inner
+    if not any(not known.domain or known.domain == "ai.onnx" for known in model.opset_import):
+        model.opset_import.append(helper.make_opsetid("", _OPSET))  # a model of trees alone has none
     model.graph.initializer.append(helper.make_tensor(f"{name}_shape", TensorProto.INT64, [1], [-1]))
     model.graph.node.append(helper.make_node("Reshape", [inner, f"{name}_shape"], [name]))
     del dims[1]
@@ -99,3 +103,21 @@ def read(folder: Path, files: Sequence[str]) -> tuple[ModelProto, str]:
     if name is None:
         raise InvalidInput("there is no ONNX model among the version's files")
     return onnx.load(str(folder / name)), name
+
+
+def set_labels(model: ModelProto, labels: Sequence[str]) -> None:
+    """Write the classes where inspection looks for them."""
+    helper.set_model_props(model, {"labels": json.dumps(list(labels), ensure_ascii=False)})
+
+
+def labels_of(model: ModelProto) -> list[str] | None:
+    """The classes that ``set_labels``, or a recipe, has written."""
+    for entry in model.metadata_props:
+        if entry.key in ("labels", "classes"):
+            try:
+                found = json.loads(entry.value)
+            except ValueError:
+                continue
+            if isinstance(found, list):
+                return [str(name) for name in found]
+    return None

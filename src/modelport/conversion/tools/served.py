@@ -9,12 +9,11 @@ import numpy as np
 
 from modelport import plugins
 from modelport.conversion import arrays
+from modelport.conversion.arrays import ANSWERS, INPUTS
 from modelport.engine import preprocessing, proof
 from modelport.engine.runtime import LoadOptions, Runtime, Trust
 from modelport.errors import InvalidInput, ModelRejectedInput
 from modelport.tensors import Array, Signature, dtype_of
-
-ANSWERS, INPUTS = "answers.npz", "inputs.npz"
 
 
 def answer(request: dict[str, Any], out: Path) -> dict[str, Any]:

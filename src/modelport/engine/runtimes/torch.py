@@ -29,7 +29,7 @@ try:
 except ImportError as error:
     raise MissingExtra("torch", f"running a PyTorch program ({first_line(error)})") from None
 
-__all__ = ["TorchRuntime", "named", "program_archive", "run", "set_threads", "to_torch", "torch"]
+__all__ = ["TorchRuntime", "exported_program", "named", "program_archive", "run", "set_threads", "to_torch", "torch"]
 _PLACE = re.compile(r"\*args\[(\d{1,4})\]")
 #: What torch raises when a well-formed feed cannot be run.
 REJECTIONS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
@@ -51,22 +51,11 @@ class TorchRuntime(Runtime):
     def load(cls, options: LoadOptions) -> Self:
         """Build the module of the version's program; raises ArtifactRefused when torch does not accept it."""
         set_threads(options.threads)
-        archive = program_archive(options)
-        with archive:
-            model = archive.programs[0]
-            program = checked(archive.json(f"models/{model}.json"))
-            arguments = _arguments(program)
-            _flatten(program, len(arguments))
-            stores = [_tensors(archive, model, *store) for store in STORES]
-            try:
-                built = serialize._dict_to_dataclass(schema.ExportedProgram, program)
-                exported = serialize.ExportedProgramDeserializer().deserialize(built, *stores, None)
-                module = exported.module()
-            except Exception as error:
-                raise ArtifactRefused(
-                    f"torch {torch.__version__} cannot build the program: {first_line(error)}; "
-                    "export it with the release of torch that serves it"
-                ) from None
+        program, arguments = _built(options)
+        try:
+            module = program.module()
+        except Exception as error:
+            raise _not_built(error) from None
         return cls(module, arguments, options.signature)
 
     def infer(self, inputs: dict[str, Array]) -> dict[str, Array]:
@@ -88,6 +77,34 @@ class _Named:
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+
+def exported_program(options: LoadOptions) -> Any:
+    """The version's program, for who makes something else of it; raises ArtifactRefused when torch does not accept it."""
+    return _built(options)[0]
+
+
+def _built(options: LoadOptions) -> tuple[Any, list[Any]]:
+    """The program, and its arguments: ``_Named`` where an input goes."""
+    archive = program_archive(options)
+    with archive:
+        model = archive.programs[0]
+        program = checked(archive.json(f"models/{model}.json"))
+        arguments = _arguments(program)
+        _flatten(program, len(arguments))
+        stores = [_tensors(archive, model, *store) for store in STORES]
+        try:
+            built = serialize._dict_to_dataclass(schema.ExportedProgram, program)
+            return serialize.ExportedProgramDeserializer().deserialize(built, *stores, None), arguments
+        except Exception as error:
+            raise _not_built(error) from None
+
+
+def _not_built(error: Exception) -> ArtifactRefused:
+    return ArtifactRefused(
+        f"torch {torch.__version__} cannot build the program: {first_line(error)}; "
+        "export it with the release of torch that serves it"
+    )
 
 
 def program_archive(options: LoadOptions) -> TorchArchive:
