@@ -38,6 +38,7 @@ def compress(
     latency_p99: Annotated[_Text, typer.Option("--latency-p99", help="Of one row alone (10ms).")] = None,
     latency_p50: Annotated[_Text, typer.Option("--latency-p50", help="Of one row alone (5ms).")] = None,
     memory: Annotated[_Text, typer.Option("--memory", help="Of one replica (200MB).")] = None,
+    runtime: Annotated[_Text, typer.Option("--for", help="Runtime: onnx, openvino, litert or torch. [its own]")] = None,
     only: Annotated[
         list[str] | None, typer.Option("--only", help="Method that the search may use; repeatable.")
     ] = None,
@@ -77,7 +78,7 @@ def compress(
         **({"memory_mb": _bytes("--memory", memory) / 1e6} if memory is not None else {}),
     }  # fmt: skip
     params = asked.rest_of(
-        data=data, only=only, trials=trials, finalists=finalists, proofs=proofs, threads=threads, name=name,
+        data=data, runtime=runtime, only=only, trials=trials, finalists=finalists, proofs=proofs, threads=threads, name=name,
         target=target, validation=validation, test=test, seed=seed, alias=alias, labels=labels,
         description=description, cores=cores, memory_mb=memory_mb, priority=priority, retries=retries,
     )  # fmt: skip

@@ -19,9 +19,9 @@ from modelport.compression import budget as budgets
 from modelport.compression.chains import label
 from modelport.compression.method import Method, Model, Previews, method_of
 from modelport.control.work import judging, made, measuring, training
-from modelport.control.work.compression import Asked
+from modelport.control.work.compression import RUNTIMES, Asked
 from modelport.control.work.questions import Rows
-from modelport.errors import ModelportError
+from modelport.errors import InvalidInput, ModelportError
 from modelport.evaluation.score import less_is_better
 from modelport.schemas.compression import Candidate, CompressParams, MethodStep
 from modelport.schemas.evaluation import Evaluation
@@ -170,6 +170,11 @@ class Candidates:
         self, number: int, steps: list[MethodStep], state: Any, seconds: float | None, preview: bool, name: str
     ) -> Candidate:
         result = self.make(steps, preview)
+        wanted = RUNTIMES.get(self._params.runtime or "")
+        if wanted is not None and result.draft.format != wanted:
+            raise InvalidInput(
+                f"runtime: {label(steps)} makes a file of the format {result.draft.format}, and {wanted} is wanted"
+            )
         found = Candidate(number=number, steps=steps, state=state, size_bytes=result.draft.manifest.served_bytes)
         found.size_ratio = self._version.manifest.served_bytes / max(found.size_bytes or 1, 1)
         judged = self._judged(result.draft, result.trained, result.out, name)

@@ -89,8 +89,8 @@ class _Attempt:
         first.speed_ratio = 1.0 if self._asked.version.manifest.runtime else None
         if before is not None and before.main is not None:
             first.quality = before.figures[before.main]
-        named = self._params.methods
-        finalists = [self._one(named)] if named else self._searched()
+        named, self._end = self._params.methods, compression.end_of(self._asked.version, self._params)
+        finalists = [self._one([*named, *self._end])] if named else self._searched()
         for found in finalists[: self._params.proofs]:
             if not found.misses and self._proves(found):
                 return self._registered(found)
@@ -115,6 +115,7 @@ class _Attempt:
         looked: list[Candidate] = []
         total = params.trials + min(params.finalists, params.trials)
         while len(looked) < params.trials and (steps := search.ask()) is not None:
+            steps += self._end
             number = len(looked) + 1
             self._run.progress(number - 1, total, f"{number}: {chains.label(steps)}", "candidates")
             found = self._candidates.look(number, steps)

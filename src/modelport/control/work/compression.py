@@ -20,7 +20,7 @@ from modelport.control.actors import Actor
 from modelport.control.work import made, training
 from modelport.control.work.training import Rows
 from modelport.errors import InvalidInput, MissingExtra, ModelportError
-from modelport.schemas.compression import CompressParams, MethodInfo
+from modelport.schemas.compression import CompressParams, MethodInfo, MethodStep
 from modelport.schemas.models import ModelVersion
 from modelport.schemas.training import TrainParams
 from modelport.storage.paths import check_paths
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _STORY = "training/training.json"
 _LARGEST_STORY = 64 << 20
+#: What the registry calls the format of each runtime that can be asked for.
+RUNTIMES = {"onnx": "onnx", "litert": "litert", "openvino": "openvino", "torch": "torch_export"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,12 @@ def plan(services: Services, actor: Actor, params: CompressParams) -> tuple[Aske
     methods = chains.check(forms, params.methods, name)
     for only in params.only:
         method_of(only)
+    ending = end_of(version, params)
+    if ending:
+        check_installed(method_of("convert"))
+        method_of("convert").check(
+            Model(Path(), version.manifest), None, options_of(method_of("convert"), ending[0].options)
+        )
     check_paths(entry.path for entry in params.files)
     services.datasets.check_uploaded(actor, params.files)
     rows, seed = _rows(services, actor, params, version, story)
@@ -108,6 +116,15 @@ def _check_search(model: Model, forms: tuple[Form, ...], params: CompressParams,
             f"no method that a search could try applies to {name}"
             + (f" among {', '.join(params.only)}; to it apply: {known or 'none'}" if params.only else "")
         )
+
+
+def end_of(version: ModelVersion, params: CompressParams) -> list[MethodStep]:
+    """What follows every sequence, so that the runtime which is asked for serves what comes out."""
+    if params.runtime in (None, "onnx") or RUNTIMES.get(str(params.runtime)) == version.format:
+        return []
+    if any(step.method == "convert" for step in params.methods):
+        raise InvalidInput("runtime: the method convert says it already; leave one of both out")
+    return [MethodStep(method="convert", options={"to": params.runtime})]
 
 
 def import_optuna() -> Any:
