@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -23,5 +24,9 @@ def digits() -> tuple[Model, TrainingData]:
         parts(folder / "validation", *digit_files(slice(900, 1300))),
     )
     run, _ = new_run(folder)
-    options: Options = ImageRecipe.Options.model_validate({"epochs": 3, "augment": "none", "learning_rate": 3e-3})
-    return version_of(run.out, ImageRecipe().train(run, data, options)), data
+    wish = {"epochs": 3, "augment": "none", "learning_rate": 3e-3}
+    options: Options = ImageRecipe.Options.model_validate(wish)
+    trained = ImageRecipe().train(run, data, options)
+    story = {"recipe": "image", "params": {"options": wish}}  # what the job notes
+    (run.out / "training" / "training.json").write_text(json.dumps(story))
+    return version_of(run.out, trained), data

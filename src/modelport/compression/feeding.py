@@ -59,11 +59,12 @@ class Feeder:
         return fixed or not self._binding.has_rows
 
     def batches(
-        self, parts: Sequence[Path], size: int = _AT_ONCE, rows: int | None = None, seed: int = 0
-    ) -> Iterator[Fed]:
+        self, parts: Sequence[Path], size: int = _AT_ONCE, rows: int | None = None, seed: int = 0,
+        places: Array | None = None,
+    ) -> Iterator[Fed]:  # fmt: skip
         """The rows of parts in their order, ``size`` at a time where the model takes that; or ``rows`` of them, chosen
-        by ``seed``. Rows of different shapes come in different batches."""
-        wanted = chosen(parts, rows, seed)
+        by ``seed``; or those at ``places``, which rise. Rows of different shapes come in different batches."""
+        wanted = chosen(parts, rows, seed) if places is None else places
         size = 1 if self.one_by_one else size
         first = 0
         for table in _read(parts, [*self._binding.columns, *([self._target] if self._target else [])]):

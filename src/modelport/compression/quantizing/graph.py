@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -52,7 +51,12 @@ def opened(model: Model) -> ModelProto:
             f"too little memory: rewriting a model of {size >> 20} MB takes about {size * _TIMES >> 20} MB, and "
             f"{free >> 20} MB are free; use a larger machine"
         )
-    found = onnx.load(model.folder / name)
+    return read(model.folder / name)
+
+
+def read(path: Path) -> ModelProto:
+    """A file's model, its nodes named."""
+    found = onnx.load(path)
     del found.graph.value_info[:]  # what exporters noted may contradict what is fused
     taken = {node.name for node in found.graph.node}
     counts = Counter[str]()
@@ -226,19 +230,6 @@ def save(model: ModelProto, path: Path) -> int:
     with told_of_disk():
         onnx.save_model(model, path)
     return path.stat().st_size
-
-
-def copy_others(model: Model, out: Path) -> None:
-    """The version's other files (tokenizer, preprocessing), but those that training goes on from: they hold the
-    weights as they were, and the version that this one was made of keeps them."""
-    left_out = {name_of(model), *external(model)}
-    for entry in model.manifest.files:
-        if entry.path in left_out or entry.path.startswith("training/"):
-            continue
-        target = out / entry.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with told_of_disk():
-            shutil.copyfile(model.folder / entry.path, target)
 
 
 @contextlib.contextmanager

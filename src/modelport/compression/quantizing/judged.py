@@ -47,12 +47,12 @@ class Judged:
 
     def __init__(self, model: Model, rows: Iterable[Fed], threads: int) -> None:
         self._model, self._threads = model, threads
-        self._rows = list(rows)
+        self.fed = list(rows)
 
     @property
     def rows(self) -> int:
         """How many."""
-        return sum(len(fed.rows) for fed in self._rows)
+        return sum(len(fed.rows) for fed in self.fed)
 
     def answers(self, path: Path, rows: int | None = None) -> Answers:
         """Of an ONNX file, batch by batch, to all rows or the first ones; raises InvalidInput when it cannot run."""
@@ -64,7 +64,7 @@ class Judged:
             raise InvalidInput(f"the quantized model cannot be run here: {error.message}") from None
         found: Answers = []
         left = self.rows if rows is None else rows
-        for fed in self._rows:
+        for fed in self.fed:
             if left <= 0:
                 break
             found.append(runtime.infer(fed.inputs))
@@ -74,7 +74,7 @@ class Judged:
     def differences(self, before: Answers, after: Answers) -> Difference:
         """Of the same rows' answers."""
         largest, square, numbers, rows, same = 0.0, 0.0, 0, 0, 0
-        for old, new, fed in zip(before, after, self._rows, strict=False):
+        for old, new, fed in zip(before, after, self.fed, strict=False):
             rows += len(fed.rows)
             alike = np.ones(len(fed.rows), bool)
             for name, left in old.items():
@@ -98,8 +98,8 @@ class Judged:
         """Of answers to all rows whose truth is known; raises InvalidInput when it is not told what the answer is."""
         picked, task, columns = self._picked()
         output = columns[self._place(picked)].output.name
-        values = np.concatenate([_by_row(found[output], fed) for found, fed in zip(answers, self._rows, strict=True)])
-        truth = [value for fed in self._rows for value in fed.truth or ()]
+        values = np.concatenate([_by_row(found[output], fed) for found, fed in zip(answers, self.fed, strict=True)])
+        truth = [value for fed in self.fed for value in fed.truth or ()]
         if picked.probabilities is None and task == "classification":
             texts = [one.decode() if isinstance(one, bytes) else str(one) for one in values.reshape(-1).tolist()]
             right = np.array(texts_of(truth), object) == np.array(texts, object)

@@ -36,6 +36,7 @@ class How:
     levels: Levels
     per_channel: bool
     group: int
+    """Weights that share a scale; 0: those of a channel do."""
     seed: int = 0
 
 
@@ -48,7 +49,7 @@ def smaller(model: ModelProto, chosen: list[NodeProto], how: How) -> ModelProto:
         plain = ONNXModel(made)
         plain.replace_gemm_with_matmul()
         made = plain.model
-        if how.bits == 4:
+        if how.bits == 4 and how.group:
             made = _in_groups(made, names, how.group)
     graph.add_opset(made, "", 21 if how.bits == 4 else 13)
     stored = {tensor.name: tensor for tensor in made.graph.initializer}

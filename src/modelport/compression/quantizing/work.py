@@ -14,6 +14,7 @@ from onnx import ModelProto, NodeProto
 
 from modelport.compression.feeding import Feeder, has_rows
 from modelport.compression.inputs import model_signature
+from modelport.compression.keeping import kept_as_it_was
 from modelport.compression.method import Model
 from modelport.compression.methods.quantize import Mode, QuantizeOptions
 from modelport.compression.quantizing import graph, halves, integers, table, weights
@@ -73,17 +74,16 @@ def compress(
     if mode == "static":
         task.ranges = _calibrated(task)
     judged, before = _judged(task)
-    kept, drops = _kept(task, chosen, judged, before)
-    made = _built(task, kept.chosen)
+    left, drops = _kept(task, chosen, judged, before)
+    made = _built(task, left.chosen)
     target = run.out / graph.FILE
-    graph.copy_others(model, run.out)
     graph.save(graph.restored(made, original), target)
     _check_runs(task, target)
-    report = _report(task, chosen, kept, target)
+    report = _report(task, chosen, left, target)
     if judged is not None:
         report["answers"] = asdict(judged.differences(before, judged.answers(target)))
     report |= drops
-    return finished(model, report, task.warnings)
+    return kept(run, model, report, task.warnings)
 
 
 def _chosen(task: _Task) -> list[NodeProto]:
@@ -240,7 +240,6 @@ def _finished_table(
     runtime = OnnxRuntime.load(table.load_options(path, model, run.threads))
     made, told = table.tabled(run, model, data, options, runtime.infer, original)
     target = run.out / graph.FILE
-    graph.copy_others(model, run.out)
     graph.save(made, target)
     report: dict[str, Any] = {
         "mode": "table", "before": {"model_bytes": path.stat().st_size},
@@ -261,16 +260,13 @@ def _finished_table(
             if lost > options.max_drop:
                 raise InvalidInput(f"max_drop: the table loses {lost:.2%} of {figure}; say more points")
             report |= {"figure": figure, "drop": lost}
-    return finished(model, report, warnings)
+    return kept(run, model, report, warnings)
 
 
-def finished(model: Model, report: dict[str, Any], warnings: Sequence[str]) -> Trained:
-    """What is told of a version whose inputs, outputs and classes are those that it had."""
-    manifest = model.manifest
-    labels = {tuple(names) for names in manifest.labels.values()}
-    return Trained(
-        task=manifest.task or "other",  # type: ignore[arg-type]
-        preprocessing=[step.model_dump() for step in manifest.preprocessing],
-        class_labels=list(next(iter(labels))) if len(labels) == 1 else None,
-        sample=manifest.sample, inputs=dict(manifest.columns), warnings=list(warnings), report=report,
-    )  # fmt: skip
+def kept(run: TrainingRun, model: Model, report: dict[str, Any], warnings: Sequence[str]) -> Trained:
+    """The version's other files, and what is told of one whose inputs, outputs and classes are those that it had."""
+    made = kept_as_it_was(model, run, model.manifest.task or "other")  # type: ignore[arg-type]
+    for name in graph.external(model):
+        (run.out / name).unlink(missing_ok=True)
+    made.report, made.warnings = report, list(warnings)
+    return made
