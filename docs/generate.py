@@ -105,7 +105,9 @@ def _default(model: type[BaseModel], name: str) -> str:
     assert default is not PydanticUndefined
     if isinstance(default, Path):
         return f"`{str(default).replace(str(Path.home()), '~')}`"
-    return "" if default is None else f"`{json.dumps(default)}`"
+    return (
+        "" if default is None else f"`{json.dumps(default, default=lambda rule: rule.model_dump(exclude_none=True))}`"
+    )
 
 
 def _docstrings(model: type[BaseModel]) -> dict[str, str]:

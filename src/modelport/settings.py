@@ -129,6 +129,38 @@ class JobSettings(Section):
     """Days after which an ended job goes, even if fewer than `keep` are there."""
 
 
+class ClassRule(Section):
+    """What a version of a class keeps to; what is not known keeps to nothing."""
+
+    max_size_mb: float | None = Field(None, gt=0)
+    max_memory_mb: float | None = Field(None, gt=0)
+    max_p50_ms: float | None = Field(None, gt=0)
+    max_p99_ms: float | None = Field(None, gt=0)
+    min_rows_per_s: float | None = Field(None, gt=0)
+    max_cost_per_million: float | None = Field(None, gt=0)
+    min_quality: float | None = None
+    max_quality: float | None = None
+
+
+class GradeSettings(Section):
+    core_hour: float = Field(0.04, ge=0)
+    """Price of a core for an hour."""
+    gb_hour: float = Field(0.005, ge=0)
+    """Price of a GB of memory for an hour."""
+    utilization: float = Field(0.5, gt=0, le=1)
+    """Share of its time for which a paid replica has work; the rest is paid, too."""
+    currency: str = "USD"
+    """What the prices are in."""
+    classes: dict[str, ClassRule] = {
+        "light": ClassRule(max_size_mb=25, max_memory_mb=150, max_p50_ms=10),
+        "general": ClassRule(max_size_mb=500, max_memory_mb=2000, max_p50_ms=100),
+        "enterprise": ClassRule(),
+    }
+    """Classes of versions: a version gets the first whose conditions all hold. There are `max_size_mb` (files that
+    serving needs), `max_memory_mb` (of a replica, at its highest), `max_p50_ms` and `max_p99_ms` (one row alone),
+    `min_rows_per_s`, `max_cost_per_million`, `min_quality` and `max_quality` (of its main figure)."""
+
+
 class LogSettings(Section):
     level: str = Field("info", pattern="^(debug|info|warning|error)$")
     """What libraries may say: debug, info, warning or error."""
@@ -154,6 +186,7 @@ class Settings(BaseSettings):
     imports: ImportSettings = ImportSettings()
     data: DataSettings = DataSettings()
     jobs: JobSettings = JobSettings()
+    grades: GradeSettings = GradeSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -19,6 +19,7 @@ from modelport.control.work.clean import Clean
 from modelport.control.work.collect import Collect
 from modelport.control.work.evaluate import Evaluate
 from modelport.control.work.features import Features
+from modelport.control.work.grade import Grade
 from modelport.control.work.integrate import Concat, Join
 from modelport.control.work.predict import Predict
 from modelport.control.work.split import Split
@@ -28,7 +29,7 @@ from modelport.schemas.models import ModelVersion, VersionPush
 
 KINDS: dict[str, type[Work]] = {
     "collect": Collect, "clean": Clean, "join": Join, "concat": Concat, "split": Split, "features": Features,
-    "predict": Predict, "evaluate": Evaluate,
+    "predict": Predict, "evaluate": Evaluate, "grade": Grade,
 }  # fmt: skip
 
 

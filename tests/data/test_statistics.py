@@ -76,3 +76,10 @@ def test_no_rows_and_one_value(tmp_path: Path) -> None:
     assert (one.mean, one.std, one.distinct) == (3, 0, 1)
     assert one.histogram is not None
     assert sum(one.histogram.counts) == 2
+
+
+@pytest.mark.parametrize("values", [[-(2**63)] * 3, [1_700_000_000_000_000_001, 1_700_000_000_000_000_009]])
+def test_whole_numbers_that_floats_cannot_tell_apart(tmp_path: Path, values: list[int]) -> None:
+    (column,) = describe(parts_of(tmp_path, pa.table({"id": pa.array(values, pa.int64())}))).columns
+    assert (column.min, column.max) == (min(values), max(values))
+    assert column.histogram is not None and sum(column.histogram.counts) == len(values)

@@ -83,12 +83,30 @@ def test_the_command_its_page_its_record_and_a_gate(own_server: Callable[..., Se
         assert client.evaluations.get(found["id"]).report is not None
         check_page(page.read_text(), found)
         gate(client)
+        graded(server, client, tmp_path / "price.html")
     shown = server.cli("evaluations", "show", "digits:1", "--json")
     assert json.loads(shown.stdout)["opened_before"] == 1
     table = server.cli("evaluations", "list", "--data", "digits:1/test").stdout
     assert table.splitlines()[0].split()[:3] == ["ID", "MODEL", "DATA"] and "worse:1" in table
     missing = server.cli("evaluations", "show", "nobody")
     assert missing.returncode == 1 and "'nobody' was not judged yet" in missing.stderr
+
+
+def graded(server: Server, client: Client, page: Path) -> None:
+    """Measured as it is served, with the quality that the record knows; shown with the version."""
+    flags = ("--data", "digits/test", "--input", "X=p*", "--seconds", "0.2", "--html", str(page))
+    done = server.cli("grade", "digits:1", *flags)
+    assert done.returncode == 0, done.stderr
+    (found,) = client.grades.list("digits")
+    accuracy = client.evaluations.list("digits", 1)[0].figures["accuracy"]
+    assert found.quality is not None and (found.quality.value, found.quality.data) == (accuracy, "digits:1/test")
+    assert found.measured.asked == "rows" and found.grade in done.stdout
+    assert page.read_text().count("<circle") == 1 and not Tags(page.read_text()).open
+    assert f"grade    {found.grade}: " in server.cli("models", "show", "digits").stdout
+    assert client.grades.family("digits").relatives[0].best
+    assert server.cli("grades", "digits").stdout.splitlines()[-1].startswith("digits:1 ")
+    bad = server.cli("grade", "digits", "--data", "digits/test")
+    assert bad.returncode == 1 and "--input X=COLUMN" in bad.stderr
 
 
 def check_figures(folder: Path, figures: dict[str, float]) -> None:

@@ -10,7 +10,19 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import modelport
-from modelport.api.native import audit, blobs, datasets, errors, evaluations, imports, keys, methods, models, recipes
+from modelport.api.native import (
+    audit,
+    blobs,
+    datasets,
+    errors,
+    evaluations,
+    grades,
+    imports,
+    keys,
+    methods,
+    models,
+    recipes,
+)
 from modelport.api.native.context import Context, uploads_limiter
 from modelport.engine.requests import request_id_of
 from modelport.errors import TooLarge
@@ -41,7 +53,7 @@ def create_app(context: Context, routers: Sequence[APIRouter] = ()) -> FastAPI:
     )
     app.state.context = context
     app.state.uploads = uploads_limiter()
-    nouns = (models, datasets, evaluations, imports, blobs, recipes, methods, keys, audit)
+    nouns = (models, datasets, evaluations, grades, imports, blobs, recipes, methods, keys, audit)
     for router in (*(noun.router for noun in nouns), *routers):
         app.include_router(router, prefix=PREFIX, responses=errors.EVERYWHERE)
     errors.install(app)

@@ -88,7 +88,7 @@ class Control:
         self.context = Context(
             settings, services.registry, services.identity, services.database, self.deployments, tree,
             Imports(services.registry, settings.imports, settings.home / "cache" / "imports"), self.jobs,
-            self.schedules, services.datasets, services.evaluations,
+            self.schedules, services.datasets, services.evaluations, services.grades,
         )  # fmt: skip
 
     def _collect_environments(self, dry_run: bool) -> tuple[int, int]:

@@ -78,8 +78,8 @@ def compress(
         **({"memory_mb": _bytes("--memory", memory) / 1e6} if memory is not None else {}),
     }  # fmt: skip
     params = asked.rest_of(
-        data=data, runtime=runtime, only=only, trials=trials, finalists=finalists, proofs=proofs, threads=threads, name=name,
-        target=target, validation=validation, test=test, seed=seed, alias=alias, labels=labels,
+        data=data, runtime=runtime, only=only, trials=trials, finalists=finalists, proofs=proofs, threads=threads,
+        name=name, target=target, validation=validation, test=test, seed=seed, alias=alias, labels=labels,
         description=description, cores=cores, memory_mb=memory_mb, priority=priority, retries=retries,
     )  # fmt: skip
     _compress(

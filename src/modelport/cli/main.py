@@ -24,6 +24,7 @@ from modelport.cli import (
     doctor,
     evaluate,
     explain_error,
+    grade,
     jobs,
     keys,
     models,
@@ -87,6 +88,8 @@ app.command()(predict_batch.predict_batch)
 app.command()(train.train)
 app.command()(train.recipes)
 app.command()(evaluate.evaluate)
+app.command()(grade.grade)
+app.command()(grade.grades)
 app.command()(tune.tune)
 app.command()(tune.trials)
 app.command()(compress.compress)

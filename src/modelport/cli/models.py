@@ -10,6 +10,9 @@ import typer
 from modelport.cli.options import AsJson, Key, ModelName, Reference, Url
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modelport.schemas.grades import Grade
     from modelport.schemas.models import ModelVersion
     from modelport.schemas.preprocessing import ImageStep, TextStep
     from modelport.tensors import TensorSpec
@@ -82,7 +85,8 @@ def _has_own(found: ModelVersion) -> bool:
     return "requirements" in found.manifest.details
 
 
-def _show(found: ModelVersion, packages: list[str]) -> None:
+def _show(found: ModelVersion, packages: list[str], graded: Sequence[Grade] = ()) -> None:
+    from modelport.cli.grade import line
     from modelport.cli.render import bytes_text, counted, facts, say
 
     manifest = found.manifest
@@ -98,6 +102,7 @@ def _show(found: ModelVersion, packages: list[str]) -> None:
             ("aliases", found.aliases),
             ("labels", found.labels),
             ("metrics", alone),
+            ("grade", "; ".join(line(one) for one in graded)),
             ("parents", manifest.parents),
             ("deployed in", found.deployed_in),
             ("requires", manifest.details.get("requirements")),
@@ -206,7 +211,8 @@ def show(model: Reference, as_json: AsJson = False, url: Url = None, key: Key = 
     with Client(url, key) as client:
         found = client.models.version(reference.name, reference.ref)
         packages = client.models.lineage(found.model, found.version).packages if _has_own(found) else []
-    print_json(found) if as_json else _show(found, packages)
+        graded = [] if as_json else client.grades.list(found.model, found.version)
+    print_json(found) if as_json else _show(found, packages, graded)
 
 
 @group.command()

@@ -8,6 +8,7 @@ from pathlib import Path
 from modelport.control.blobs import Blobs, Limits
 from modelport.control.datasets import Datasets
 from modelport.control.evaluations import Evaluations
+from modelport.control.grades import Grades
 from modelport.control.identity import Identity
 from modelport.control.registry import Registry
 from modelport.engine.inspect import inspect_apart
@@ -29,6 +30,7 @@ class Services:
     registry: Registry
     datasets: Datasets
     evaluations: Evaluations
+    grades: Grades
 
 
 def trust_of(settings: Settings) -> Trust:
@@ -69,4 +71,5 @@ def build_services(
             database, artifacts, Blobs(database, artifacts, limits), settings.home / "cache", settings.data.archives
         ),
         Evaluations(database),
+        Grades(database, settings.grades),
     )

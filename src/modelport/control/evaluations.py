@@ -24,7 +24,7 @@ from modelport.storage.database import Database, insert_missing
 
 _SHOWN, _NAMED = 100, 3
 #: Parts that choices are made by, so that they are opened again and again.
-_FOR_CHOICES = ("train", "validation", "valid", "val", "dev")
+FOR_CHOICES = ("train", "validation", "valid", "val", "dev")
 
 
 class Evaluations:
@@ -132,7 +132,7 @@ def reference(data: DatasetVersion, part: str | None) -> str:
 def told_of(ref: str, openings: Sequence[Opening]) -> list[str]:
     """What a reader should know of rows that were judged by before; nothing of those that choices are made by."""
     part = ref.partition("/")[2]
-    if not openings or part in _FOR_CHOICES:
+    if not openings or part in FOR_CHOICES:
         return []
     by = ", ".join(dict.fromkeys(f"{one.purpose} of {one.model or 'a model'}" for one in openings[:5]))
     times = "once" if len(openings) == 1 else f"{len(openings)} times"

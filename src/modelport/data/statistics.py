@@ -113,7 +113,7 @@ class _Seen:
             if not (math.isfinite(low) and math.isfinite(high)):
                 finite = values[np.isfinite(values)]
                 low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-            self.edges = np.histogram_bin_edges(np.array([low, high]), BINS)
+            self.edges = _edges(low, high)
             self.counts = np.zeros(len(self.edges) - 1, np.int64)
         assert self.counts is not None
         self.counts += np.histogram(values[np.isfinite(values)], self.edges)[0]
@@ -140,6 +140,14 @@ class _Seen:
             histogram=histogram,
             top=[ValueCount(value=_text(value), count=count) for value, count in top if count > 1 or len(top) < _TOP],
         )
+
+
+def _edges(low: float, high: float) -> Any:
+    """Of BINS bins; of one where floats do not tell so many apart, as between whole numbers of 18 digits."""
+    try:
+        return np.histogram_bin_edges(np.array([low, high]), BINS)
+    except ValueError:
+        return np.array([np.nextafter(low, -np.inf), np.nextafter(high, np.inf)])
 
 
 def describe(parts: Sequence[Path], label: str | None = None) -> Facts:

@@ -25,6 +25,7 @@ from modelport.sdk.datasets import Datasets
 from modelport.sdk.deployments import Deployments, Watch, apply, ignore_state, wish_of
 from modelport.sdk.evaluations import Evaluations
 from modelport.sdk.flows import Awaiting, Blocking, D_co, Flow, operation, send_json
+from modelport.sdk.grades import Grades
 from modelport.sdk.inference import Inference
 from modelport.sdk.jobs import Jobs, Schedules
 from modelport.sdk.keys import Keys
@@ -45,6 +46,7 @@ class Surface(Inference[D_co]):
         self.datasets = Datasets(driver)
         self.evaluations = Evaluations(driver)
         self.conversions = Conversions(driver)
+        self.grades = Grades(driver)
         self.deployments = Deployments(driver)
         self.keys = Keys(driver)
         self.jobs = Jobs(driver)

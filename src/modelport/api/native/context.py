@@ -22,6 +22,7 @@ from modelport.control.actors import Actor
 from modelport.control.datasets import Datasets
 from modelport.control.deployments import Deployments
 from modelport.control.evaluations import Evaluations
+from modelport.control.grades import Grades
 from modelport.control.identity import Identity
 from modelport.control.imports import Imports
 from modelport.control.jobs.schedules import Schedules
@@ -80,6 +81,8 @@ class Context:
     """Set where there are datasets."""
     evaluations_: Evaluations | None = None
     """Set where models are judged."""
+    grades_: Grades | None = None
+    """Set where models are measured."""
 
     @property
     def datasets(self) -> Datasets:
@@ -94,6 +97,13 @@ class Context:
         if self.evaluations_ is None:
             raise NotFound("this server keeps no evaluations")
         return self.evaluations_
+
+    @property
+    def grades(self) -> Grades:
+        """The record of grades; raises NotFound where there is none."""
+        if self.grades_ is None:
+            raise NotFound("this server keeps no grades")
+        return self.grades_
 
     @property
     def max_file_bytes(self) -> int:

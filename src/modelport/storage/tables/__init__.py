@@ -6,6 +6,7 @@ from modelport.storage.tables.blobs import Blob, VersionBlob
 from modelport.storage.tables.datasets import Dataset, DatasetBlob, DatasetParent, DatasetVersion
 from modelport.storage.tables.deployments import Deployment, Revision
 from modelport.storage.tables.evaluations import Evaluation
+from modelport.storage.tables.grades import Grade
 from modelport.storage.tables.jobs import Job, JobEvent, JobMetric, Schedule
 from modelport.storage.tables.models import Alias, Label, Model, Parent, Version
 from modelport.storage.tables.projects import Project
@@ -21,6 +22,7 @@ __all__ = [
     "DatasetVersion",
     "Deployment",
     "Evaluation",
+    "Grade",
     "Job",
     "JobEvent",
     "JobMetric",
