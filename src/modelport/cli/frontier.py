@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from modelport.schemas.jobs import Job, JobMetric
 
 _STATES = ("looked at", "measured", "proven", "failed")
+_NAMED = re.compile(r"latency p\d\d|\w+")
 _LIMIT = 30
 _LOWEST = 50
 _WIDE, _HIGH, _LEFT, _BELOW = 640, 320, 60, 40
@@ -140,8 +142,9 @@ def _state(one: Mapping[str, Any]) -> str:
     if one["number"] == 0:
         return "the original"
     if one["state"] == "failed":
-        return f"failed: {one['message']}"[:120]
-    return f"{one['state']}, misses {', '.join(one['misses'])}" if one["misses"] else str(one["state"])
+        return f"failed: {one['message']}"[:60]
+    missed = dict.fromkeys(_NAMED.match(text).group() for text in one["misses"])  # type: ignore[union-attr]
+    return f"{one['state']}, misses {', '.join(missed)}" if missed else str(one["state"])
 
 
 def _said(value: float | None, how: str) -> str | None:

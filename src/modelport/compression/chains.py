@@ -90,10 +90,10 @@ def families(model: Model, forms: Sequence[Form], only: Iterable[str], has_data:
         found.append(Family((name,), (strengths,)))
         made = _after(method, forms)
         if "onnx" in made and "network" not in method.forms and "sklearn" not in method.forms:
-            continue  # quantized twice is no smaller
+            continue
         for second, after in known.items():
-            if second == name or set(after.forms) & set(made) != {"onnx"}:
-                continue
+            if _kind(second) == _kind(name) or set(after.forms) & set(made) != {"onnx"}:
+                continue  # quantized twice is no smaller
             if more := tuple(after.strengths(model)):
                 found.append(Family((name, second), (strengths, more)))
     return found
@@ -106,6 +106,11 @@ def label(steps: Sequence[MethodStep]) -> str:
         options = " ".join(f"{name}={_shown(value)}" for name, value in step.options.items())
         parts.append(f"{step.method} {options}".strip())
     return " > ".join(parts) or "original"
+
+
+def _kind(name: str) -> str:
+    """``quantize`` of ``quantize-aware``."""
+    return name.partition("-")[0]
 
 
 def _after(method: Method, forms: Sequence[Form]) -> tuple[Form, ...]:

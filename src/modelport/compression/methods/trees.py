@@ -15,6 +15,8 @@ from modelport.compression.method import Form, Model
 from modelport.errors import InvalidInput
 from modelport.training.recipe import Options, Trained, TrainingData, TrainingRun
 
+_NODE = b"TreeEnsemble"
+
 
 class TreesOptions(Options):
     """How trees become fewer."""
@@ -74,5 +76,14 @@ class Trees:
         return found
 
     def strengths(self, model: Model) -> Sequence[Mapping[str, Any]]:
-        """Ratios; in the end a net."""
+        """Ratios; in the end a net. None for a file without trees."""
+        if not has_trees(model):
+            return []
         return [{"ratio": 2}, {"ratio": 4}, {"ratio": 8}, {"ratio": 16}, {"into": "mlp"}, {"into": "tree"}]
+
+
+def has_trees(model: Model) -> bool:
+    """Whether its ONNX files name such a node; also where they are not here."""
+    files = [model.folder / entry.path for entry in model.manifest.files if entry.path.endswith(".onnx")]
+    there = [file for file in files if file.is_file()]
+    return model.manifest.format != "onnx" or not there or any(_NODE in file.read_bytes() for file in there)
