@@ -103,10 +103,9 @@ def test_methods_follow_one_another(client: Client) -> None:
         ({"budget": {"size_ratio": 0.5}}, InvalidInput, "size_ratio"),
         ({"budget": {"max_drops": 0.5}}, InvalidInput, "max_drops"),
         ({"methods": ["quantise"]}, InvalidInput, "did you mean 'quantize'"),
-        ({"methods": ["trees"]}, InvalidInput, "to which apply: .*quantize"),
+        ({"methods": ["distil-language"]}, InvalidInput, "to which apply: .*quantize"),
         ({"methods": [{"method": "quantize", "options": {"mood": 1}}]}, InvalidInput, "did you mean 'mode'"),
         ({"methods": ["quantize"], "only": ["prune"]}, InvalidInput, "only"),
-        ({"budget": {"size_ratio": 2}, "only": ["trees"]}, InvalidInput, "among trees"),
         ({"budget": {"size_ratio": 2}, "data": "nosuch"}, NotFound, "nosuch"),
         ({"budget": {"size_ratio": 2}, "target": "nosuch"}, NotFound, "nosuch"),
         ({"budget": {"size_ratio": 2}, "test": "nosuch"}, NotFound, "nosuch"),
@@ -127,7 +126,7 @@ def test_a_model_without_training_data_needs_some(client: Client, tmp_path: Path
     client.models.push(tmp_path / "files" / "model.onnx", name="stranger")
     with pytest.raises(InvalidInput, match="nobody wrote down what stranger:1 was trained on"):
         client.compression.compress("stranger", budget={"size_ratio": 2})
-    made = client.compression.compress("stranger", methods=[{"method": "quantize", "options": {"mode": "dynamic"}}])
+    made = client.compression.compress("stranger", methods=[{"method": "quantize", "options": {"mode": "weights"}}])
     assert (made.result or {})["model"] == "stranger:2" and (made.result or {})["size_ratio"] > 1.5
 
 
@@ -172,3 +171,5 @@ def test_a_failing_method_says_why_and_registers_nothing(client: Client) -> None
         )
     with pytest.raises(NotFound):
         client.models.version("none")
+    with pytest.raises(JobFailed, match="has anything to do"):  # what has no trees is found out by looking
+        client.compression.compress("shrunk:1", budget={"size_ratio": 2}, only=["trees"], name="none")

@@ -111,6 +111,8 @@ class _Attempt:
         """Those that keep to the budget on the rows that the search judges by, the best first."""
         params = self._params
         families = chains.families(self._original, self._asked.forms, params.only, self._data is not None)
+        if not families:
+            raise InvalidInput(f"no method that the search may try has anything to do in {self._asked.name}")
         search = compression.import_optuna().Search(families, params.seed)
         looked: list[Candidate] = []
         total = params.trials + min(params.finalists, params.trials)
