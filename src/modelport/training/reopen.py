@@ -50,6 +50,8 @@ class Reopened:
     """Smaller sizes that ``build`` takes, from the largest to the smallest; empty where it knows none."""
     loop: LoopOptions
     """How the version was trained."""
+    truth: Callable[[Any], torch.Tensor] | None = None
+    """The classes' codes, or the numbers, of a batch's rows."""
     is_probabilities: bool = False
     """Whether the network's output is probabilities; else scores (logits) of classes, or numbers."""
 

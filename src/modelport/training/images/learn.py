@@ -131,7 +131,8 @@ def reopen(run: TrainingRun, data: TrainingData, options: ImageOptions) -> Reope
 
     return Reopened(
         network=network.eval(), task="classification", inputs=lambda batch: (batch[0],), loss=loss,
-        learning=_examples(lesson), plain=_examples(lesson, changed=False), judged=lesson.validation,
+        truth=lambda batch: batch[1], learning=_examples(lesson), plain=_examples(lesson, changed=False),
+        judged=lesson.validation,
         figures=lambda network: _figures(lesson, network), write=write, build=build,
         sizes=networks.sizes(options, kept, networks.parameters(network)["parameters"]),
         loop=LoopOptions.model_validate(options.model_dump(include=set(LoopOptions.model_fields))),

@@ -130,6 +130,7 @@ def reopen(run: TrainingRun, data: TrainingData, options: TextOptions) -> Reopen
 
     return Reopened(
         network=prepared.network.eval(), task="classification", inputs=lambda batch: tuple(batch[:2]),
+        truth=lambda batch: batch[2],
         loss=_loss(options, classes, old.codes), learning=plain, plain=plain, judged=judged,
         figures=lambda network: _figures(run, network, judged, new.codes, options.batch_size),
         write=lambda network, run: _version(run, prepared, network, column, judged, new.texts),

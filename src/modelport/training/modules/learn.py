@@ -110,7 +110,8 @@ def reopen(run: TrainingRun, data: TrainingData, options: ModuleOptions, task: T
 
     return Reopened(
         network=begun.built.network.eval(), task=task, inputs=_by_place(begun),
-        loss=lambda output, batch: _loss(begun, lambda: output, batch), learning=begun.lesson.examples,
+        truth=lambda batch: batch[1], loss=lambda output, batch: _loss(begun, lambda: output, batch),
+        learning=begun.lesson.examples,
         plain=begun.lesson.examples, judged=begun.lesson.judged, figures=lambda network: _figures(begun, network),
         write=lambda network, run: _version(begun, run, network, {}, {}), build=build, sizes=(),
         loop=LoopOptions.model_validate(options.model_dump(include=set(LoopOptions.model_fields))),
