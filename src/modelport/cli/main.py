@@ -17,6 +17,7 @@ from modelport.cli import (
     apply,
     bench,
     build,
+    bundle,
     compress,
     convert,
     data,
@@ -95,6 +96,7 @@ app.command()(tune.trials)
 app.command()(compress.compress)
 app.command()(compress.methods)
 app.command()(convert.convert)
+app.command()(bundle.bundle)
 app.command()(run.run)
 app.command()(bench.bench)
 app.command()(deployments.logs)

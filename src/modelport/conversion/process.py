@@ -34,6 +34,9 @@ _LARGEST_ANSWER, _TAIL = 16 << 20, 16_384
 _LOOK_S, _TELL_S = 0.05, 2.0
 _KEPT = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ", "SYSTEMROOT")
 _PATH = re.compile(r"(?<![\w.:/])/(?:[\w.+@~-]+/)+[\w.+@~-]*")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+#: What OpenVINO says before it names the operations that it does not know.
+_NAMED = re.compile(r"Check 'false' failed at .*?(No conversion rule found for operations: \S+)")
 _LONGEST = 400
 
 
@@ -178,7 +181,8 @@ def said(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    text = _PATH.sub("…", " ".join(lines)[:_LONGEST])
+    whole = _NAMED.sub(r"\1", _COLOURS.sub("", " ".join(lines)))
+    text = _PATH.sub("…", whole)[:_LONGEST]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

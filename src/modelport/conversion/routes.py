@@ -44,12 +44,13 @@ class Converter:
 
 CONVERTERS: tuple[Converter, ...] = (
     Converter("sklearn_onnx", "sklearn", "onnx", ("skl2onnx",)),
-    Converter("torch_onnx", "torch_export", "onnx", ("torch", "onnxscript")),
-    Converter("keras_onnx", "keras", "onnx", ("keras", "torch", "onnxscript")),
+    Converter("torch_onnx", "torch_export", "onnx", ("torch", "onnxscript"), "train"),
+    Converter("keras_onnx", "keras", "onnx", ("keras", "torch", "onnxscript"), "keras"),
     Converter("huggingface_onnx", "huggingface", "onnx", ("transformers", "torch", "onnxscript"), "finetune"),
+    Converter("image_torch", "image_classifier", "torch_export", ("transformers", "torch"), "finetune"),
     Converter("image_onnx", "image_classifier", "onnx", ("transformers", "torch", "onnxscript"), "finetune"),
-    Converter("xgboost_onnx", "xgboost", "onnx", ("xgboost", "onnxmltools")),
-    Converter("lightgbm_onnx", "lightgbm", "onnx", ("lightgbm", "onnxmltools")),
+    Converter("xgboost_onnx", "xgboost", "onnx", ("xgboost", "onnxmltools"), "boosting"),
+    Converter("lightgbm_onnx", "lightgbm", "onnx", ("lightgbm", "onnxmltools"), "boosting"),
     Converter("saved_model_onnx", "saved_model", "onnx", requirements=("tensorflow-cpu>=2.21,<3", "tf2onnx>=1.17,<2")),
     Converter("paddle_onnx", "paddle", "onnx", requirements=("paddlepaddle>=3.3,<4", "paddle2onnx>=2.1,<3", "packaging")),
     Converter("onnx_openvino", "onnx", "openvino", ("openvino",), "openvino"),
@@ -58,8 +59,7 @@ CONVERTERS: tuple[Converter, ...] = (
         "torch_litert", "torch_export", "litert", requirements=("litert-torch>=0.10,<0.11", "torch=={torch}"),
         extra="litert", static=True,
     ),
-    Converter("keras_torch", "keras", "torch_export", ("keras", "torch")),
-    Converter("onnx_torch", "onnx", "torch_export", ("onnx2torch", "torch")),
+    Converter("keras_torch", "keras", "torch_export", ("keras", "torch"), "keras"),
 )  # fmt: skip
 
 

@@ -1,16 +1,17 @@
-"""Conversion: have the server make a version of another format. Converting is a job."""
+"""Conversion: have the server make a version of another format, which is a job; bring one home as a signed bundle."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from modelport.errors import InvalidInput
+from modelport.errors import Conflict, InvalidInput
 from modelport.schemas.jobs import Job
 from modelport.sdk.datasets import submitted
 from modelport.sdk.files import Progress, ignore_progress
-from modelport.sdk.flows import D_co, Flow, Operations, operation
+from modelport.sdk.flows import D_co, Flow, Operations, Request, operation, path_of, send
 from modelport.sdk.jobs import JobWatch, ignore_job
+from modelport.sdk.models import API, Ref
 from modelport.sdk.training import sent
 
 
@@ -44,6 +45,49 @@ class Conversions(Operations[D_co]):
             asked["files"] = yield from sent([local], upload_progress)
             asked["name"] = asked.get("name") or local.resolve().stem
         return (yield from submitted("convert", asked, wait, watch))
+
+
+    @operation
+    def bundle(self, name: str, ref: Ref, file: str | Path) -> Flow[Path]:
+        """Write a version of the formats ONNX or LiteRT, with a runner, hashes and a signature, into ``file``, a new zip.
+
+        Raises Conflict when the file is there already, InvalidInput for other formats.
+        """
+        target = Path(file).expanduser().absolute()
+        if target.exists():
+            raise Conflict(f"there is a file {str(file)!r} already; give another name, or move it away")
+        where = API + path_of("models", name, "versions", ref, "bundle")
+        beside = target.with_name(f".{target.name}.part")
+        try:
+            with WholeSink(beside) as sink:
+                yield from send(Request("GET", where, sink=sink, timeout=600))
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+        return target
+
+
+class WholeSink:
+    """An answer's body as a file, from the beginning at every attempt."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("w+b")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stream.close()
+
+    def headers(self) -> dict[str, str]:
+        return {}
+
+    def start(self, status: int) -> None:
+        self._stream.seek(0)
+        self._stream.truncate()
+
+    def write(self, chunk: bytes) -> None:
+        self._stream.write(chunk)
 
 
 def local_path(model: str | Path) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
@@ -25,12 +25,14 @@ from modelport.api.native.context import (
 )
 from modelport.api.native.errors import responses
 from modelport.api.native.files import BINARY, FILE, FilePath, IfRange, Range, file_answer
+from modelport.control import bundles
 from modelport.errors import UnsupportedEncoding
 from modelport.schemas.models import AliasTarget, LabelTarget, LineageNode, Model, ModelVersion, VersionPush
 from modelport.schemas.names import AliasName, LabelKey
 
 router = APIRouter(prefix="/models", tags=["models"])
 
+ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": BINARY}}}
 _PUSH_BODY = {
     "requestBody": {
         "required": True,
@@ -112,6 +114,16 @@ def delete_version(here: Here, actor: Developer, name: PathName, ref: PathRef) -
 def get_lineage(here: Here, actor: Viewer, name: PathName, ref: PathRef) -> LineageNode:
     """What a version was made from, what was made from it, and which deployments use it."""
     return here.registry.lineage(actor, name, ref)
+
+
+@router.get(
+    "/{name}/versions/{ref}/bundle", response_class=StreamingResponse, responses={**ZIP, **responses(400, 404)}
+)
+def bundle_version(here: Here, actor: Viewer, name: PathName, ref: PathRef) -> StreamingResponse:
+    """A version of the formats ONNX and LiteRT as one signed zip: its model, manifest, a runner, hashes."""
+    file_name, file = bundles.build(here.settings, here.database, here.registry, actor, name, ref)
+    headers = {"content-disposition": f'attachment; filename="{file_name}"', "x-content-type-options": "nosniff"}
+    return StreamingResponse(bundles.read(file), 200, headers, "application/zip")
 
 
 @router.get(

@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,7 +226,7 @@ class Conversion:
     def _asked(self, manifest: Manifest, place: Path) -> tuple[Path | None, str]:
         file = place / "asked.npz"
         if self.params.data is not None:
-            rows = _rows(self.run, self.params, manifest)
+            rows = _rows(self.run, self.params, _any_rows(manifest))
             arrays.save(rows, file)
             return file, f"{len(next(iter(rows.values())))} rows of {self.params.data}"
         sample = self.params.sample or manifest.sample
@@ -282,6 +282,15 @@ def _told_version(version: ModelVersion, result: Mapping[str, Any]) -> dict[str,
         "model": f"{version.model}:{version.version}", "version": version.version, "digest": version.digest,
         "format": version.format, "bytes": version.size, **result,
     }  # fmt: skip
+
+
+def _any_rows(manifest: Manifest) -> Manifest:
+    """As if the first dimension of its inputs were free where each has the same fixed one: runs are filled up."""
+    fixed = {spec.shape[:1] for spec in manifest.signature.inputs}
+    if len(fixed) != 1 or fixed == {()} or min(fixed)[0] < 1:
+        return manifest
+    inputs = tuple(replace(spec, shape=(-1, *spec.shape[1:])) for spec in manifest.signature.inputs)
+    return manifest.model_copy(update={"signature": replace(manifest.signature, inputs=inputs)})
 
 
 def _rows(run: JobRun, params: ConvertParams, manifest: Manifest) -> dict[str, Any]:

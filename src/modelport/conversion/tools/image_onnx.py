@@ -34,20 +34,26 @@ class Answering(torch.nn.Module):
 
 def convert(request: dict[str, Any], out: Path) -> dict[str, Any]:
     """``model.onnx`` with its classes."""
+    network, example, about = opened(request)
+    graph = torch_graph.to_onnx(network, {INPUT: example}, [OUTPUT], {INPUT: {0: "rows"}}, request["opset"])
+    onnx_file.set_labels(graph, about["class_labels"])
+    onnx_file.write(graph, out)
+    return {"report": onnx_file.facts(graph), **about}
+
+
+def opened(request: dict[str, Any]) -> tuple[Answering, torch.Tensor, dict[str, Any]]:
+    """The network, two rows of pixels, and what the folder says of classes and preprocessing."""
     network, config = _load(request)
     processor = json.loads((Path(request["folder"]) / "preprocessor_config.json").read_bytes())
     height, width = _size(processor.get("size") or config.image_size)
     channels = int(getattr(config, "num_channels", 3))
-    inputs = {INPUT: torch.rand(2, channels, height, width)}
-    graph = torch_graph.to_onnx(network, inputs, [OUTPUT], {INPUT: {0: "rows"}}, request["opset"])
-    labels = [str(config.id2label[at]) for at in sorted(config.id2label)]
-    onnx_file.set_labels(graph, labels)
-    onnx_file.write(graph, out)
-    return {
-        "report": onnx_file.facts(graph), "preprocessing": [_step(processor, height, width, channels)],
+    about = {
+        "preprocessing": [_step(processor, height, width, channels)],
+        "class_labels": [str(config.id2label[at]) for at in sorted(config.id2label)],
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "notes": ["image files are resized by Modelport's own step, which may differ from the processor's by rounding"],
     }  # fmt: skip
+    return network, torch.rand(2, channels, height, width), about
 
 
 def answer(request: dict[str, Any], out: Path) -> dict[str, Any]:

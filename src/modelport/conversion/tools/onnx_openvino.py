@@ -13,6 +13,7 @@ from modelport.conversion.tools import onnx_file
 from modelport.errors import InvalidInput
 
 FILE = "model.xml"
+_VERSION = openvino.__version__.partition("-")[0]
 
 
 def convert(request: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def convert(request: dict[str, Any], out: Path) -> dict[str, Any]:
     try:
         model = openvino.convert_model(out / "tmp" / onnx_file.FILE)
     except Exception as error:  # its frontends raise several kinds
-        raise InvalidInput(f"OpenVINO {openvino.__version__} cannot convert the model: {said(error)}") from None
+        raise InvalidInput(f"OpenVINO {_VERSION} cannot convert the model: {said(error)}") from None
     for ports, infos in ((model.inputs, graph.graph.input), (model.outputs, graph.graph.output)):
         names = [info.name for info in infos]
         for place, port in enumerate(ports):
@@ -36,4 +37,4 @@ def convert(request: dict[str, Any], out: Path) -> dict[str, Any]:
     for path in (out / "tmp").iterdir():
         path.unlink()
     (out / "tmp").rmdir()
-    return {"report": {"left_out": left_out}, "versions": {"openvino": openvino.__version__}}
+    return {"report": {"left_out": left_out}, "versions": {"openvino": _VERSION}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,19 +54,23 @@ class Named(torch.nn.Module):
     def __init__(self, module: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         super().__init__()
         self.module, self._outputs = module, list(outputs)
-        self.names = [name if name.isidentifier() else f"input_{at}" for at, name in enumerate(inputs)]
+        names = [name if name.isidentifier() else f"input_{at}" for at, name in enumerate(inputs)]
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
-    def forward(self, *tensors: torch.Tensor) -> dict[str, torch.Tensor]:
-        found = self.module(*tensors)
-        results = found if isinstance(found, tuple) else (found,)
-        return dict(zip(self._outputs, results, strict=True))
+        def forward(*tensors: torch.Tensor) -> dict[str, torch.Tensor]:
+            found = self.module(*tensors)
+            results = found if isinstance(found, tuple) else (found,)
+            return dict(zip(self._outputs, results, strict=True))
+
+        forward.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])  # type: ignore[attr-defined]
+        self.forward = forward
 
 
 def _shapes(module: Any, inputs: Mapping[str, torch.Tensor], dynamic: Dims) -> tuple[Any, ...]:
     made = {name: torch.export.Dim(name) for found in dynamic.values() for name in found.values()}
     shapes = tuple({at: made[name] for at, name in dynamic.get(given, {}).items()} for given in inputs)
-    code = module.forward.__code__
-    return (shapes,) if code.co_flags & 0x04 else shapes  # *args are one argument
+    kinds = [one.kind for one in inspect.signature(module.forward).parameters.values()]
+    return (shapes,) if inspect.Parameter.VAR_POSITIONAL in kinds else shapes  # *args are one argument
 
 
 def cleaned(model: ModelProto) -> ModelProto:

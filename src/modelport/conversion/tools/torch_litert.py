@@ -13,18 +13,20 @@ import litert_torch
 import torch
 
 from modelport.conversion.process import said
-from modelport.engine.runtime import LoadOptions
+from modelport.engine.formats.torch_export import TorchExportFormat
+from modelport.engine.runtime import LoadOptions, Trust
 from modelport.engine.runtimes.torch import exported_program
 from modelport.errors import InvalidInput
-from modelport.tensors import Signature, dtype_of
+from modelport.tensors import dtype_of
 
 FILE = "model.tflite"
 
 
 def convert(request: dict[str, Any], out: Path) -> dict[str, Any]:
     """The names of the program in and out."""
-    signature = Signature.from_json(request["model_signature"] or request["signature"])
-    options = LoadOptions(Path(request["folder"]), tuple(request["files"]), signature, {})
+    folder, files = Path(request["folder"]), tuple(request["files"])
+    signature = TorchExportFormat().inspect(folder, files, Trust(native_code=True)).signature
+    options = LoadOptions(folder, files, signature, {})
     names = [spec.name for spec in signature.inputs]
     rows = request["batch"]
     example = []
