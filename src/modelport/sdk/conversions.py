@@ -46,7 +46,6 @@ class Conversions(Operations[D_co]):
             asked["name"] = asked.get("name") or local.resolve().stem
         return (yield from submitted("convert", asked, wait, watch))
 
-
     @operation
     def bundle(self, name: str, ref: Ref, file: str | Path) -> Flow[Path]:
         """Write a version of the formats ONNX or LiteRT, with a runner, hashes and a signature, into ``file``, a new zip.
