@@ -98,12 +98,13 @@ def _from_gguf(place: Path, folder: Path, name: str) -> Base | None:
     if not folder.exists():
         half = folder.with_name("base.half")
         shutil.rmtree(half, ignore_errors=True)
-        _unpack_gguf(found[0], half)
+        unpack_gguf(found[0], half)
         half.rename(folder)
     return _base_in(folder)
 
 
-def _unpack_gguf(path: Path, folder: Path) -> None:
+def unpack_gguf(path: Path, folder: Path) -> None:
+    """A GGUF file as a Hugging Face folder in full precision; raises InvalidInput when it cannot be."""
     if path.open("rb").read(4) != b"GGUF":
         raise InvalidInput(f"files: {path.name[:100]!r} is not a GGUF file, or is damaged: copy it again")
     if not transformers.utils.is_gguf_available():

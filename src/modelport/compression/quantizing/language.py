@@ -1,0 +1,188 @@
+"""The method ``quantize-language`` at work: perplexity, importance, the GGUF file, perplexity of that very file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+
+from modelport.compression.method import Model
+from modelport.compression.methods.quantize_language import QuantizeLanguageOptions
+from modelport.compression.quantizing import gguf_file
+from modelport.compression.quantizing.gguf_file import Source
+from modelport.errors import InvalidInput
+from modelport.tensors import Array
+from modelport.training import randomness
+from modelport.training.batches import in_turn
+from modelport.training.language import base as bases
+from modelport.training.language import causal, chat, columns, tokens
+from modelport.training.memory import check_fits
+from modelport.training.recipe import Trained, TrainingData, TrainingRun
+
+FILE = "model.gguf"
+_BATCH = 4
+_ADVICE = "take a smaller model"
+
+
+def compress(run: TrainingRun, model: Model, data: TrainingData | None, options: QuantizeLanguageOptions) -> Trained:
+    """Write the version's one file into ``run.out``; raises InvalidInput, and makes nothing, when it is too bad."""
+    randomness.settle(run.seed, run.threads)
+    run.progress(0, None, "reading the model", "steps")
+    base = bases.find_base(replace(run, code=None, start=model.start))
+    if base is None or base.recipe.task != "generate":
+        raise InvalidInput(
+            "the version holds no language model (a Hugging Face folder with safetensors, or a GGUF file)"
+        )
+    source = _source(model, base)
+    embedding = options.embedding or ("q8_0" if options.type.startswith("q4") else options.type)
+    report: dict[str, Any] = {"type": options.type, "embedding": embedding}
+    texts = _texts(run, base, data, options) if data is not None else None
+    importance = None
+    if texts is not None:
+        check_fits(bases.parameters_of(base.folder), 0, what="the model", advice=_ADVICE)
+        network = _network(base)
+        report["before"] = _perplexity(run, network, texts[1], "before")
+        if options.importance and options.type.startswith("q4") and texts[0] is not None:
+            importance = _importance(run, network, texts[0], source)
+        del network
+    written = _written(run, source, options, embedding, importance)
+    path = run.out / FILE
+    report.setdefault("before", {})
+    report["before"] |= {"model_bytes": source.bytes, "bits_per_weight": 8 * source.bytes / written.parameters}
+    report["after"] = {
+        "model_bytes": path.stat().st_size,
+        "bits_per_weight": 8 * path.stat().st_size / written.parameters,
+    }
+    report |= {
+        "parameters": written.parameters, "weights_by_type": written.types, "importance": importance is not None,
+        "layers": [{"name": name, "relative_error": error} for name, error in written.errors.items()],
+        "times_smaller_than_fp32": 4 * written.parameters / path.stat().st_size,
+        "times_smaller_than_bf16": 2 * written.parameters / path.stat().st_size,
+    }  # fmt: skip
+    trained = Trained("language", report=report)
+    if texts is not None:
+        _judge(run, texts[1], path, options, trained)
+    return trained
+
+
+def _source(model: Model, base: bases.Base) -> Source:
+    """A GGUF file as it is, and not what it was unpacked to."""
+    found = sorted(model.folder.rglob("*.gguf"))
+    return gguf_file.from_gguf(found[0]) if found else gguf_file.from_folder(base.folder)
+
+
+def _network(base: bases.Base) -> nn.Module:
+    network: nn.Module = bases.load_model(base, transformers.AutoModelForCausalLM)
+    return network.eval()
+
+
+def _texts(
+    run: TrainingRun, base: bases.Base, data: TrainingData, options: QuantizeLanguageOptions
+) -> tuple[causal.Examples | None, causal.Examples]:
+    """Training rows to see importance in, and validation rows; raises InvalidInput for none."""
+    column, is_chat = columns.conversation_or_text(data, options.messages, options.text)
+    tokenizer = bases.load_writer(base)
+    length = min(options.max_length, base.positions or options.max_length)
+    found: list[causal.Examples | None] = []
+    for name, files, most in (
+        ("train", data.train, options.rows),
+        ("validation", data.validation, options.validation_rows),
+    ):
+        reader = chat.Reader(tokenizer, column, chat=is_chat, answers_only=False, max_length=length)
+
+        def read(reader: chat.Reader = reader, files: tuple[Path, ...] = files, most: int = most) -> Any:
+            return reader.read(files, most)
+
+        kept = tokens.kept(run.folder / "tokens" / name, read)
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+        found.append(causal.Examples(kept, [[row] for row in range(len(kept))], pad) if len(kept) else None)
+    if found[1] is None:
+        raise InvalidInput(f"data: no validation row has a text in column {column!r}, so perplexity cannot be measured")
+    return found[0], found[1]
+
+
+def _perplexity(run: TrainingRun, network: nn.Module, texts: causal.Examples, name: str) -> dict[str, float]:
+    """Measured once, also when the job begins again."""
+    note = run.folder / f"{name}.json"
+    if not note.exists():
+        run.progress(0, None, f"measuring perplexity {name}", "rows")
+        half = note.with_suffix(".half")
+        half.write_text(json.dumps(causal.perplexity(network, texts, _BATCH)))
+        half.rename(note)
+    found: dict[str, float] = json.loads(note.read_text())
+    return found
+
+
+def _importance(run: TrainingRun, network: nn.Module, texts: causal.Examples, source: Source) -> dict[str, Array]:
+    """The mean square of what goes into each tensor, by its name in GGUF."""
+    sums: dict[str, torch.Tensor] = {}
+    counts: dict[str, int] = {}
+    known = {theirs: ours for ours, theirs in source.names.items()}
+
+    def seeing(name: str) -> Callable[[nn.Module, Any], None]:
+        def see(module: nn.Module, given: Any) -> None:
+            flat = given[0].detach().reshape(-1, given[0].shape[-1]).double()
+            sums[name] = sums.get(name, torch.zeros(flat.shape[1], dtype=torch.float64)) + (flat**2).sum(0)
+            counts[name] = counts.get(name, 0) + len(flat)
+
+        return see
+
+    hooks = [
+        module.register_forward_pre_hook(seeing(known[name]))
+        for name, module in network.named_modules()
+        if name in known
+    ]
+    with torch.no_grad():
+        for number, batch in enumerate(in_turn(texts, _BATCH)):
+            run.progress(number * _BATCH, len(texts), "seeing what goes through the layers", "rows")
+            network(input_ids=batch[0], position_ids=batch[1], use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return {name: np.asarray(total / counts[name]) + 1e-12 for name, total in sums.items()}
+
+
+def _written(
+    run: TrainingRun, source: Source, options: QuantizeLanguageOptions, embedding: str,
+    importance: dict[str, Array] | None,
+) -> gguf_file.Written:  # fmt: skip
+    def told(number: int, name: str) -> None:
+        run.progress(number, None, f"writing {name} as {options.type}", "tensors")
+
+    return gguf_file.write(run.out / FILE, source, options.type, embedding, importance, told)
+
+
+def _judge(
+    run: TrainingRun, texts: causal.Examples, path: Path, options: QuantizeLanguageOptions, trained: Trained
+) -> None:
+    """Perplexity of what the file holds; raises InvalidInput when it rose too much."""
+    folder = run.folder / "after"
+    if not folder.exists():
+        half = run.folder / "after.half"
+        shutil.rmtree(half, ignore_errors=True)
+        bases.unpack_gguf(path, half)
+        half.rename(folder)
+    again = bases.find_base(replace(run, code=folder, start=None))
+    assert again is not None
+    before, after = trained.report["before"], _perplexity(run, _network(again), texts, "after.file")
+    trained.report["after"] |= after
+    trained.report["validation_rows"] = len(texts)
+    rise = after["perplexity"] / before["perplexity"] - 1
+    trained.report["perplexity_rise"] = rise
+    trained.judged_itself = True
+    trained.metrics = {
+        "loss_before": before["loss"], "perplexity_before": before["perplexity"],
+        "validation_loss": after["loss"], "validation_perplexity": after["perplexity"],
+    }  # fmt: skip
+    if options.max_rise is not None and rise > options.max_rise:
+        raise InvalidInput(
+            f"max_rise: perplexity rose from {before['perplexity']:.4g} to {after['perplexity']:.4g} ({rise:.1%}), and "
+            f"{options.max_rise:.1%} is allowed; say type q8_0 or q4_1, or a larger embedding"
+        )
