@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _QUICK_S, _MEASURE_S = 0.3, 1.0
 _LETTERS = 16
+_OWN, _BEFORE = "validation_", "_before"
 
 
 class Made:
@@ -112,7 +113,7 @@ class Candidates:
     def judge_original(self) -> Evaluation | None:
         """The original's figures on the rows that a search judges by; None where nobody can tell."""
         manifest = self._version.manifest
-        own = {name: value for name, value in manifest.metrics.items() if name.startswith("validation_")}
+        own = {name: value for name, value in manifest.metrics.items() if name.startswith(_OWN)}
         trained = Trained(task=manifest.task or "other", inputs=manifest.columns, metrics=own)  # type: ignore[arg-type]
         trained.judged_itself = manifest.task in ("language", "forecast", "embedding")
         self.before = self._judged(self._version, trained, None, "original")
@@ -125,7 +126,7 @@ class Candidates:
             return None
         run = training.job_in(self._run, self._folder / "judging" / name)
         judge = judging.Judge(run, rows, trained, "compress", out, resamples=0)
-        if not judge.asks(version) and not any(key.startswith("validation_") for key in trained.metrics):
+        if not judge.asks(version) and not any(key.startswith(_OWN) for key in trained.metrics):
             return None
         found = judge.rows(version, data.validation, "validation")
         shutil.rmtree(run.folder / "judging-validation", ignore_errors=True)
@@ -178,21 +179,23 @@ class Candidates:
         found = Candidate(number=number, steps=steps, state=state, size_bytes=result.draft.manifest.served_bytes)
         found.size_ratio = self._version.manifest.served_bytes / max(found.size_bytes or 1, 1)
         judged = self._judged(result.draft, result.trained, result.out, name)
-        points = self._compare(found, judged)
+        points = self._compare(found, judged, result.trained)
         if seconds is not None and result.draft.manifest.runtime:
             self._measure(found, result, seconds)
         found.misses = [one.text for one in budgets.misses(self._params.budget, found, points)]
         return found
 
-    def _compare(self, found: Candidate, judged: Evaluation | None) -> float | None:
+    def _compare(self, found: Candidate, judged: Evaluation | None, trained: Trained) -> float | None:
         """Its main figure beside the original's; by how many points of 100 it fell."""
-        name = self.main
-        if judged is None or self.before is None or name is None or name not in judged.figures:
+        if judged is None:
             return None
-        before, after = self.before.figures[name], judged.figures[name]
-        found.quality = after
-        found.drop = budgets.drop_of(before, after, less_is_better(name))
-        return 100 * judging.worse_by(name, before, after)
+        self.main = name = self.main or judged.main
+        before = _before(trained).get(name or "", self.before.figures.get(name or "") if self.before else None)
+        if name is None or before is None or name not in judged.figures:
+            return None
+        found.quality = judged.figures[name]
+        found.drop = budgets.drop_of(before, found.quality, less_is_better(name))
+        return 100 * judging.worse_by(name, before, found.quality)
 
     def _measure(self, found: Candidate, result: Made, seconds: float) -> None:
         rows = None
@@ -243,10 +246,23 @@ class Candidates:
             run = training.job_in(self._run, self._folder / "proving" / name)
             judge = judging.Judge(run, rows, trained, "compress", out, resamples=0)
             if not judge.asks(version):
-                return {}
+                return self._proven_by_method(steps, parts)
             found = judge.rows(version, parts, "proof", part)
             told |= {f"{prefix}{key}": value for key, value in found.figures.items()}
         return told
+
+    def _proven_by_method(self, steps: Sequence[MethodStep], parts: tuple[Path, ...]) -> dict[str, float]:
+        """Where rows have no truth that a replica could be asked about (texts that are written): what the last method
+        says of these rows when it does its work once more."""
+        if self._data is None:
+            return {}
+        unseen = Candidates(
+            training.job_in(self._run, self._folder / "unseen"), self._params, self._asked, self._original,
+            replace(self._data, validation=parts),
+        )  # fmt: skip
+        trained = unseen.make(steps).trained
+        own = {k.removeprefix(_OWN): v for k, v in trained.metrics.items() if k.startswith(_OWN)}
+        return {**own, **{f"original_{name}": value for name, value in _before(trained).items()}}
 
     # A version to be
 
@@ -274,6 +290,11 @@ class Candidates:
 
 
 _NO_QUALITY = {"max_drop": None, "max_drop_points": None}
+
+
+def _before(trained: Trained) -> dict[str, float]:
+    """The original's figures, where the method itself judged both."""
+    return {k.removesuffix(_BEFORE): v for k, v in trained.metrics.items() if k.endswith(_BEFORE)}
 
 
 def _worse(of: Any, one: float | None, other: float | None) -> float | None:
