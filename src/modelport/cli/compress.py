@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modelport.cli import compression_options as wishes
 from modelport.cli import training_options as asked
 from modelport.cli.jobs import Cores, MemoryMb, Priority, Retries
 from modelport.cli.options import AsJson, Detach, Key, Url
@@ -15,47 +15,33 @@ from modelport.cli.options import AsJson, Detach, Key, Url
 if TYPE_CHECKING:
     from modelport.schemas.compression import MethodInfo
 
-_UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1024, "mib": 1 << 20, "gib": 1 << 30, "b": 1, "": 1}
-_Text = str | None
-
 
 def compress(
-    model: Annotated[str, typer.Argument(metavar="MODEL[:VERSION|@ALIAS]", help="Version to make smaller.")],
-    data: Annotated[
-        _Text, typer.Option("--data", metavar="NAME[:VERSION]", help="Rows to work with. [what it was trained on]")
-    ] = None,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option("--method", "-m", metavar="'NAME K=V ...'", help="Method and its options; repeat for a sequence."),
-    ] = None,
-    max_drop: Annotated[
-        _Text, typer.Option("--max-drop", help="Largest fall of the main figure: 1% of it, or 0.5pt (points).")
-    ] = None,
-    size: Annotated[
-        _Text, typer.Option("--size", help="So many times smaller (4x), or at most so large (10MB).")
-    ] = None,
-    speed: Annotated[_Text, typer.Option("--speed", help="So many times faster, one row alone (2x).")] = None,
-    latency_p99: Annotated[_Text, typer.Option("--latency-p99", help="Of one row alone (10ms).")] = None,
-    latency_p50: Annotated[_Text, typer.Option("--latency-p50", help="Of one row alone (5ms).")] = None,
-    memory: Annotated[_Text, typer.Option("--memory", help="Of one replica (200MB).")] = None,
-    runtime: Annotated[_Text, typer.Option("--for", help="Runtime: onnx, openvino, litert or torch. [its own]")] = None,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="Method that the search may use; repeatable.")
-    ] = None,
-    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Candidates to look at. [24]")] = None,
-    finalists: Annotated[int | None, typer.Option("--finalists", min=1, help="Of them, to make in full. [6]")] = None,
-    proofs: Annotated[int | None, typer.Option("--proofs", min=1, help="Of them, to try on unseen rows. [3]")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Of the runtime, as deployed. [1]")] = None,
-    name: Annotated[_Text, typer.Option("--name", "-n", help="Model that gets the version. [the same]")] = None,
-    target: Annotated[_Text, typer.Option("--target", help="Column that holds the truth. [as trained]")] = None,
+    model: wishes.Model,
+    data: wishes.Data = None,
+    methods: wishes.Methods = None,
+    max_drop: wishes.MaxDrop = None,
+    size: wishes.Size = None,
+    speed: wishes.Speed = None,
+    latency_p99: wishes.LatencyP99 = None,
+    latency_p50: wishes.LatencyP50 = None,
+    memory: wishes.Memory = None,
+    runtime: wishes.Runtime = None,
+    only: wishes.Only = None,
+    trials: wishes.Trials = None,
+    finalists: wishes.Finalists = None,
+    proofs: wishes.Proofs = None,
+    threads: wishes.Threads = None,
+    name: wishes.Name = None,
+    target: wishes.Target = None,
     validation: asked.Validation = None,
-    test: Annotated[_Text, typer.Option("--test", help="Part that proves the winner. [test]")] = None,
+    test: wishes.Test = None,
     seed: asked.Seed = 0,
     code: asked.Code = None,
     alias: asked.Alias = None,
     labels: asked.Labels = None,
     description: asked.Description = None,
-    html: Annotated[Path | None, typer.Option("--html", help="File to draw the frontier into.")] = None,
+    html: wishes.Html = None,
     cores: Cores = None,
     memory_mb: MemoryMb = None,
     priority: Priority = None,
@@ -71,19 +57,23 @@ def compress(
 
     Example: modelport compress digits --max-drop 1% --size 4x --html frontier.html
     """
-    budget = {
-        **_drop(max_drop), **_size(size), **_ratio("speed_ratio", "--speed", speed),
-        **_milliseconds("latency_p99_ms", "--latency-p99", latency_p99),
-        **_milliseconds("latency_p50_ms", "--latency-p50", latency_p50),
-        **({"memory_mb": _bytes("--memory", memory) / 1e6} if memory is not None else {}),
-    }  # fmt: skip
+    budget = wishes.budget(max_drop, size, speed, latency_p99, latency_p50, memory)
     params = asked.rest_of(
         data=data, runtime=runtime, only=only, trials=trials, finalists=finalists, proofs=proofs, threads=threads,
         name=name, target=target, validation=validation, test=test, seed=seed, alias=alias, labels=labels,
         description=description, cores=cores, memory_mb=memory_mb, priority=priority, retries=retries,
     )  # fmt: skip
     _compress(
-        model, budget, [method_step(one) for one in methods or ()], code or [], params, html, detach, as_json, url, key
+        model,
+        budget,
+        [wishes.method_step(one) for one in methods or ()],
+        code or [],
+        params,
+        html,
+        detach,
+        as_json,
+        url,
+        key,
     )
 
 
@@ -166,72 +156,3 @@ def methods(
             for one in found
         ]
         render.table(("METHOD", "WHAT IT DOES", "WORKS ON", "NEEDS"), rows, "no methods")
-
-
-# What was typed
-
-
-def method_step(text: str) -> dict[str, Any]:
-    """``quantize mode=static bits=8``; raises InvalidInput."""
-    from modelport.cli.jobs import read_params
-    from modelport.errors import InvalidInput
-
-    try:
-        name, *options = shlex.split(text)
-    except ValueError:
-        raise InvalidInput(f"--method: {text[:100]!r} is not like 'NAME K=V ...'") from None
-    return {"method": name, "options": read_params(options, None)}
-
-
-def _drop(text: str | None) -> dict[str, float]:
-    if text is None:
-        return {}
-    bare = text.strip().lower()
-    if bare.endswith("%"):
-        return {"max_drop": _number("--max-drop", bare[:-1], text) / 100}
-    for unit in ("points", "point", "pts", "pt", "pp"):
-        if bare.endswith(unit):
-            return {"max_drop_points": _number("--max-drop", bare.removesuffix(unit), text)}
-    return {"max_drop": _number("--max-drop", bare, text)}
-
-
-def _size(text: str | None) -> dict[str, float]:
-    if text is None:
-        return {}
-    if text.strip().lower().endswith("x"):
-        return _ratio("size_ratio", "--size", text)
-    return {"size_bytes": _bytes("--size", text)}
-
-
-def _ratio(field: str, option: str, text: str | None) -> dict[str, float]:
-    return {} if text is None else {field: _number(option, text.strip().lower().removesuffix("x"), text)}
-
-
-def _milliseconds(field: str, option: str, text: str | None) -> dict[str, float]:
-    if text is None:
-        return {}
-    bare = text.strip().lower()
-    for unit, factor in (("ms", 1.0), ("us", 1e-3), ("µs", 1e-3), ("s", 1e3), ("", 1.0)):
-        if bare.endswith(unit):
-            return {field: _number(option, bare.removesuffix(unit), text) * factor}
-    raise AssertionError
-
-
-def _bytes(option: str, text: str) -> float:
-    bare = text.strip().lower()
-    digits = bare.rstrip("bgikm ")
-    unit = bare[len(digits) :].strip()
-    if unit not in _UNITS:
-        from modelport.errors import InvalidInput
-
-        raise InvalidInput(f"{option}: {text[:50]!r}: say bytes, kB, MB or GB, such as 10MB")
-    return _number(option, digits, text) * _UNITS[unit]
-
-
-def _number(option: str, digits: str, text: str) -> float:
-    from modelport.errors import InvalidInput
-
-    try:
-        return float(digits)
-    except ValueError:
-        raise InvalidInput(f"{option}: {text[:50]!r} is no number with a unit; --help shows how it looks") from None
