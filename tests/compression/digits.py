@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from modelport.tensors import Array, Signature, TensorSpec
 from modelport.training import recipe
 from modelport.training.recipe import Trained, TrainingData
 from modelport.training.recipes.image import ImageRecipe
+from tests.compression import versions
 from tests.training.images import digit_files, parts, training_data
 from tests.training.runs import Told, new_run
 
@@ -36,12 +36,9 @@ def version(folder: Path, **options: Any) -> tuple[Model, TrainingData]:
 def version_of(out: Path, made: Trained, options: dict[str, Any] = OPTIONS) -> Model:
     """What a job makes of files and what is told of them."""
     story = {"recipe": "image", "params": {"options": options}}
+    (out / "training").mkdir(exist_ok=True)
     (out / "training" / "training.json").write_text(json.dumps(story))
-    manifest: Any = SimpleNamespace(details={}, labels={}, preprocessing=[], task=made.task)
-    manifest.preprocessing = [ImageStep.model_validate(made.preprocessing[0])]
-    manifest.sample, manifest.columns = made.sample, made.inputs
-    manifest.labels = {"probabilities": made.class_labels}
-    return Model(out, manifest)
+    return versions.version_of(out, made)
 
 
 def work(

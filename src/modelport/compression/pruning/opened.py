@@ -29,12 +29,12 @@ def opened(run: TrainingRun, model: Model, data: TrainingData | None) -> Reopene
     return found
 
 
-def batches(found: Reopened, rows: int) -> Iterator[Any]:
+def batches(found: Reopened, rows: int, size: int = _BATCH) -> Iterator[Any]:
     """Of at most ``rows`` training rows, as they are; chosen evenly over all."""
     total = len(found.plain)
     wanted = min(rows, total)
     chosen = torch.arange(wanted) * total // wanted
-    for part in chosen.split(_BATCH):
+    for part in chosen.split(size):
         yield found.plain.batch(part, 0)
 
 

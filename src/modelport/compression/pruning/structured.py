@@ -18,6 +18,7 @@ from modelport.compression.methods.prune_structured import PruneStructuredOption
 from modelport.compression.pruning import opened as networks
 from modelport.compression.pruning.heads import Attention, attentions
 from modelport.compression.pruning.layers import leave_out_layers
+from modelport.compression.pruning.tracing import called
 from modelport.errors import InvalidInput
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
 from modelport.training.reopen import Reopened
@@ -40,7 +41,7 @@ def compress(
     left_out = leave_out_layers(run, found, options.drop_layers, options.rows)
     history = []
     for step in range(1, options.steps + 1):
-        _prune(run, found, inputs, options, before["macs"], step)
+        prune(run, found, inputs, options, before["macs"], step)
         if step < options.steps:
             fit = networks.trained_on(run, found, f"pruned-{step}", options.step_epochs, options.learning_rate)
             history += [entry | {"pruned": step} for entry in fit.history]
@@ -65,7 +66,7 @@ def compress(
     return made
 
 
-def _prune(
+def prune(
     run: TrainingRun, found: Reopened, inputs: tuple[Any, ...], options: PruneStructuredOptions, macs: int, step: int
 ) -> None:
     """Take channels and heads out, as many as are to be gone after this step of ``options.steps``."""
@@ -85,13 +86,14 @@ def _prune(
             warnings.simplefilter("ignore")
             for group in pruner.step(interactive=True):
                 group.prune()
+                for one in pruner.attentions:
+                    one.settle()
+                _shape_of(network, inputs)
                 left = networks.counted(network, inputs)["macs"]
                 if left <= least:
                     break
         run.progress(at + 1, rounds, f"taking out what matters least, step {step} of {options.steps}", "rounds")
     network.zero_grad(set_to_none=True)
-    for one in pruner.attentions:
-        one.settle()
     if options.wanted and left > least:
         raise InvalidInput(
             f"options.macs: {options.wanted:g} times fewer multiplications cannot be reached: {macs / left:.2f} times "
@@ -123,7 +125,7 @@ def _pruner(found: Reopened, inputs: tuple[Any, ...], options: PruneStructuredOp
         pruner = torch_pruning.pruner.BasePruner(
             network, inputs, importance, global_pruning=options.scope == "global", pruning_ratio=ratio,
             pruning_ratio_dict=own, max_pruning_ratio=_MOST, iterative_steps=_FINE if options.wanted else 4,
-            ignored_layers=kept, round_to=options.multiple, forward_fn=_called,
+            ignored_layers=kept, round_to=options.multiple, forward_fn=called,
             num_heads={layer: one.heads for one in seen for layer in one.asking}, prune_num_heads=options.heads > 0,
             prune_head_dims=False, head_pruning_ratio=now(options.heads),
         )  # fmt: skip
@@ -140,7 +142,7 @@ def _untouched(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            graph.build_dependency(network, inputs, forward_fn=_called, verbose=False)
+            graph.build_dependency(network, inputs, forward_fn=called, verbose=False)
             groups = list(graph.get_all_groups())
     except Exception as error:  # what the caller's network does is not known
         raise InvalidInput(
@@ -159,15 +161,10 @@ def _untouched(
     return kept
 
 
-def _called(network: nn.Module, inputs: tuple[Any, ...]) -> torch.Tensor:
-    found: torch.Tensor = network(*inputs)
-    return found
-
-
 def _shape_of(network: nn.Module, inputs: tuple[Any, ...]) -> list[int]:
     try:
         with torch.no_grad():
-            return list(_called(network, inputs).shape)
+            return list(network(*inputs).shape)
     except (RuntimeError, ValueError) as error:
         raise InvalidInput(
             f"the network does not run without these channels ({str(error)[:200]}): some of its code counts on their "
