@@ -33,7 +33,7 @@ _PROVEN = 8
 """Batches of validation rows that the written files are compared on, at most."""
 _TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 """Difference of the mean loss of a token."""
-_IGNORED = -100
+IGNORED = -100
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -42,23 +42,23 @@ class Examples:
     """Lots of rows as ids, positions that begin anew with each row, and what is to be said next."""
 
     def __init__(self, found: tokens.Tokens, lots: Sequence[Sequence[int]], pad: int) -> None:
-        self._tokens, self._lots, self._pad = found, lots, pad
+        self.tokens, self.lots, self.pad = found, lots, pad
 
     def __len__(self) -> int:
-        return len(self._lots)
+        return len(self.lots)
 
     def batch(self, numbers: torch.Tensor, epoch: int) -> Batch:
         """Ids, positions and targets, INT64 [lots, tokens]."""
-        lots = [self._lots[number] for number in numbers.tolist()]
-        rows = [[self._tokens[row] for row in lot] for lot in lots]
-        ids, mask = tokens.padded([np.concatenate(lot) for lot in rows], self._pad)
-        positions, targets = np.zeros_like(ids), np.full_like(ids, _IGNORED)
+        lots = [self.lots[number] for number in numbers.tolist()]
+        rows = [[self.tokens[row] for row in lot] for lot in lots]
+        ids, mask = tokens.padded([np.concatenate(lot) for lot in rows], self.pad)
+        positions, targets = np.zeros_like(ids), np.full_like(ids, IGNORED)
         for index, lot in enumerate(lots):
             begin = 0
             for row, known in zip(lot, rows[index], strict=True):
                 end = begin + len(known)
                 positions[index, begin:end] = np.arange(len(known))
-                learnt = self._tokens.marks(row)[1:].astype(bool)
+                learnt = self.tokens.marks(row)[1:].astype(bool)
                 targets[index, begin : end - 1][learnt] = known[1:][learnt]
                 begin = end
             positions[index, begin:] = np.arange(ids.shape[1] - begin)
@@ -70,7 +70,7 @@ def token_losses(network: nn.Module, batch: Batch) -> torch.Tensor:
     """The loss of every token that is to be learnt, FP32 [tokens]."""
     ids, positions, targets = batch
     scores = network(input_ids=ids, position_ids=positions, use_cache=False).logits
-    asked = targets != _IGNORED
+    asked = targets != IGNORED
     return functional.cross_entropy(scores[asked].float(), targets[asked], reduction="none")
 
 
@@ -112,11 +112,11 @@ def train(run: TrainingRun, data: TrainingData, options: LanguageModelOptions) -
     length = min(bases.checked_length(base, options.max_length, _DEFAULT_LENGTH), base.positions or 1 << 30)
     _check_memory(base, options, length)
     tokenizer = bases.load_writer(base)
-    learning, judging, about, warnings = _read(run, data, options, tokenizer, base, length)
+    learning, judging, about, warnings = read(run, data, options, tokenizer, base, length)
     network = _network(run, base, options)
     if options.packing and not _keeps_rows_apart(network, learning):
         warnings.append("the base model cannot keep packed texts apart, so each is an example of its own (packing)")
-        learning, judging = (Examples(each._tokens, [[row] for lot in each._lots for row in sorted(lot)], each._pad)
+        learning, judging = (Examples(each.tokens, [[row] for lot in each.lots for row in sorted(lot)], each.pad)
                              for each in (learning, judging))  # fmt: skip
     before = _before(run.folder / "before.json", network.to(device_of(options)), judging, options)
 
@@ -135,12 +135,12 @@ def train(run: TrainingRun, data: TrainingData, options: LanguageModelOptions) -
         )
     network = adapters.write(network.cpu(), tokenizer, base, run.out, options)
     trained.report = {"history": fit.history, "stopped_early": fit.stopped_early, **about}
-    trained.report["parity"] = _prove(network, run.out, base, judging, options)
+    trained.report["parity"] = prove(network, run.out, base, judging, options)
     trained.report["versions"] = {"torch": torch.__version__, "transformers": transformers.__version__}
     return trained
 
 
-def _read(
+def read(
     run: TrainingRun, data: TrainingData, options: LanguageModelOptions, tokenizer: Any, base: bases.Base, length: int
 ) -> tuple[Examples, Examples, dict[str, Any], list[str]]:
     """Training and validation examples, what they are like, and warnings."""
@@ -162,9 +162,9 @@ def _read(
         lots = chat.packed(kept.lengths().tolist(), length) if options.packing else [[row] for row in range(len(kept))]
         found.append(Examples(kept, lots, pad))
     about = {
-        "rows": {"train": len(found[0]._tokens), "validation": len(found[1]._tokens)},
+        "rows": {"train": len(found[0].tokens), "validation": len(found[1].tokens)},
         "examples": {"train": len(found[0]), "validation": len(found[1])},
-        "tokens": int(found[0]._tokens.lengths().sum()),
+        "tokens": int(found[0].tokens.lengths().sum()),
         "max_length": length,
         "chat": is_chat,
     }
@@ -196,19 +196,19 @@ def _before(path: Path, network: nn.Module, judging: Examples, options: Language
 
 def _keeps_rows_apart(network: Any, learning: Examples) -> bool:
     """Whether two rows in one example answer as they do alone."""
-    rows = next((lot[:2] for lot in learning._lots if len(lot) > 1), None)
+    rows = next((lot[:2] for lot in learning.lots if len(lot) > 1), None)
     if rows is None:
         return True
     network.eval()
     with torch.no_grad():
         found = [
-            token_losses(network, Examples(learning._tokens, [lot], 0).batch(torch.tensor([0]), 0))
+            token_losses(network, Examples(learning.tokens, [lot], 0).batch(torch.tensor([0]), 0))
             for lot in (rows, rows[:1], rows[1:])
         ]
     return bool(torch.allclose(found[0], torch.cat(found[1:]), atol=1e-3 if found[0].dtype == torch.float32 else 5e-2))
 
 
-def _prove(
+def prove(
     network: Any, folder: Path, base: bases.Base, judging: Examples, options: LanguageModelOptions
 ) -> dict[str, Any]:
     """Load what was written, compare the loss of the validation rows; raises InvalidInput when it is another."""
