@@ -38,7 +38,6 @@ _MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\x93NUMPY", "a numpy array", "it is data, not a model"),
     (4, b"ORTM", "a model in ONNX Runtime's own format", "push the .onnx file that it was made from"),
     (4, b"ET12", "an ExecuTorch program", _EXPORT_ONNX),
-    (0, b"GGUF", "a GGUF model", "this release does not serve it: export the model to ONNX"),
     (0, b"CBM1", "a CatBoost model", "save it with model.save_model('model.onnx', format='onnx')"),
     (0, b"tree\nversion=", "a LightGBM model", "convert it with onnxmltools.convert_lightgbm"),
     (0, b'{"learner":', "an XGBoost model", "convert it with onnxmltools.convert_xgboost"),
