@@ -79,7 +79,9 @@ def read(file: IO[bytes]) -> Iterator[bytes]:
             yield chunk
 
 
-def _contents(archive: zipfile.ZipFile, registry: Registry, actor: Actor, manifest: Manifest) -> Iterator[tuple[str, str]]:
+def _contents(
+    archive: zipfile.ZipFile, registry: Registry, actor: Actor, manifest: Manifest
+) -> Iterator[tuple[str, str]]:
     """Add every file; its path and SHA-256."""
     for entry in manifest.files:
         if not entry.path.startswith(_LEFT_OUT):
@@ -101,7 +103,9 @@ def _contents(archive: zipfile.ZipFile, registry: Registry, actor: Actor, manife
     taken = {entry.path for entry in manifest.files}
     for path, text in texts.items():
         if path in taken:
-            raise InvalidInput(f"the version has a file {path!r} of its own, which a bundle needs; push it under another name")
+            raise InvalidInput(
+                f"the version has a file {path!r} of its own, which a bundle needs; push it under another name"
+            )
         yield path, _add(archive, path, iter([text.encode()]))
 
 

@@ -116,9 +116,7 @@ def get_lineage(here: Here, actor: Viewer, name: PathName, ref: PathRef) -> Line
     return here.registry.lineage(actor, name, ref)
 
 
-@router.get(
-    "/{name}/versions/{ref}/bundle", response_class=StreamingResponse, responses={**ZIP, **responses(400, 404)}
-)
+@router.get("/{name}/versions/{ref}/bundle", response_class=StreamingResponse, responses={**ZIP, **responses(400, 404)})
 def bundle_version(here: Here, actor: Viewer, name: PathName, ref: PathRef) -> StreamingResponse:
     """A version of the formats ONNX and LiteRT as one signed zip: its model, manifest, a runner, hashes."""
     file_name, file = bundles.build(here.settings, here.database, here.registry, actor, name, ref)

@@ -43,7 +43,9 @@ def images(step: dict[str, Any], rows: list[str], own: dict[str, Any]) -> dict[s
     from PIL import Image, ImageOps  # noqa: PLC0415
 
     if step["resize"] == "letterbox" or step["crop"] is not None or not step["antialias"]:
-        raise SystemExit("preprocess.py does not know letterboxes, crops and sampling without antialias: add yours here")
+        raise SystemExit(
+            "preprocess.py does not know letterboxes, crops and sampling without antialias: add yours here"
+        )
     spec = own[step["input"]]
     made = []
     for row in rows:
