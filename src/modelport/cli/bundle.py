@@ -17,7 +17,7 @@ def bundle(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Write an ONNX or LiteRT version with its manifest, a runner, hashes and a signature.
+    """Write an ONNX or LiteRT version as one signed zip with a runner.
 
     It runs without Modelport; README.txt inside says how to run it and how to check who made it.
 

@@ -11,46 +11,50 @@ from modelport.cli.jobs import Cores, MemoryMb, Priority, Retries
 from modelport.cli.options import AsJson, Detach, Key, Url
 
 _Names = list[str] | None
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME[:VERSION|@ALIAS]|FILE", help="Version, or a model's file or folder.", show_default=False
+    ),
+]
+To = Annotated[
+    str, typer.Option("--to", metavar="onnx|openvino|litert|torch", help="What it becomes.", show_default=False)
+]
+Name = Annotated[str | None, typer.Option("--name", "-n", help="Model that gets the version. [its own name]")]
+Data = Annotated[
+    str | None, typer.Option("--data", metavar="NAME[:VERSION][/PART]", help="Rows to compare answers on.")
+]
+Inputs = Annotated[_Names, typer.Option("--input", metavar="NAME=COLUMN,…", help="Columns of an input; repeatable.")]
+Rows = Annotated[int | None, typer.Option("--rows", min=1, help="Rows to compare on, at most. [256]")]
+Batch = Annotated[
+    str | None, typer.Option("--batch", metavar="N[,N…]", help="Rows of a run, where the target fixes them.")
+]
+Opset = Annotated[int | None, typer.Option("--opset", help="ONNX opset. [the converter's]")]
+Tolerance = Annotated[float | None, typer.Option("--tolerance", help="Most that a value may differ by. [0.001]")]
+MaxRowsOff = Annotated[float | None, typer.Option("--max-rows-off", help="Share of rows that may differ more. [0.002]")]
+Classes = Annotated[
+    str | None, typer.Option("--classes", metavar="A,B,C|FILE", help="Names of the classes, or a file of lines.")
+]
+Sample = Annotated[Path | None, typer.Option("--sample", help="Example inputs: .npz by input name, or .json.")]
+Alias = Annotated[str | None, typer.Option("--alias", help="Alias that moves to the version.")]
+Labels = Annotated[_Names, typer.Option("--label", metavar="K=V", help="Label of the version; repeatable.")]
 
 
 def convert(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME[:VERSION|@ALIAS]|FILE", help="Version, or a model's file or folder.", show_default=False
-        ),
-    ],
-    to: Annotated[
-        str, typer.Option("--to", metavar="onnx|openvino|litert|torch", help="What it becomes.", show_default=False)
-    ],
-    name: Annotated[
-        str | None, typer.Option("--name", "-n", help="Model that gets the version. [its own name]")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="NAME[:VERSION][/PART]", help="Rows to compare answers on.")
-    ] = None,
-    inputs: Annotated[
-        _Names, typer.Option("--input", metavar="NAME=COLUMN,…", help="Columns of an input; repeatable.")
-    ] = None,
-    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Rows to compare on, at most. [256]")] = None,
-    batch: Annotated[
-        str | None, typer.Option("--batch", metavar="N[,N…]", help="Rows of a run, where the target fixes them.")
-    ] = None,
-    opset: Annotated[int | None, typer.Option("--opset", help="ONNX opset. [the converter's]")] = None,
-    tolerance: Annotated[
-        float | None, typer.Option("--tolerance", help="Most that a value may differ by. [0.001]")
-    ] = None,
-    max_rows_off: Annotated[
-        float | None, typer.Option("--max-rows-off", help="Share of rows that may differ by more. [0.002]")
-    ] = None,
-    classes: Annotated[
-        str | None, typer.Option("--classes", metavar="A,B,C|FILE", help="Names of the classes, or a file of lines.")
-    ] = None,
-    sample: Annotated[
-        Path | None, typer.Option("--sample", help="Example inputs: .npz by input name, or .json.")
-    ] = None,
-    alias: Annotated[str | None, typer.Option("--alias", help="Alias that moves to the version.")] = None,
-    labels: Annotated[_Names, typer.Option("--label", metavar="K=V", help="Label of the version; repeatable.")] = None,
+    model: Source,
+    to: To,
+    name: Name = None,
+    data: Data = None,
+    inputs: Inputs = None,
+    rows: Rows = None,
+    batch: Batch = None,
+    opset: Opset = None,
+    tolerance: Tolerance = None,
+    max_rows_off: MaxRowsOff = None,
+    classes: Classes = None,
+    sample: Sample = None,
+    alias: Alias = None,
+    labels: Labels = None,
     cores: Cores = None,
     memory_mb: MemoryMb = None,
     priority: Priority = None,
@@ -60,7 +64,9 @@ def convert(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Convert a model to another format; the new version is registered when its answers agree.
+    """Convert a model to another format, proven to answer alike.
+
+    The new version is registered when its answers to the same rows agree.
 
     Example: modelport convert wine:1 --to onnx --data wine/test
     """
@@ -72,8 +78,9 @@ def convert(
 
     columns = {given: listed.split(",") for given, listed in pairs(inputs or [], "--input").items()}
     params: dict[str, Any] = rest_of(
-        name=name, data=data, inputs=columns or None, rows=rows, batch=_numbers(batch), opset=opset, tolerance=tolerance,
-        max_rows_off=max_rows_off, class_labels=class_names(classes) if classes else None, alias=alias, labels=labels,
+        name=name, data=data, inputs=columns or None, rows=rows, batch=_numbers(batch), opset=opset,
+        tolerance=tolerance, max_rows_off=max_rows_off, alias=alias, labels=labels,
+        class_labels=class_names(classes) if classes else None,
         sample=sample_tensors(sample_inputs(sample)) if sample else None, cores=cores, memory_mb=memory_mb,
         priority=priority, retries=retries,
     )  # fmt: skip

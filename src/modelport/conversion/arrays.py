@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +33,8 @@ def save(tensors: Mapping[str, Array], path: Path) -> None:
         else:
             found[f"{about} plain"] = array
     with path.open("wb") as file:
-        np.savez(file, **{f"k{place}": array for place, array in enumerate(found.values())},
-                 names=np.array(list(found), np.str_))  # fmt: skip
+        parts: dict[str, Any] = {f"k{place}": array for place, array in enumerate(found.values())}
+        np.savez(file, names=np.array(list(found), np.str_), **parts)
 
 
 def load(path: Path) -> dict[str, Array]:

@@ -11,13 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from modelport.conversion import process
 from modelport.conversion.arrays import ANSWERS, INPUTS
 from modelport.conversion.routes import Converter, requirements_of
 from modelport.engine.inspect import artifact_files
 from modelport.errors import ArtifactRefused, InvalidInput
 from modelport.schemas.models import Manifest
+from modelport.schemas.preprocessing import Preprocessing
+from modelport.storage.paths import check_paths
 
+_PREPROCESSING: TypeAdapter[Any] = TypeAdapter(Preprocessing)
+_LONGEST_NOTE = 2500
 Environment = Callable[[Sequence[str]], tuple[str, Mapping[str, str]]]
 Progress = Callable[[str], None]
 
@@ -73,17 +79,15 @@ class Workshop:
             request = self._request(step, found.folder, files, place, manifest)
             answer = self._run(step, "convert", request, f"step{number}", [found.folder])
             out = self._folder / f"step{number}" / "out"
-            found.preprocessing = answer.get("preprocessing", found.preprocessing)
+            _plain_files(out, step)
+            found.preprocessing = _checked_steps(answer.get("preprocessing", found.preprocessing))
             _carry(found.preprocessing, found.folder, out)
             found.class_labels = answer.get("class_labels", found.class_labels)
-            found.notes += answer.get("notes", [])
-            told = {key: answer[key] for key in ("report", "versions", "confined") if key in answer}
+            found.notes += [str(note)[:_LONGEST_NOTE] for note in answer.get("notes", [])]
+            told: dict[str, Any] = {key: answer[key] for key in ("report", "versions", "confined") if key in answer}
             found.steps.append({"from": step.source, "to": step.target, **told})
             found.folder, manifest = out, None
-            try:
-                files = artifact_files(out)
-            except ArtifactRefused as error:
-                raise InvalidInput(f"converting from {step.source} to {step.target} gave no model: {error}") from None
+            files = _plain_files(out, step)
         return found
 
     def library_answers(self, source: Source, step: Converter, inputs: Path, signature: Mapping[str, Any]) -> Path:
@@ -91,6 +95,7 @@ class Workshop:
         request = self._request(step, source.folder, source.files, source.place, None)
         request |= {"inputs": str(inputs.resolve()), "model_signature": dict(signature)}
         self._run(step, "answer", request, "library", [source.folder, inputs])
+        _plain_files(self._folder / "library" / "out", step)
         return self._folder / "library" / "out" / ANSWERS
 
     def served_answers(
@@ -141,6 +146,24 @@ class Workshop:
             f"{step.tool}:{what}", request, self._folder / name, read=read, python=python,
             bounds=process.Bounds(threads=self._settings.threads), told=lambda s: self._told(f"{doing}, {s:.0f} s"),
         )  # fmt: skip
+
+
+def _plain_files(out: Path, step: Converter) -> tuple[str, ...]:
+    """What a converter has left: plain files only, for a link could lead anywhere."""
+    try:
+        return artifact_files(out)
+    except ArtifactRefused as error:
+        raise InvalidInput(f"converting from {step.source} to {step.target} gave no model: {error.message}") from None
+
+
+def _checked_steps(steps: Any) -> list[dict[str, Any]]:
+    """Preprocessing as a push takes it: what a converter says is a stranger's word."""
+    try:
+        found = _PREPROCESSING.validate_python(steps)
+    except ValidationError:
+        raise InvalidInput("the converter told of preprocessing that is none; the model is not what it seems") from None
+    check_paths(step.tokenizer for step in found if step.kind == "text")
+    return [step.model_dump() for step in found]
 
 
 def _steps_of(source: Source) -> list[dict[str, Any]]:

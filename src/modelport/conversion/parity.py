@@ -45,8 +45,8 @@ def pairs_of(expected: Mapping[str, Array], found: Mapping[str, Array]) -> list[
     if named:
         return named
     raise InvalidInput(
-        f"the converted model gives {', '.join(found)[:200]} and the source {', '.join(expected)[:200]}: no telling which "
-        "belong together"
+        f"the converted model gives {', '.join(found)[:200]} and the source {', '.join(expected)[:200]}: no telling "
+        "which belong together"
     )
 
 
@@ -57,8 +57,8 @@ def compare(expected: Mapping[str, Array], found: Mapping[str, Array], tolerance
     matched = {id(before) for _, before, _ in pairs}
     result.left_out = [name for name, array in expected.items() if id(array) not in matched]
     off: Array | None = None
-    for name, before, after in pairs:
-        after = _shaped(name, before, after)
+    for name, before, given in pairs:
+        after = _shaped(name, before, given)
         result.rows = len(before)
         if before.dtype == object or before.dtype.kind in "iub":
             same = (before == after).reshape(len(before), -1).all(1)
@@ -83,8 +83,8 @@ def check(parity: Parity, tolerance: float, most_rows_off: float) -> None:
     agreement = "" if parity.label_agreement is None else f", {same:.2%} of the labels agree"
     raise InvalidInput(
         f"the converted model answers differently: {parity.rows_off:.2%} of {parity.rows} rows are off by more than "
-        f"{tolerance:g} (the most: {parity.max_absolute:.3g}, relative {parity.max_relative:.3g}){agreement}; nothing was "
-        "registered. Allow more with --tolerance or --max-rows-off, or choose another target"
+        f"{tolerance:g} (the most: {parity.max_absolute:.3g}, relative {parity.max_relative:.3g}){agreement}; nothing "
+        "was registered. Allow more with --tolerance or --max-rows-off, or choose another target"
     )
 
 

@@ -30,7 +30,7 @@ from modelport.errors import InvalidInput, ModelportError, Unavailable, from_wir
 
 _log = logging.getLogger(__name__)
 _TOOLS = "modelport.conversion.tools."
-_LARGEST_ANSWER, _TAIL = 16 << 20, 16_384
+_LARGEST_ANSWER, _TAIL = 1 << 20, 16_384
 _LOOK_S, _TELL_S = 0.05, 2.0
 _KEPT = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ", "SYSTEMROOT")
 _PATH = re.compile(r"(?<![\w.:/])/(?:[\w.+@~-]+/)+[\w.+@~-]*")

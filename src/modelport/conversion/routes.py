@@ -51,8 +51,8 @@ CONVERTERS: tuple[Converter, ...] = (
     Converter("image_onnx", "image_classifier", "onnx", ("transformers", "torch", "onnxscript"), "finetune"),
     Converter("xgboost_onnx", "xgboost", "onnx", ("xgboost", "onnxmltools"), "boosting"),
     Converter("lightgbm_onnx", "lightgbm", "onnx", ("lightgbm", "onnxmltools"), "boosting"),
-    Converter("saved_model_onnx", "saved_model", "onnx", requirements=("tensorflow-cpu>=2.21,<3", "tf2onnx>=1.17,<2")),
-    Converter("paddle_onnx", "paddle", "onnx", requirements=("paddlepaddle>=3.3,<4", "paddle2onnx>=2.1,<3", "packaging")),
+    Converter("saved_model_onnx", "saved_model", "onnx", requirements=("tensorflow-cpu>=2.21,<3", "tf2onnx>=1.17")),
+    Converter("paddle_onnx", "paddle", "onnx", requirements=("paddlepaddle>=3.3,<4", "paddle2onnx>=2.1", "packaging")),
     Converter("onnx_openvino", "onnx", "openvino", ("openvino",), "openvino"),
     Converter("onnx_litert", "onnx", "litert", requirements=("onnx2tf==1.29.24",), extra="litert"),
     Converter(

@@ -16,7 +16,8 @@ _LARGEST_JSON = 1 << 30
 #: What a converter calls the source, and people.
 NAMES = {
     "keras": "a Keras model", "saved_model": "a TensorFlow SavedModel", "paddle": "a PaddlePaddle model",
-    "xgboost": "an XGBoost model", "lightgbm": "a LightGBM model", "image_classifier": "a Hugging Face image classifier",
+    "xgboost": "an XGBoost model", "lightgbm": "a LightGBM model",
+    "image_classifier": "a Hugging Face image classifier",
 }  # fmt: skip
 
 

@@ -34,8 +34,8 @@ class Conversions(Operations[D_co]):
 
         A ``Path``, or a text that names something that is there and is no model's name, is sent to the server; say
         ``name`` then. ``params`` are further fields of ``ConvertParams`` (``data``, ``batch``, ``tolerance`` …), and
-        ``cores``, ``memory_mb``, ``priority``, ``retries`` of the job. The result names the new version and tells how far
-        its answers are from those before.
+        ``cores``, ``memory_mb``, ``priority``, ``retries`` of the job. The result names the new version and tells how
+        far its answers are from those before.
         """
         asked: dict[str, Any] = {"to": to, **params}
         local = local_path(model)
@@ -48,7 +48,7 @@ class Conversions(Operations[D_co]):
 
     @operation
     def bundle(self, name: str, ref: Ref, file: str | Path) -> Flow[Path]:
-        """Write a version of the formats ONNX or LiteRT, with a runner, hashes and a signature, into ``file``, a new zip.
+        """Write a version (ONNX or LiteRT), with a runner, hashes and a signature, into ``file``, a new zip.
 
         Raises Conflict when the file is there already, InvalidInput for other formats.
         """

@@ -1,4 +1,4 @@
-"""The key with which a home signs what leaves it: Ed25519, made when it is first needed, readable by its owner alone."""
+"""The key with which a home signs what leaves it: Ed25519, made when first needed, readable by its owner alone."""
 
 from __future__ import annotations
 

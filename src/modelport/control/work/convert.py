@@ -23,10 +23,10 @@ from modelport.conversion import arrays, parity
 from modelport.conversion.chain import Converted, Settings, Source, Workshop
 from modelport.conversion.routes import Converter, check_installed, route
 from modelport.conversion.sources import NAMES, recognise
+from modelport.engine.formats.refused import advice
 from modelport.engine.inspect import artifact_files
 from modelport.engine.proof import sample_inputs
 from modelport.engine.routing import features_of
-from modelport.engine.formats.refused import advice
 from modelport.errors import ArtifactRefused, InvalidInput, NotFound
 from modelport.schemas.conversion import ConvertParams
 from modelport.schemas.models import FileEntry, Manifest, ModelVersion, VersionPush
@@ -85,7 +85,8 @@ class Convert:
             source.manifest = run.services.registry.draft(run.actor, str(params.name), push).manifest
         steps = route(source.kind, params.to)
         versions = []
-        for batch in params.batch or [None]:
+        batches: list[int | None] = [*params.batch]
+        for batch in batches or [None]:
             note = run.folder / f"version-{batch or 'any'}.json"
             if not note.exists():
                 made.write_whole(note, Conversion(run, params, source, steps, batch).version())
@@ -160,7 +161,7 @@ class Conversion:
         return _told_version(before, json.loads((place / "result.json").read_text()))
 
     def _proven(self, workshop: Workshop, converted: Converted, place: Path) -> dict[str, Any]:
-        run, params = self.run, self.params
+        params = self.params
         push, draft = self._offer(converted)
         tolerance = params.tolerance or max(step.tolerance for step in self.steps)
         expected, found, compared_on = self._answers(workshop, converted.folder, draft.manifest, place)

@@ -1,4 +1,4 @@
-"""python runner.py request.json: the model's answer to {"inputs": [{name, datatype, shape, data}]}, as the server gives it.
+"""python runner.py request.json: the model's answer to {"inputs": [{name, datatype, shape, data}]}, as a server's.
 
 Needs numpy and ai-edge-litert; with preprocessing also what preprocess.py names.
 """
@@ -19,7 +19,7 @@ feed = {
     for one in given
 }
 if manifest["preprocessing"]:
-    from preprocess import prepared
+    from preprocess import prepared  # type: ignore[import-not-found]
 
     feed = prepared(feed, manifest, here)
 model = Interpreter(str(here / manifest["details"]["model_file"]))

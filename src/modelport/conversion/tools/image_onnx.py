@@ -82,8 +82,8 @@ def _load(request: dict[str, Any]) -> tuple[Answering, Any]:
 
 def _size(size: Any) -> tuple[int, int]:
     if isinstance(size, dict):
-        side = size.get("shortest_edge")
-        return int(size.get("height", side)), int(size.get("width", side))
+        side = size.get("shortest_edge", 224)
+        return int(size.get("height") or side), int(size.get("width") or side)
     if isinstance(size, list | tuple):
         return int(size[0]), int(size[1])
     return int(size), int(size)

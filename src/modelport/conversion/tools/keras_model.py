@@ -128,11 +128,11 @@ def _check_layers(config: Any) -> None:
         is_own = bool(module is None and own and str(own) != kind) or bool(
             isinstance(module, str) and module.partition(".")[0] not in ("keras", "builtins", "tensorflow", "tf_keras")
         )
-        if kind == "Lambda" or kind == "__lambda__" or is_own:
+        if kind in ("Lambda", "__lambda__") or is_own:
             what = "a Lambda layer" if "ambda" in kind else f"the custom class {kind!r}"
             raise InvalidInput(
-                f"layer {str(name or kind)[:100]!r} is {what}: code of its author's, which is never run here; replace it "
-                "by Keras' own layers, or convert the model where its code is trusted"
+                f"layer {str(name or kind)[:100]!r} is {what}: code of its author's, which is never run here; replace "
+                "it by Keras' own layers, or convert the model where its code is trusted"
             )
 
 

@@ -11,7 +11,7 @@ from modelport import plugins
 from modelport.conversion import arrays
 from modelport.conversion.arrays import ANSWERS, INPUTS
 from modelport.engine import preprocessing, proof
-from modelport.engine.runtime import LoadOptions, Runtime, Trust
+from modelport.engine.runtime import LoadOptions, MakesUpInputs, Runtime, Trust
 from modelport.errors import InvalidInput, ModelRejectedInput
 from modelport.tensors import Array, Signature, dtype_of
 
@@ -70,7 +70,7 @@ def _made_up(runtime: Runtime, signature: Signature, rows: int) -> dict[str, Arr
     for size in (1, 2, 3, 8, 16, 28, 32, 64, 128, 224, 256, 512):
         made = (
             runtime.made_up_inputs(rows, size, 0)
-            if isinstance(runtime, preprocessing.MakesUpInputs)
+            if isinstance(runtime, MakesUpInputs)
             else proof.made_up_inputs(signature, rows, size)
         )
         try:

@@ -1,4 +1,4 @@
-"""A torch module, or a program of torch.export, as ONNX or as a program: names, free dimensions, nothing of the machine."""
+"""A torch module, or a program, as ONNX or as a program: names, free dimensions, nothing of the machine."""
 
 from __future__ import annotations
 

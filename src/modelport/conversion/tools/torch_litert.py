@@ -32,8 +32,10 @@ def convert(request: dict[str, Any], out: Path) -> dict[str, Any]:
     example = []
     for spec in signature.inputs:
         if -1 in spec.shape[1:]:
-            raise InvalidInput(f"input {spec.name!r} has a free dimension besides its rows, and litert-torch fixes all: "
-                               "convert by way of ONNX, or export the program with fixed sizes")  # fmt: skip
+            raise InvalidInput(
+                f"input {spec.name!r} has a free dimension besides its rows, and litert-torch fixes all: convert it to "
+                "ONNX first and that to LiteRT, or export the program with fixed sizes"
+            )
         kind = getattr(torch, dtype_of(spec.datatype).name)
         size = [rows if dim == -1 else dim for dim in spec.shape]
         example.append(torch.rand(size).to(kind) if kind.is_floating_point else torch.zeros(size, dtype=kind))

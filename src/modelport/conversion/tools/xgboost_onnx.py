@@ -32,7 +32,8 @@ def convert(request: dict[str, Any], out: Path) -> dict[str, Any]:
         )
     except Exception as error:
         raise InvalidInput(
-            f"onnxmltools {metadata.version('onnxmltools')} cannot write this {type(model).__name__} as ONNX: {said(error)}"
+            f"onnxmltools {metadata.version('onnxmltools')} cannot write a "
+            f"{type(model).__name__} as ONNX: {said(error)}"
         ) from None
     onnx_file.rename(graph, dict(zip([found.name for found in graph.graph.output], _outputs(model), strict=True)))
     if _outputs(model) == ["prediction"]:

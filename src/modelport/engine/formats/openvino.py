@@ -32,7 +32,7 @@ class OpenVinoFormat(Format):
         return bool(find_openvino(folder, files))
 
     def inspect(self, folder: Path, files: tuple[str, ...], trust: Trust) -> Inspected:
-        """Read the one model; raises ArtifactRefused with the cause and the next step, MissingExtra without OpenVINO."""
+        """Read the one model; raises ArtifactRefused with the cause, MissingExtra without OpenVINO."""
         from modelport.engine.runtimes.openvino import read_model  # noqa: PLC0415  (optional)
 
         found = find_openvino(folder, files)

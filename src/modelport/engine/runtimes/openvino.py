@@ -32,8 +32,8 @@ def read_model(model: Path, weights: Path) -> Any:
         return openvino.Core().read_model(str(model), str(weights))
     except _REJECTIONS as error:
         raise ArtifactRefused(
-            f"OpenVINO {openvino.__version__.partition('-')[0]} cannot read the model: {_cause(error)}; convert it again "
-            "with standard operations"
+            f"OpenVINO {openvino.__version__.partition('-')[0]} cannot read the model: {_cause(error)}; "
+            "convert it again with standard operations"
         ) from None
 
 

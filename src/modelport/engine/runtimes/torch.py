@@ -80,7 +80,7 @@ class _Named:
 
 
 def exported_program(options: LoadOptions) -> Any:
-    """The version's program, for who makes something else of it; raises ArtifactRefused when torch does not accept it."""
+    """The version's program, for who makes something else of it; raises ArtifactRefused."""
     return _built(options)[0]
 
 
