@@ -98,8 +98,8 @@ def _student(run: TrainingRun, teacher: Any, options: Any) -> tuple[nn.Module, d
         if count <= most:
             return _built(run, teacher, layers, options.feed), {"layers": layers, "feed": options.feed}
     raise InvalidInput(
-        f"options.ratio: with one layer of {depth} there are {whole / count:.2f} times fewer weights, no more: its words "
-        "take the rest; ask for less, or say feed too"
+        f"options.ratio: with one layer of {depth} there are {whole / count:.2f} times fewer weights, no more: its "
+        "words take the rest; ask for less, or say feed too"
     )
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from modelport.compression.asking import Asked, answer_of, model_file, probabilities, session, task_of
 from modelport.compression.method import Model
 from modelport.errors import InvalidInput
+from modelport.storage.disk import flush
 from modelport.tensors import Array
 from modelport.training.batches import Examples, in_turn
 from modelport.training.recipe import TrainingData, TrainingRun
@@ -73,7 +74,20 @@ def is_the_same_each_time(opened: Reopened) -> bool:
 def table(
     run: TrainingRun, opened: Reopened, model: Model, data: TrainingData, names: Sequence[str], labels: Sequence[str]
 ) -> torch.Tensor:
-    """The mean of what all teachers say to each training row: logarithms of chances, or numbers."""
+    """The mean of what all teachers say to each training row: logarithms of chances, or numbers. Asked once, also when
+    the run was killed and goes on."""
+    path = run.folder / "said.npy"
+    if not path.exists():
+        with (half := path.with_suffix(".half")).open("wb") as file:
+            np.save(file, _mean(run, opened, model, data, names, labels).numpy())
+            flush(file)
+        half.rename(path)
+    return torch.from_numpy(np.load(path, allow_pickle=False))
+
+
+def _mean(
+    run: TrainingRun, opened: Reopened, model: Model, data: TrainingData, names: Sequence[str], labels: Sequence[str]
+) -> torch.Tensor:
     found = []
     for number, name in enumerate(names):
         run.progress(number, len(names), f"asking teacher {name}", "teachers")
