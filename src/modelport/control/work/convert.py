@@ -201,9 +201,11 @@ class Conversion:
         fits = sample is not None and {one["name"] for one in sample["inputs"]} == names
         columns = {name: of for name, of in (source.columns if source else {}).items() if name in names}
         push = push.model_copy(update={"columns": columns})
-        if fits and self.batch is None and draft.manifest.signature.inputs == (source and source.signature.inputs):
+        same = source is None or draft.manifest.signature.inputs == source.signature.inputs
+        if fits and same and self.batch is None:
             push = push.model_copy(update={"sample": sample})
-        return push, run.services.registry.draft(run.actor, self._name(), push)
+        again = push.class_labels is not None or push.sample is not None
+        return push, run.services.registry.draft(run.actor, self._name(), push) if again else draft
 
     def _adopted(self, folder: Path) -> list[FileEntry]:
         registry = self.run.services.registry

@@ -1,0 +1,72 @@
+"""What files are by their content, and which converters lead from there."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from modelport.conversion import routes
+from modelport.conversion.sources import recognise
+from modelport.errors import InvalidInput
+
+
+def write(folder: Path, **files: bytes) -> tuple[str, ...]:
+    names = []
+    for name, content in files.items():
+        path = folder / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        names.append(path.relative_to(folder).as_posix())
+    return tuple(sorted(names))
+
+
+def test_models_are_told_by_their_content(tmp_path: Path) -> None:
+    def of(name: str, **files: bytes) -> tuple[str, str] | None:
+        folder = tmp_path / name
+        folder.mkdir()
+        return recognise(folder, write(folder, **files))
+
+    with zipfile.ZipFile(tmp_path / "keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", b"")
+    vit = json.dumps({"architectures": ["ViTForImageClassification"]}).encode()
+    assert of("a", any=(tmp_path / "keras").read_bytes()) == ("keras", "any")
+    assert of("b", any=b"\x89HDF\r\n\x1a\n rest") == ("keras", "any")
+    assert of("c", m__saved_model_dot_pb=b"x", m__variables__v=b"x") == ("saved_model", "m")
+    assert of("d", net_dot_json=b"{}", net_dot_pdiparams=b"x") == ("paddle", "net.json")
+    assert of("e", old_dot_pdmodel=b"x", old_dot_pdiparams=b"x") == ("paddle", "old.pdmodel")
+    assert of("f", any=b"tree\nversion=v4\n") == ("lightgbm", "any")
+    assert of("g", any=b'{"learner":{"attributes":{}') == ("xgboost", "any")
+    assert of("h", any=b'{"version":[3,2,0],"learner":{}') == ("xgboost", "any")
+    assert of("i", any=b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner{") == ("xgboost", "any")
+    assert of("j", config_dot_json=vit, preprocessor_config_dot_json=b"{}") == ("image_classifier", "")
+
+
+def test_other_files_are_no_models(tmp_path: Path) -> None:
+    files = write(tmp_path, a=b'{"version": 3}', b=b"PK\x03\x04 cut off", c=b"\x80\x04\x95", d=b"", net_dot_pdiparams=b"x")
+    assert recognise(tmp_path, files) is None
+    files = write(tmp_path, config_dot_json=b"[" * 100_000, preprocessor_config_dot_json=b"{}")
+    assert recognise(tmp_path, files) is None
+
+
+def test_routes_are_the_shortest_and_what_there_is_not_is_told() -> None:
+    assert [step.tool for step in routes.route("sklearn", "onnx")] == ["sklearn_onnx"]
+    assert [step.tool for step in routes.route("keras", "openvino")] == ["keras_onnx", "onnx_openvino"]
+    assert [step.tool for step in routes.route("torch_export", "litert")] == ["torch_litert"]
+    assert [step.tool for step in routes.route("image_classifier", "litert")] == ["image_torch", "torch_litert"]
+    with pytest.raises(InvalidInput, match="the model is onnx already"):
+        routes.route("onnx", "onnx")
+    with pytest.raises(InvalidInput, match=r"'sklearn' cannot become torch: it can become onnx, openvino, litert$"):
+        routes.route("sklearn", "torch")
+    with pytest.raises(InvalidInput, match="there is no converter from it"):
+        routes.route("predictor", "onnx")
+
+
+def test_every_converter_has_its_file_and_says_what_it_does() -> None:
+    tools = Path(routes.__file__).parent / "tools"
+    for found in routes.CONVERTERS:
+        assert "def convert(" in (tools / f"{found.tool}.py").read_text()
+        assert bool(found.needs) != bool(found.requirements)
