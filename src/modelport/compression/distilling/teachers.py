@@ -80,7 +80,7 @@ def table(
     if not path.exists():
         with (half := path.with_suffix(".half")).open("wb") as file:
             np.save(file, _mean(run, opened, model, data, names, labels).numpy())
-            flush(file)
+        flush(half)
         half.rename(path)
     return torch.from_numpy(np.load(path, allow_pickle=False))
 

@@ -43,6 +43,9 @@ class StudentOptions(Options):
     """Rows that go through the network at once."""
 
 
+_EPOCHS = 20
+
+
 class DistilOptions(StudentOptions):
     """How a student learns from teachers."""
 
@@ -95,3 +98,13 @@ class Distil(Student):
     def strengths(self, model: Model) -> Sequence[Mapping[str, Any]]:
         """Budgets."""
         return [{"ratio": ratio} for ratio in (1.5, 2, 4, 8)]
+
+    def preview(self, model: Model, options: DistilOptions) -> DistilOptions:
+        """A quarter of the epochs."""
+        return options.model_copy(update={"epochs": -(-(options.epochs or epochs_of(model)) // 4)})
+
+
+def epochs_of(model: Model) -> int:
+    """Those that the version was trained for, as far as somebody said."""
+    said = model.story.get("params", {}).get("options", {}).get("epochs")
+    return int(said) if isinstance(said, int) else _EPOCHS

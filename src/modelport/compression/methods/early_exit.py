@@ -60,3 +60,7 @@ class EarlyExit:
     def strengths(self, model: Model) -> Sequence[Mapping[str, Any]]:
         """Later and earlier ways out."""
         return [{"place": 0.6}, {"place": 0.4}, {"place": 0.25}]
+
+    def preview(self, model: Model, options: EarlyExitOptions) -> EarlyExitOptions:
+        """Three epochs."""
+        return options.model_copy(update={"epochs": min(options.epochs, 3)})

@@ -87,3 +87,7 @@ class PruneStructured:
     def strengths(self, model: Model) -> Sequence[Mapping[str, Any]]:
         """Fewer multiplications."""
         return [{"macs": 1.5}, {"macs": 2.0}, {"macs": 3.0}, {"macs": 4.0}, {"macs": 6.0}]
+
+    def preview(self, model: Model, options: PruneStructuredOptions) -> PruneStructuredOptions:
+        """Two epochs of training in the end."""
+        return options.model_copy(update={"epochs": min(options.epochs, 2)})

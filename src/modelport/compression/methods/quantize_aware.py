@@ -65,6 +65,10 @@ class QuantizeAware:
         """8 bits, then 4."""
         return ({"bits": 8}, {"bits": 4})
 
+    def preview(self, model: Model, options: QuantizeAwareOptions) -> QuantizeAwareOptions:
+        """One epoch."""
+        return options.model_copy(update={"epochs": 1})
+
 
 def mode_of(model: Model, options: QuantizeAwareOptions) -> Literal["static", "dynamic", "weights"]:
     """The one that was given, or that suits."""
