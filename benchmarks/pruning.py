@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import shutil
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -66,6 +67,7 @@ def rows() -> dict[str, tuple[list[bytes], list[int]]]:
 
 def data_in(folder: Path, parts: dict[str, tuple[list[bytes], list[int]]]) -> TrainingData:
     """As a job gives it."""
+    shutil.rmtree(folder, ignore_errors=True)
     schema = pa.schema([("image", pa.binary()), ("label", pa.int64())])
     made = {
         name: tuple(

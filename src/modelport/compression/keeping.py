@@ -29,3 +29,10 @@ def kept_as_it_was(model: Model, run: TrainingRun, task: Task, training: bool = 
         task, preprocessing=[step.model_dump() for step in manifest.preprocessing],
         class_labels=None if labels is None else list(labels), sample=manifest.sample, inputs=dict(manifest.columns),
     )  # fmt: skip
+
+
+def keep_story(model: Model, run: TrainingRun) -> None:
+    """What was written down of the version's training, where a method kept a network that can be taken up again."""
+    story = model.folder / _TRAINING / "training.json"
+    if story.exists() and (run.out / _TRAINING / "model.json").exists():
+        shutil.copyfile(story, run.out / _TRAINING / "training.json")

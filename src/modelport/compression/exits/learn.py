@@ -30,10 +30,11 @@ from modelport.training.trainer import Trainer
 
 _NEVER = 10**9
 _TRIED = 200
+_APART = 1e-4
 _PROVEN, _ALONE = 256, 16
 _TOLERANCE = 1e-3
 _FIGURE = "accuracy"
-_TRAINING = ("model.json", "weights.safetensors", "shape.json")
+_TRAINING = ("training.json", "model.json", "weights.safetensors", "shape.json")
 
 
 def compress(run: TrainingRun, model: Model, data: TrainingData | None, options: EarlyExitOptions) -> Trained:
@@ -94,7 +95,7 @@ def _threshold(
 
     threshold = options.threshold
     if threshold is None:
-        levels = torch.quantile(surest.double(), torch.linspace(0, 1, _TRIED).double()).unique().tolist()
+        levels = _levels(surest)
         within = [one for one in levels if judged(one)[1][_FIGURE] >= whole[_FIGURE] - options.max_drop - 1e-9]
         steady = [one for one in within if all(other in within for other in levels if other > one)]
         threshold = float(min(steady)) if steady else 1.0
@@ -107,6 +108,14 @@ def _threshold(
     return threshold, {
         "left_early": round(share, 6), "before": dict(whole), "after": dict(both), "head_alone": dict(alone),
     }  # fmt: skip
+
+
+def _levels(surest: torch.Tensor) -> list[float]:
+    """Half-way between rows, where they are apart: none changes sides by an error of rounding."""
+    values = surest.double().sort().values
+    apart = ((values[1:] - values[:-1]) > _APART).nonzero()[:, 0]
+    between = [0.0, *((values[apart] + values[apart + 1]) / 2).tolist()]
+    return between[:: max(len(between) // _TRIED, 1)]
 
 
 def _scores(found: Reopened, leaving: AtExit) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from modelport.compression.keeping import keep_story
 from modelport.compression.method import Model
 from modelport.compression.methods.prune import PruneOptions
 from modelport.compression.pruning import opened as networks
@@ -57,6 +58,7 @@ def compress(run: TrainingRun, model: Model, data: TrainingData, options: PruneO
         history, metrics = fit.history, fit.figures
     masks = masked.settle()
     made = found.write(found.network, run)
+    keep_story(model, run)
     made.metrics |= metrics
     file = run.out / "model.onnx"
     made.report |= {

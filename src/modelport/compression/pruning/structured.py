@@ -13,6 +13,7 @@ import torch
 import torch_pruning
 from torch import nn
 
+from modelport.compression.keeping import keep_story
 from modelport.compression.method import Model
 from modelport.compression.methods.prune_structured import PruneStructuredOptions
 from modelport.compression.pruning import opened as networks
@@ -52,6 +53,7 @@ def compress(
         metrics = fit.figures
     after = networks.counted(found.network, inputs)
     made = found.write(found.network, run)
+    keep_story(model, run)
     made.metrics |= metrics
     layers_before, layers_after = before.pop("layers"), after.pop("layers")
     made.report |= {

@@ -94,7 +94,7 @@ def read(parts: Sequence[Path], column: str, target: str, shape: Shape, folder: 
     rows = sum(rows_in(part) for part in parts)
     file, noted = folder / f"{name}.pixels", folder / f"{name}.json"
     size = shape.channels * shape.height * shape.width
-    if not noted.exists():
+    if not noted.exists() or json.loads(noted.read_text())["rows"] != rows:
         _decode(parts, column, shape, file, name)
         noted.write_text(json.dumps({"rows": rows}))
     values = [value for batch in read_parts(parts, [target]) for value in batch.column(0).to_pylist()]
