@@ -185,11 +185,13 @@ def main() -> None:
     for at, name, times_of in ((1, "structured pruning", median), (2, f"early exit ({left:.0%} left)", mean)):
         report = stories[at - 1]["report"]
         macs = [report[which]["macs"] / 1e6 for which in ("before", "after")]
-        print(
-            f"| {name} | {macs[0]:.1f} → {macs[1]:.1f} M ({macs[0] / macs[1]:.2f} ×) | "
-            f"{size[0]:.1f} → {size[at]:.1f} MB ({size[0] / size[at]:.2f} ×) | "
-            f"{times_of[0]:.2f} → {times_of[at]:.2f} ms ({times_of[0] / times_of[at]:.2f} ×) | {accuracy[0]:.2%} → {accuracy[at]:.2%} |"
-        )
+        told = [
+            f"{macs[0]:.1f} → {macs[1]:.1f} M ({macs[0] / macs[1]:.2f} ×)",
+            f"{size[0]:.1f} → {size[at]:.1f} MB ({size[0] / size[at]:.2f} ×)",
+            f"{times_of[0]:.2f} → {times_of[at]:.2f} ms ({times_of[0] / times_of[at]:.2f} ×)",
+            f"{accuracy[0]:.2%} → {accuracy[at]:.2%}",
+        ]
+        print(f"| {name} | {' | '.join(told)} |")
 
 
 if __name__ == "__main__":
