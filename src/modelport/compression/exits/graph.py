@@ -15,6 +15,8 @@ from modelport.errors import InvalidInput
 
 LEFT = "left_early"
 _REST = "rest_of_"
+_WORK = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Attention", "LSTM", "GRU", "If", "Loop", "Scan")
+"""What is not done twice."""
 
 
 def divide(proto: onnx.ModelProto) -> None:
@@ -30,7 +32,7 @@ def divide(proto: onnx.ModelProto) -> None:
     rest = [node for node in graph.node if id(node) in _before([last], makers) and id(node) not in front]
     if not rest:
         raise InvalidInput("the head looks at the network's last layer; there is nothing left to save after it")
-    crossing = _crossing(graph, rest, makers)
+    crossing, again = _crossing(graph, rest, makers)
     result = choice.output[0]
     classes = next(one for one in graph.output if one.type.tensor_type.elem_type == TensorProto.FLOAT)
     shape = ["rows", classes.type.tensor_type.shape.dim[1].dim_value]
@@ -47,7 +49,7 @@ def divide(proto: onnx.ModelProto) -> None:
     )  # fmt: skip
     either = helper.make_node(
         "If", ["left_all"], [result], "early_exit", then_branch=done,
-        else_branch=_go_on(graph, rest, crossing, first, last, result, shape),
+        else_branch=_go_on(graph, rest, crossing, again, first, last, result, shape),
     )  # fmt: skip
     moved, nodes = {id(node) for node in rest}, []
     for node in graph.node:
@@ -82,35 +84,53 @@ def _before(names: Iterable[str], makers: dict[str, onnx.NodeProto]) -> set[int]
     return found
 
 
-def _crossing(graph: onnx.GraphProto, rest: list[onnx.NodeProto], makers: dict[str, onnx.NodeProto]) -> list[str]:
-    """What the rest is given by what comes before; raises InvalidInput for what has no rows."""
-    own, fixed = {name for node in rest for name in node.output}, {one.name for one in graph.initializer}
-    found = dict.fromkeys(name for node in rest for name in node.input if name and name not in own | fixed)
+def _crossing(
+    graph: onnx.GraphProto, rest: list[onnx.NodeProto], makers: dict[str, onnx.NodeProto]
+) -> tuple[list[str], list[onnx.NodeProto]]:
+    """What of rows the rest is given by what comes before; and nodes to be done again for fewer rows (sizes).
+
+    Raises InvalidInput where that would be work.
+    """
     known = {one.name: one for one in (*graph.value_info, *graph.input, *graph.output)}
-    for name in found:
+    fixed = {one.name for one in graph.initializer} | {name for node in rest for name in node.output}
+    found: dict[str, None] = {}
+    again: set[int] = set()
+    waiting = [name for node in rest for name in node.input]
+    while waiting:
+        name = waiting.pop(0)
         dims = known[name].type.tensor_type.shape.dim if name in known else ()
-        if not dims or dims[0].dim_param != "rows":
+        if not name or name in fixed or name in found:
+            continue
+        if dims and dims[0].dim_param == "rows":
+            found[name] = None
+        elif name not in makers or makers[name].op_type in _WORK:
             made = makers[name].op_type if name in makers else "an input"
             raise InvalidInput(
                 f"options.at: what comes after this layer needs what has no rows ({made}); name another layer"
             )
-    return list(found)
+        elif id(makers[name]) not in again:
+            again.add(id(makers[name]))
+            waiting += makers[name].input
+    return list(found), [node for node in graph.node if id(node) in again]
 
 
 def _go_on(
-    graph: onnx.GraphProto, rest: list[onnx.NodeProto], crossing: list[str], first: str, last: str, result: str,
-    shape: list[str | int],
+    graph: onnx.GraphProto, rest: list[onnx.NodeProto], crossing: list[str], again: list[onnx.NodeProto], first: str,
+    last: str, result: str, shape: list[str | int],
 ) -> onnx.GraphProto:  # fmt: skip
     """The rest, for the rows that are left; weights that nobody else needs go with it."""
-    renamed = {name: f"{_REST}{name}" for name in crossing}
+    compressed = {name: f"{_REST}{name}" for name in crossing}
+    renamed = compressed | {name: f"{_REST}{name}" for node in again for name in node.output if name}
     nodes = [helper.make_node("Not", [LEFT], ["stay"], "stay")]
     nodes += [
-        helper.make_node("Compress", [name, "stay"], [new], new, axis=0) for name, new in renamed.items()
+        helper.make_node("Compress", [name, "stay"], [new], new, axis=0) for name, new in compressed.items()
     ]  # fmt: skip
-    for node in rest:
+    for node in (*again, *rest):
         copy = onnx.NodeProto.FromString(node.SerializeToString())
         for at, name in enumerate(copy.input):
             copy.input[at] = renamed.get(name, name)
+        for at, name in enumerate(copy.output):
+            copy.output[at] = renamed.get(name, name)
         nodes.append(copy)
     nodes += [
         helper.make_node("NonZero", ["stay"], ["stay_at"], "stay_at"),

@@ -6,7 +6,7 @@ Heads are taken out of all of them alike; the module's own numbers follow.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -23,23 +23,14 @@ class Attention:
     module: Any
     asking: tuple[nn.Linear, ...]
     heads: int
-    counts: Mapping[nn.Module, int] = field(default_factory=dict)
 
-    def known_to(self, counts: Mapping[nn.Module, int]) -> Attention:
-        """Where a pruner keeps how many heads a layer has."""
-        self.counts = counts
-        return self
-
-    def settle(self) -> None:
-        """Tell the module what it has now."""
-        heads = self.counts.get(self.asking[0], self.heads)
-        for name in _HEADS:
+    def settle(self, counts: Mapping[nn.Module, int]) -> None:
+        """Tell the module what it has now; ``counts``: heads by layer."""
+        self.heads = counts.get(self.asking[0], self.heads)
+        now = dict.fromkeys(_HEADS, self.heads) | dict.fromkeys(_WIDTHS, self.asking[0].out_features)
+        for name, value in now.items():
             if isinstance(getattr(self.module, name, None), int):
-                setattr(self.module, name, heads)
-        for name in _WIDTHS:
-            if isinstance(getattr(self.module, name, None), int):
-                setattr(self.module, name, self.asking[0].out_features)
-        self.heads = heads
+                setattr(self.module, name, value)
 
 
 def attentions(network: nn.Module) -> list[Attention]:
