@@ -31,7 +31,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.compression.versions import version_of
 from tests.training import tables
-
 from tests.training.real_texts import as_data, docstrings
 from tests.training.runs import new_run
 

@@ -118,7 +118,7 @@ def test_teachers_are_averaged_and_have_to_tell_the_same_classes_apart(lab: Lab,
 @pytest.mark.long
 @pytest.mark.parametrize("match", ["features", "attention"])
 def test_layers_are_matched(lab: Lab, tmp_path: Path, match: str) -> None:
-    model, trained = lab.make(tmp_path, "distil", ratio=4, copy=False, match=match, epochs=12)
+    model, trained = lab.make(tmp_path, "distil", ratio=4, weights="new", match=match, epochs=12)
     assert lab.accuracy(tmp_path, model) > 0.8
     assert trained.report["match"] == match
 
@@ -243,7 +243,7 @@ def test_without_data_nothing_but_the_example_is_read(lab: Lab, tmp_path: Path) 
 
 @pytest.mark.long
 def test_a_student_without_data_tells_digits_apart(lab: Lab, tmp_path: Path) -> None:
-    model, _ = lab.make(tmp_path, "distil-data-free", sets=1, rounds=150, rows=2000, copy=False, epochs=6)
+    model, _ = lab.make(tmp_path, "distil-data-free", sets=1, rounds=150, rows=2000, weights="new", epochs=6)
     assert lab.accuracy(tmp_path, model) > 0.75
 
 

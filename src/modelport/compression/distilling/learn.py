@@ -63,7 +63,7 @@ def begun(run: TrainingRun, opened: Reopened, options: Any) -> tuple[nn.Module, 
     randomness.settle(run.seed, run.threads)
     student, size = students.proposed(opened, options)
     copied = 0.0
-    if options.copy_weights and options.student != "same":
+    if options.weights == "copied" and options.student != "same":
         copied = students.copy_from(student, opened.network)
     return student, size, copied
 

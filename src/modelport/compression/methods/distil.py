@@ -30,8 +30,9 @@ class StudentOptions(Options):
     """So many times fewer weights, at least. [2 without ``size`` and ``max_bytes``]"""
     max_bytes: Annotated[int, Field(ge=1000)] | None = None
     """Bytes of the student's weights (4 each), at most."""
-    copy_weights: bool = Field(True, alias="copy")
-    """Begin from the teacher's weights: of its layers every second (third …), of its channels the first."""
+    weights: Literal["copied", "new"] = "copied"
+    """Those that the student begins from: its teacher's (of the layers every second or third, of the channels the
+    first), or random ones. A student that is the ``same`` always begins anew."""
     temperature: Annotated[float, Field(gt=0, le=100)] = 3.0
     """Softens the chances that are learnt, so that the unlikely classes count."""
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.7
