@@ -40,6 +40,7 @@ from tests.training.runs import new_run
 from modelport.compression.feeding import Feeder
 from modelport.compression.method import Model, method_of
 from modelport.compression.quantizing.judged import Judged
+from modelport.data.writing import parts_in
 from modelport.evaluation.score import score
 from modelport.training.recipe import Trained, TrainingData, options_of, recipe_of
 
@@ -156,9 +157,12 @@ def images(given: argparse.Namespace) -> None:
     """ResNet-18 on scanned digits at 64 × 64 pixels: static int8, and learnt with quantization in mind."""
     folder: Path = given.folder
     cuts = {"train": slice(0, 800), "validation": slice(800, 1000), "unseen": slice(1000, None)}
-    laid = {name: parts(folder / "digits" / name, *digit_files(rows)) for name, rows in cuts.items()}
+    places = {name: folder / "digits" / name for name in cuts}
+    laid = {
+        name: tuple(parts_in(places[name])) or parts(places[name], *digit_files(rows)) for name, rows in cuts.items()
+    }
     data = training_data(laid["train"], laid["validation"])
-    options = {"model": "resnet18", "size": 64, "epochs": 5, "batch_size": 32, "learning_rate": 1e-3, "augment": "none"}
+    options = {"model": "resnet18", "size": 64, "epochs": 3, "batch_size": 32, "learning_rate": 1e-3, "augment": "none"}
     model = trained(folder / "resnet18", given.threads, "image", data, options)
     models = {"before": model}
     for name, method, wish in (

@@ -171,3 +171,25 @@ def test_a_table_that_is_too_large_says_how_large(tmp_path: Path) -> None:
         quantized(tmp_path / "four", whole, rows, mode="table")
     with pytest.raises(InvalidInput, match="no layer whose weights could be quantized.*TreeEnsemble"):
         quantized(tmp_path / "trees", whole, rows, mode="weights")
+
+
+def test_layers_that_cannot_be_quantized_are_named(tmp_path: Path) -> None:
+    """An LSTM stays as it is, and the warning says so."""
+
+    class Remembers(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.lstm, self.out = torch.nn.LSTM(8, 16, batch_first=True), torch.nn.Linear(16, 64)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.lstm(x)[0][:, -1])
+
+    (tmp_path / "m").mkdir()
+    onnx_export.export(Remembers(), {"x": torch.zeros(2, 5, 8)}, ["y"], tmp_path / "m" / "model.onnx")
+    model = version_of(tmp_path / "m")
+    found, trained = quantized(tmp_path / "q", model, None, mode="dynamic")
+    assert "these layers stay as they are, for mode dynamic does not quantize them: LSTM" in trained.warnings[0]
+    kinds = [node.op_type for node in onnx.load(found.folder / "model.onnx").graph.node]
+    assert "LSTM" in kinds
+    assert "MatMulInteger" in kinds

@@ -82,7 +82,7 @@ class Quantize:
         if data is not None:
             bound(model, data.features)
         if mode == "table":
-            numbers_of(model)
+            numbers_of(model, options.points)
         return []
 
     def compress(self, run: TrainingRun, model: Model, data: TrainingData | None, options: QuantizeOptions) -> Trained:
@@ -117,7 +117,7 @@ def is_of_images(model: Model) -> bool:
     return any(len(spec.shape) == 4 for spec in model_signature(model).inputs)
 
 
-def numbers_of(model: Model) -> int:
+def numbers_of(model: Model, points: int) -> int:
     """How many numbers the model takes in a row; raises InvalidInput when that is not few."""
     total = 0
     for spec in model_signature(model).inputs:
@@ -132,8 +132,9 @@ def numbers_of(model: Model) -> int:
         total += size
     if total > _MOST_INPUTS:
         raise InvalidInput(
-            f"mode: a table over {total} numbers with 64 points of each would have 64^{total} = {64.0**total:.3g} "
-            f"answers; a table is made over {_MOST_INPUTS} at most: say mode dynamic or weights"
+            f"mode: a table over {total} numbers with {points} points of each would have {points}^{total} = "
+            f"{float(points) ** total:.3g} answers; a table is made over {_MOST_INPUTS} at most: say mode dynamic "
+            "or weights"
         )
     return total
 

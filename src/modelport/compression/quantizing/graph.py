@@ -20,6 +20,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from modelport.compression.method import Model
 from modelport.engine.formats.onnx_wire import find_model
+from modelport.engine.runtimes.onnx import clean_message
 from modelport.errors import InvalidInput
 from modelport.storage.disk import told_of_disk
 from modelport.training.memory import available
@@ -230,6 +231,18 @@ def save(model: ModelProto, path: Path) -> int:
     with told_of_disk():
         onnx.save_model(model, path)
     return path.stat().st_size
+
+
+@contextlib.contextmanager
+def told_of_library(what: str) -> Iterator[None]:
+    """What a library stumbles over is the model's fault, and nothing was made; its own message says where."""
+    try:
+        yield
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        cause = clean_message(error) or type(error).__name__
+        raise InvalidInput(
+            f"{what} cannot be done with this model: {cause}; exclude the layer that is named, or say another mode"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ _METHODS = {
 _STATIC = ["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "Add", "Mul", "Relu", "Clip", "LeakyRelu", "Sigmoid",
            "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Reshape", "Transpose", "Squeeze", "Unsqueeze",
            "Flatten", "Resize", "Pad", "Split", "Slice"]  # fmt: skip
-_DYNAMIC = ["MatMul", "Gather", "Attention", "LSTM", "EmbedLayerNormalization"]
+_DYNAMIC = ["MatMul", "Gather"]
 _FLOAT = onnx.TensorProto.FLOAT
 
 Feeds = Callable[[], Iterable[dict[str, Array]]]

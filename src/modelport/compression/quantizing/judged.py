@@ -48,6 +48,7 @@ class Judged:
     def __init__(self, model: Model, rows: Iterable[Fed], threads: int) -> None:
         self._model, self._threads = model, threads
         self.fed = list(rows)
+        """Batch by batch."""
 
     @property
     def rows(self) -> int:

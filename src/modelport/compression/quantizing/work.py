@@ -178,6 +178,11 @@ def _kept(task: _Task, chosen: list[NodeProto], judged: Judged | None, before: A
 
 def _built(task: _Task, layers: Sequence[str]) -> ModelProto:
     """The fused model with these layers quantized."""
+    with graph.told_of_library(f"mode {task.mode}"):
+        return _made(task, layers)
+
+
+def _made(task: _Task, layers: Sequence[str]) -> ModelProto:
     wanted = set(layers)
     chosen = [node for node in graph.layers(task.fused) if node.name in wanted]
     options, folder = task.options, task.run.folder
