@@ -61,7 +61,9 @@ def test_another_shape_is_told() -> None:
 
 
 @given(st.lists(st.binary(max_size=8), max_size=6), st.integers(0, 3))
-def test_tensors_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, texts: list[bytes], rows: int) -> None:
+def test_tensors_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[bytes], rows: int
+) -> None:
     file = tmp_path_factory.mktemp("arrays") / "tensors.npz"
     given_texts = np.empty(len(texts), object)
     given_texts[:] = texts

@@ -46,7 +46,9 @@ def test_models_are_told_by_their_content(tmp_path: Path) -> None:
 
 
 def test_other_files_are_no_models(tmp_path: Path) -> None:
-    files = write(tmp_path, a=b'{"version": 3}', b=b"PK\x03\x04 cut off", c=b"\x80\x04\x95", d=b"", net_dot_pdiparams=b"x")
+    files = write(
+        tmp_path, a=b'{"version": 3}', b=b"PK\x03\x04 cut off", c=b"\x80\x04\x95", d=b"", net_dot_pdiparams=b"x"
+    )
     assert recognise(tmp_path, files) is None
     files = write(tmp_path, config_dot_json=b"[" * 100_000, preprocessor_config_dot_json=b"{}")
     assert recognise(tmp_path, files) is None

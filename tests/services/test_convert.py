@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from modelport.errors import InvalidInput, ModelportError, NotFound
+from modelport.errors import InvalidInput, ModelportError
 from modelport.sdk.client import Client
 from tests import onnx_models
 from tests.services.conftest import Server
@@ -195,7 +195,19 @@ def test_a_bundle_answers_as_the_server_and_its_signature_holds(
     assert subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=box, capture_output=True).returncode
     with (box / "SHA256SUMS").open("a") as sums:
         sums.write("0" * 64 + "  more\n")
-    argv = "openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in SHA256SUMS -sigfile SHA256SUMS.sig".split()
+    argv = [
+        "openssl",
+        "pkeyutl",
+        "-verify",
+        "-pubin",
+        "-inkey",
+        "public.pem",
+        "-rawin",
+        "-in",
+        "SHA256SUMS",
+        "-sigfile",
+        "SHA256SUMS.sig",
+    ]
     assert subprocess.run(argv, cwd=box, capture_output=True).returncode
     key = converting.home / "signing.pem"
     assert key.stat().st_mode & 0o077 == 0
