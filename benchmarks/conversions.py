@@ -88,14 +88,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"a good bad film the was very plot and dull fine actors".split()]
 tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="[UNK]"))
 tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained("bert")
+ends = [("[CLS]", 2), ("[SEP]", 3)]
+tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+fast.save_pretrained("bert")
 size = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128)
 names = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 transformers.set_seed(0)
-transformers.BertForSequenceClassification(transformers.BertConfig(vocab_size=len(words), **size, **names)).save_pretrained("bert")
-transformers.ViTForImageClassification(transformers.ViTConfig(image_size=32, patch_size=8, **size, **names)).save_pretrained("vit")
-settings = {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 255, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+texts = transformers.BertConfig(vocab_size=len(words), **size, **names)
+transformers.BertForSequenceClassification(texts).save_pretrained("bert")
+images = transformers.ViTConfig(image_size=32, patch_size=8, **size, **names)
+transformers.ViTForImageClassification(images).save_pretrained("vit")
+settings = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 json.dump(settings, open("vit/preprocessor_config.json", "w"))
 """
 TENSORFLOW = """
@@ -119,7 +123,7 @@ paddle.jit.save(net, "paddle/net", input_spec=[paddle.static.InputSpec([None, 13
 WINE, DIGITS = ("wine", {"input": ["f*"]}), ("digits", {})
 SOURCES: dict[str, tuple[str, str, tuple[str, dict[str, list[str]]] | None]] = {
     "scikit-learn pipeline": (
-        SKLEARN.format("make_pipeline(StandardScaler(), LogisticRegression())", "pipeline.skops"), "pipeline.skops", WINE),
+        SKLEARN.format("make_pipeline(StandardScaler(), LogisticRegression())", "pipe.skops"), "pipe.skops", WINE),
     "scikit-learn forest": (SKLEARN.format("RandomForestClassifier()", "forest.skops"), "forest.skops", WINE),
     "scikit-learn gradient boosting": (
         SKLEARN.format("GradientBoostingClassifier()", "gb.skops"), "gb.skops", WINE),
@@ -197,7 +201,7 @@ def _cell(client: Client, path: Path, target: str, data: tuple[str, dict[str, li
 
 def _short(message: str) -> str:
     """Why, in a few words."""
-    for sign, why in (("TreeEnsemble", "trees"), ("Normalizer", "ai.onnx.ml operators"), ("free dimension", "free sizes"),
+    for sign, why in (("TreeEnsemble", "trees"), ("Normalizer", "ai.onnx.ml operators"), ("free dim", "free sizes"),
                       ("onnx2tf", "onnx2tf refuses"), ("LiteRT cannot prepare", "operators")):  # fmt: skip
         if sign in message:
             return why

@@ -158,15 +158,20 @@ runpy.run_path("runner.py", run_name="__main__")
 """
 
 
+VERIFY = [
+    "openssl", "pkeyutl", "-verify", "-pubin", "-inkey", "public.pem", "-rawin", "-in", "SHA256SUMS", "-sigfile",
+    "SHA256SUMS.sig",
+]  # fmt: skip
+
+
 def run_bundle(client: Client, name: str, folder: Path, inputs: list[dict[str, Any]]) -> dict[str, Any]:
     """What the bundle's own runner answers, in a folder with nothing else and without Modelport."""
     file = client.conversions.bundle(name, "latest", folder / "bundle.zip")
     box = folder / "box"
     with zipfile.ZipFile(file) as archive:
         archive.extractall(box)
-    verify = "openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in SHA256SUMS -sigfile SHA256SUMS.sig"
-    for command in (verify, "sha256sum --quiet -c SHA256SUMS"):
-        done = subprocess.run(command.split(), cwd=box, capture_output=True, text=True)
+    for command in (VERIFY, ["sha256sum", "--quiet", "-c", "SHA256SUMS"]):
+        done = subprocess.run(command, cwd=box, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     (box / "request.json").write_text(json.dumps({"inputs": inputs}))
     env = {"PATH": os.defpath, "PYTHONPATH": ""}
@@ -195,20 +200,7 @@ def test_a_bundle_answers_as_the_server_and_its_signature_holds(
     assert subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=box, capture_output=True).returncode
     with (box / "SHA256SUMS").open("a") as sums:
         sums.write("0" * 64 + "  more\n")
-    argv = [
-        "openssl",
-        "pkeyutl",
-        "-verify",
-        "-pubin",
-        "-inkey",
-        "public.pem",
-        "-rawin",
-        "-in",
-        "SHA256SUMS",
-        "-sigfile",
-        "SHA256SUMS.sig",
-    ]
-    assert subprocess.run(argv, cwd=box, capture_output=True).returncode
+    assert subprocess.run(VERIFY, cwd=box, capture_output=True).returncode
     key = converting.home / "signing.pem"
     assert key.stat().st_mode & 0o077 == 0
     with pytest.raises(ModelportError, match="there is a file"):
