@@ -65,7 +65,17 @@ def test_the_exported_names_are_those_that_were_promised() -> None:
     with modelport.Client("http://127.0.0.1:1") as client:
         lines = [f"modelport.{name}" for name in modelport.__all__]
         lines += surface(client, "Client")
-        for noun in ("models", "datasets", "deployments", "keys", "jobs", "schedules", "pipelines", "evaluations"):
+        for noun in (
+            "models",
+            "datasets",
+            "deployments",
+            "keys",
+            "jobs",
+            "schedules",
+            "pipelines",
+            "evaluations",
+            "conversions",
+        ):
             lines += surface(getattr(client, noun), f"Client.{noun}")
     compare("exports.txt", lines)
 

@@ -122,7 +122,7 @@ def _answer(folder: Path, status: int | None, bounds: Bounds) -> dict[str, Any]:
     with (folder / "log").open("rb") as log:
         log.seek(max(0, (folder / "log").stat().st_size - _TAIL))
         for line in log.read().decode(errors="replace").splitlines():
-            _log.info("converter: %s", line[:1000])
+            _log.info("converter: %s", _PATH.sub("…", line[:1000]))
     if status is None or status == -signal.SIGXCPU:
         raise InvalidInput(f"the conversion took more than {bounds.time_s:g} s and was ended; convert a smaller model")
     file = folder / "answer.json"

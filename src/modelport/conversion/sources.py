@@ -10,6 +10,13 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelport.engine.formats.huggingface_folder import model_folder
+from modelport.engine.formats.litert_file import find_litert
+from modelport.engine.formats.onnx_wire import likeness
+from modelport.engine.formats.openvino_file import find_openvino
+from modelport.engine.formats.skops_zip import find_skops
+from modelport.engine.formats.torch_archive import find_archives
+
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HEAD = 4096
 _LARGEST_JSON = 1 << 30
@@ -34,6 +41,18 @@ def recognise(folder: Path, files: Sequence[str]) -> tuple[str, str] | None:
         if (kind := _kind(folder / name)) is not None:
             return kind, name
     return None
+
+
+def served_format(folder: Path, files: tuple[str, ...]) -> str | None:
+    """The registry's name of what is served here as it is, by first signs; whether it is sound, inspection says."""
+    if model_folder(folder, files) is not None:
+        return "huggingface"
+    if any(likeness(folder / name) != "other" for name in files):
+        return "onnx"
+    signs = {
+        "sklearn": find_skops, "torch_export": find_archives, "litert": find_litert, "openvino": find_openvino,
+    }  # fmt: skip
+    return next((name for name, find in signs.items() if find(folder, files)), None)
 
 
 def _paddle(folder: Path, files: Sequence[str]) -> str | None:

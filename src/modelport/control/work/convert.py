@@ -22,7 +22,7 @@ from modelport.control.work import made, training
 from modelport.conversion import arrays, parity
 from modelport.conversion.chain import Converted, Settings, Source, Workshop
 from modelport.conversion.routes import Converter, check_installed, route
-from modelport.conversion.sources import NAMES, recognise
+from modelport.conversion.sources import NAMES, recognise, served_format
 from modelport.engine.formats.refused import advice
 from modelport.engine.inspect import artifact_files
 from modelport.engine.proof import sample_inputs
@@ -53,7 +53,7 @@ class Convert:
         if params.files:
             check_paths(entry.path for entry in params.files)
             services.datasets.check_uploaded(actor, params.files)
-        source = _source(services, actor, params)
+        source = _source(services, actor, params, look=False)
         steps = route(source.kind, params.to)
         check_installed(steps, params.to)
         fixed = steps[-1].static or params.to == "litert"
@@ -104,12 +104,17 @@ def _pinned(run: JobRun, params: ConvertParams) -> ConvertParams:
     return params.model_copy(update=made.settled(run, settle))
 
 
-def _source(services: Services, actor: Actor, params: ConvertParams) -> Source:
-    """What is to be converted; raises ArtifactRefused for files that are no model that is known."""
+def _source(services: Services, actor: Actor, params: ConvertParams, look: bool = True) -> Source:
+    """What is to be converted; raises ArtifactRefused for files that are no model that is known.
+
+    Without ``look`` the files of what is served are not brought here.
+    """
     if params.model is not None:
         manifest = made.model_of(services, actor, params.model).manifest
-        folder = services.artifacts.materialize(actor.project_id, manifest.digest, manifest.files)
         files = tuple(entry.path for entry in manifest.files)
+        if manifest.runtime and not look:
+            return Source(manifest.format, Path(), files, "", manifest)
+        folder = services.artifacts.materialize(actor.project_id, manifest.digest, manifest.files)
         if manifest.runtime:
             return Source(manifest.format, folder, files, "", manifest)
         found = recognise(folder, files)
@@ -122,16 +127,10 @@ def _source(services: Services, actor: Actor, params: ConvertParams) -> Source:
     found = recognise(folder, files)
     if found is not None:
         return Source(found[0], folder, files, found[1])
-    return Source(_format_of(folder, files), folder, files)
-
-
-def _format_of(folder: Path, files: tuple[str, ...]) -> str:
-    """The served format of files; raises ArtifactRefused with the next step."""
-    known = [plugins.load("formats", name)() for name in plugins.names("formats")]
-    for found in sorted(known, key=lambda one: -one.precedence):
-        if found.recognises(folder, files):
-            return str(found.name)
-    raise ArtifactRefused(advice(folder, files))
+    kind = served_format(folder, files)
+    if kind is None:
+        raise ArtifactRefused(advice(folder, files))
+    return Source(kind, folder, files)
 
 
 @dataclass

@@ -28,7 +28,8 @@ _TORCH = (
     "a PyTorch file holds pickles: save the model with torch.export.save(torch.export.export(model, args), "
     "'model.pt2'), or export it with torch.onnx.export(model, args, 'model.onnx', dynamo=True)"
 )
-_KERAS = "a Keras file can hold code: export the model with model.export('model.onnx', format='onnx')"
+_CONVERT = "`modelport convert FILE --to onnx --name NAME` makes it one that is served"
+_KERAS = f"a Keras file can hold code, so it is not run as it is: {_CONVERT}"
 _UNPACK = "unpack it and push the folder"
 
 #: Offset, magic bytes, what the file is, what to do.
@@ -39,9 +40,9 @@ _MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
     (4, b"ORTM", "a model in ONNX Runtime's own format", "push the .onnx file that it was made from"),
     (4, b"ET12", "an ExecuTorch program", _EXPORT_ONNX),
     (0, b"CBM1", "a CatBoost model", "save it with model.save_model('model.onnx', format='onnx')"),
-    (0, b"tree\nversion=", "a LightGBM model", "convert it with onnxmltools.convert_lightgbm"),
-    (0, b'{"learner":', "an XGBoost model", "convert it with onnxmltools.convert_xgboost"),
-    (0, b"{L\x00\x00\x00\x00\x00\x00", "an XGBoost model", "convert it with onnxmltools.convert_xgboost"),
+    (0, b"tree\nversion=", "a LightGBM model", _CONVERT),
+    (0, b'{"learner":', "an XGBoost model", _CONVERT),
+    (0, b"{L\x00\x00\x00\x00\x00\x00", "an XGBoost model", _CONVERT),
     (257, b"ustar", "a tar archive", _UNPACK),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
     (0, b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
@@ -69,7 +70,7 @@ def advice(folder: Path, files: tuple[str, ...]) -> str:
     """One line on why nothing in the folder can be served, and the next step."""
     known = "what is served: an ONNX model (with its external data), or a scikit-learn model saved with skops"
     if "saved_model.pb" in files:
-        return "this is a TensorFlow SavedModel: convert it with python -m tf2onnx.convert --saved-model"
+        return f"this is a TensorFlow SavedModel: {_CONVERT}"
     for name in files:
         found = _what_is(folder / name)
         if found is not None:
