@@ -29,7 +29,7 @@ BUDGETS: dict[str, list[dict[str, float]]] = {
         {"max_drop_points": 3, "speed_ratio": 1.3}, {"max_drop": 0.1, "size_bytes": 40_000},
     ],
     "network": [
-        {"max_drop": 0.05, "size_ratio": 2}, {"max_drop": 0.0, "size_ratio": 500},
+        {"max_drop": 0.05, "size_ratio": 2}, {"max_drop": 0.0, "size_ratio": 50},
         {"max_drop": 0.02, "latency_p99_ms": 50}, {"max_drop": 0.02, "latency_p50_ms": 0.001},
     ],
     "forest": [
