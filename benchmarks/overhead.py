@@ -61,7 +61,8 @@ class Server:
         found = {"supervisor": root}
         for process in sorted(root.children(recursive=True), key=lambda p: p.pid):
             argv = process.cmdline()
-            role = argv[argv.index("-m") + 1].rpartition(".")[2] if "-m" in argv else argv[0]
+            named = (one for one in argv[1:] if one.startswith("modelport.") and one != "modelport.starting")
+            role = next(named, argv[0]).rpartition(".")[2]
             number = sum(name.startswith(role) for name in found) + 1
             found[role if role == "control" else f"{role} {number}"] = process
         return found

@@ -73,6 +73,12 @@ def test_start_up_pulls_in_nothing_heavy(statement: str, allowed: tuple[str, ...
     assert loaded_by(statement).isdisjoint(set(HEAVY) - set(allowed))
 
 
+def test_the_server_itself_learns_and_runs_nothing() -> None:
+    """Control asks recipes, methods and routes what they take; what they work with is for the processes of jobs."""
+    heavy = {"torch", "ray", "transformers", "onnx", "onnxruntime", "sklearn", "daft", "pyarrow", "pandas", "alembic"}
+    assert loaded_by("import modelport.api.control").isdisjoint(heavy)
+
+
 def test_a_replica_needs_only_numpy() -> None:
     third_party = loaded_by("import modelport.engine.replica") - set(sys.stdlib_module_names)
     assert {name for name in third_party if not name.startswith("_")} <= {"modelport", "numpy", "sitecustomize"}

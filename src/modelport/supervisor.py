@@ -31,6 +31,7 @@ from typing import Any
 from modelport.engine.placement.ports import CannotStart, bind
 from modelport.engine.placement.process import replica_environment, spawn
 from modelport.engine.placement.pulse import EVERY_S, GOODBYE, Pulse
+from modelport.starting import argv_of
 from modelport.telemetry import log
 
 _RESTART_S = 0.2
@@ -180,7 +181,7 @@ class Supervisor:
 
     async def _start_control(self) -> None:
         ours, theirs = socket.socketpair()
-        argv = [sys.executable, "-m", "modelport.api.control", str(theirs.fileno())]
+        argv = argv_of("modelport.api.control", str(theirs.fileno()))
         self._spawn("control", argv, "control", {**os.environ, "MODELPORT_BOOT": self._boot()}, (theirs.fileno(),))
         theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=1 << 22)
@@ -191,7 +192,7 @@ class Supervisor:
     def _start_gateway(self, index: int) -> None:
         name, fd = f"gateway-{index}", self._http[index].fileno()
         ours, its = os.pipe()
-        argv = [sys.executable, "-m", "modelport.api.gateway", str(index), str(fd), str(its)]
+        argv = argv_of("modelport.api.gateway", str(index), str(fd), str(its))
         self._spawn(name, argv, name, {**os.environ, "MODELPORT_BOOT": self._boot()}, (fd, its))
         os.close(its)
         child = self._children[name]

@@ -136,11 +136,10 @@ def test_an_answer_that_does_not_come_is_given_up() -> None:
         return None if number % 10 == 9 else OK
 
     with fake_server(every_tenth_never) as server, session(server, timeout=0.5, duration=0.5) as load:
-        began = time.perf_counter()
         found = load.at_rate(100)
-        assert time.perf_counter() - began < 3
+        silent = len(server.got) // 10
     assert found is not None
-    assert sum(found.errors.values()) == found.errors["no answer within --timeout"] >= 3
+    assert sum(found.errors.values()) == found.errors["no answer within --timeout"] >= silent >= 3
     assert found.latency_ms["max"] >= 500
     assert found.ok + found.failed == found.requests
     assert found.slo_p99_ms is None

@@ -101,7 +101,7 @@ class Watch:
 
 def _role(process: psutil.Process) -> str:
     argv = process.cmdline()
-    module = argv[argv.index("-m") + 1] if "-m" in argv else argv[0]
+    module = next((one for one in argv[1:] if one.startswith("modelport.") and one != "modelport.starting"), argv[0])
     return f"{module.rpartition('.')[2]} {process.pid}"
 
 

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -38,6 +39,14 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
     database.migrate()
     with database.reading() as session:
         assert session.scalars(select(tables.Project.name)).all() == ["default"]
+
+
+def test_only_who_migrates_loads_what_migrates(tmp_path: Path) -> None:
+    code = (
+        f"import sys; from modelport.storage.database import Database; Database({f'sqlite:///{tmp_path}/d'!r}).migrate()"
+        "; sys.exit('alembic' in sys.modules)"
+    )
+    assert [subprocess.run([sys.executable, "-c", code]).returncode for _ in range(2)] == [1, 0]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

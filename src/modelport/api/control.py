@@ -1,7 +1,7 @@
 """The control process: joins registry, identity, deployments and reconciler, and answers the management API.
 
-``python -m modelport.api.control FD`` is what the supervisor starts; FD is the conversation with it. It listens on a
-Unix socket only; callers come through the gateways.
+The supervisor starts it with FD (``modelport.starting``), the conversation with it. It listens on a Unix socket
+only; callers come through the gateways.
 """
 
 from __future__ import annotations

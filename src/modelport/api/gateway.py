@@ -1,8 +1,8 @@
 """One gateway: HTTP and gRPC on inherited sockets, no model inside, no state that matters.
 
 Inference and health are answered here; every other route is streamed to control. Knows the adapters, the data plane
-and who may call; ``front`` knows the HTTP server. ``python -m modelport.api.gateway INDEX FD PULSE`` is what the
-supervisor starts: it listens on FD, and says on the pipe PULSE that it lives, and when it leaves.
+and who may call; ``front`` knows the HTTP server. The supervisor starts it with INDEX, FD and PULSE
+(``modelport.starting``): it listens on FD, and says on the pipe PULSE that it lives, and when it leaves.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, create_engine, event, text
+from sqlalchemy import Connection, Table, create_engine, event, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError
@@ -26,6 +26,7 @@ from modelport.storage.disk import full
 BUSY_S = 30
 #: An arbitrary constant: whoever holds it migrates, the others wait.
 _MIGRATION_LOCK = 0x6D6F64656C
+_MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Database:
@@ -58,16 +59,26 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision, all or nothing; safe to call from several processes."""
+        if self._is_newest():
+            return
         from alembic import command  # noqa: PLC0415  (only the one that migrates pays for it)
         from alembic.config import Config  # noqa: PLC0415
 
         config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         with self._translated(), self.engine.begin() as connection:
             if not self.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def _is_newest(self) -> bool:
+        """Whether there is nothing to migrate, told without loading what migrates: a quarter of a second."""
+        newest = max(file.name.partition("_")[0] for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+        with self._translated(), self._reader.connect() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return False
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [newest]
 
     @contextmanager
     def session(self) -> Iterator[Session]:

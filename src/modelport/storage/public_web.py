@@ -8,15 +8,17 @@ and each redirect is treated as a new address; none leads from https back to htt
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
+import ssl
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
+import certifi
 import httpcore
-import httpx
 
 from modelport.errors import DeadlineExceeded, InvalidInput, NotAllowed, NotFound, TooLarge, Unavailable
 
@@ -124,7 +126,7 @@ def opened(
     """
     ends = time.monotonic() + timeout_s
     pool = httpcore.ConnectionPool(
-        ssl_context=httpx.create_ssl_context(),
+        ssl_context=_trusting(),
         network_backend=_CheckedNetwork(allow_private, settings),
         max_connections=1,
     )
@@ -164,6 +166,12 @@ class _Limit(NamedTuple):
 
     def exceeded(self, what: str) -> TooLarge:
         return TooLarge(f"source: {what} over the limit of {self.bytes} bytes ({self.variable})")
+
+
+def _trusting() -> ssl.SSLContext:
+    """Whom to believe who a server is: SSL_CERT_FILE or SSL_CERT_DIR where one is set, else Mozilla's list."""
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    return ssl.create_default_context(cafile=file or (None if folder else certifi.where()), capath=folder or None)
 
 
 def _body(url: str, answer: httpcore.Response, limit: _Limit, ends: float) -> Iterator[bytes]:

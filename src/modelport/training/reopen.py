@@ -9,16 +9,18 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from modelport.errors import InvalidInput
 from modelport.schemas.training import Task
-from modelport.training.batches import Examples
 from modelport.training.loop import LoopOptions
 from modelport.training.recipe import Options, Start, Trained, TrainingData, TrainingRun, options_of, recipe_of
+
+if TYPE_CHECKING:  # the server asks which recipes can, and learns nothing itself
+    import torch
+    from torch import nn
+
+    from modelport.training.batches import Examples
 
 
 @dataclass(slots=True)

@@ -13,7 +13,6 @@ import os
 import re
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any
 from modelport.control.jobs.records import JobFacts
 from modelport.engine.placement.process import thread_variables
 from modelport.settings import Settings
+from modelport.starting import argv_of
 
 _LONGEST_LINE = 16 << 20
 _LOG_END = 8192
@@ -68,14 +68,14 @@ class JobProcess:
         if self._attempt > 1:
             await asyncio.to_thread(end_leftovers, self._facts.id)
         ours, theirs = socket.socketpair()
+        memory_mb = self._facts.resources.memory_mb
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with theirs, self._log.open("ab") as log:
                 begin = log.tell()
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "modelport.control.jobs.worker", str(theirs.fileno()), str(os.getpid()),
-                    str(self._facts.resources.memory_mb),
+                    *argv_of("modelport.control.jobs.worker", str(theirs.fileno()), str(os.getpid()), str(memory_mb)),
                     stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder,
                     env=self._environment(), pass_fds=(theirs.fileno(),), start_new_session=True,
                 )  # fmt: skip

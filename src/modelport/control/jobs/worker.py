@@ -1,4 +1,4 @@
-"""A job's process: ``python -m modelport.control.jobs.worker FD PARENT MEMORY_MB`` does what it is told over FD.
+"""A job's process: started with FD, PARENT and MEMORY_MB (``modelport.starting``), it does what it is told over FD.
 
 FD is a socket to control: one JSON object comes, saying what to do, and one per line goes back: ``progress``,
 ``metric``, and last ``result`` or ``error``. It dies with PARENT, which is control. Being told to end (SIGTERM) raises

@@ -7,7 +7,6 @@ import resource
 import selectors
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from modelport.control.work.channel import Channel
 from modelport.engine.placement.process import thread_variables
 from modelport.schemas.tuning import TuneParams
+from modelport.starting import argv_of
 
 if TYPE_CHECKING:
     from modelport.control.jobs.run import JobRun
@@ -27,10 +27,10 @@ class TrialProcess:
 
     def __init__(self, told: dict[str, Any], memory_mb: int, folder: Path) -> None:
         ours, theirs = socket.socketpair()
-        argv = [sys.executable, "-m", "modelport.control.work.trial", str(theirs.fileno()), str(os.getpid())]
+        argv = argv_of("modelport.control.work.trial", str(theirs.fileno()), str(os.getpid()), str(memory_mb))
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603  (argv is ours, without a shell)
-                [*argv, str(memory_mb)], stdin=subprocess.DEVNULL, cwd=folder, pass_fds=(theirs.fileno(),),
+                argv, stdin=subprocess.DEVNULL, cwd=folder, pass_fds=(theirs.fileno(),),
                 env={**os.environ, **thread_variables(told["threads"])},
             )  # fmt: skip
         self.channel = Channel(ours)
