@@ -122,7 +122,7 @@ def test_the_way_out_is_a_block_about_where_it_was_asked_for() -> None:
     found = all_places(network, torch.rand(2, 1, 32, 32))
     assert [place_at(found, None, share).name for share in (0.25, 0.5, 0.75)] == ["layer1", "layer2", "layer3"]
     assert place_at(found, "layer3.0.conv1", 0.1).name == "layer3.0.conv1"
-    with pytest.raises(InvalidInput, match=r"no way out after 'fc'; there is after .*layer1"):
+    with pytest.raises(InvalidInput, match=r"cannot be left after 'fc'; it can after .*layer1"):
         place_at(found, "fc", 0.5)
 
 

@@ -16,6 +16,7 @@ from modelport.control.assembly import Services
 from modelport.control.blobs import Blobs, Limits
 from modelport.control.datasets import Datasets
 from modelport.control.evaluations import Evaluations
+from modelport.control.grades import Grades
 from modelport.control.identity import Identity
 from modelport.control.jobs.process import Meter
 from modelport.control.jobs.records import JobRecords, new_job_id
@@ -56,7 +57,8 @@ def jobs(
     limits = JobSettings(cores=2, memory_mb=1000, retries=1, max_queued=8, keep=3, keep_days=30)
     settings = Settings(home=tmp_path / "home", jobs=limits)
     datasets = Datasets(database, artifacts, Blobs(database, artifacts, Limits()), tmp_path / "datasets")
-    services = Services(settings, database, artifacts, identity, registry, datasets, Evaluations(database))
+    grades = Grades(database, settings.grades)
+    services = Services(settings, database, artifacts, identity, registry, datasets, Evaluations(database), grades)
     yield Jobs(services, settings)
     Nothing.away = False
 

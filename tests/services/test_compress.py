@@ -20,7 +20,8 @@ from tests.training.images import digit_files
 
 pytest.importorskip("daft")
 pytest.importorskip("torch")
-pytestmark = pytest.mark.timeout(600)
+# together: the rows and the network that they work on are made once
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("compress")]
 PARTS = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
 
@@ -32,22 +33,22 @@ def client(job_server: Server) -> Iterator[Client]:
 
 
 def prepare(client: Client) -> None:
-    """900 scans of digits, and a network that has looked at them for a few epochs."""
+    """600 scans of digits, and a network that has looked at them for a few epochs."""
     import pandas as pd
 
-    files, digits = digit_files(slice(900))
+    files, digits = digit_files(slice(600))
     client.datasets.collect(
         pd.DataFrame({"image": files, "digit": [str(one) for one in digits]}), "shrunk", label="digit"
     )
     client.datasets.split("shrunk", "shrunk", ratios=PARTS, stratify="digit", seed=1)
-    client.training.train("image", "shrunk", {"epochs": 8, "learning_rate": 0.005, "augment": "none"}, name="shrunk")
+    client.training.train("image", "shrunk", {"epochs": 5, "learning_rate": 0.005, "augment": "none"}, name="shrunk")
 
 
 def test_a_budget_is_met_proven_and_served(client: Client, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     job = client.compression.compress(
-        "shrunk:1", budget={"max_drop": 0.05, "size_ratio": 2}, trials=4, finalists=2, only=["quantize"], alias="small"
+        "shrunk:1", budget={"max_drop": 0.05, "size_ratio": 2}, trials=3, finalists=1, only=["quantize"], alias="small"
     )
     made = job.result or {}
     assert made["met"] is True and made["steps"][0]["method"] == "quantize"
@@ -71,7 +72,7 @@ def test_a_budget_is_met_proven_and_served(client: Client, tmp_path: Path) -> No
 def test_what_cannot_be_met_is_said_and_nothing_is_registered(client: Client) -> None:
     versions = len(client.models.versions("shrunk"))
     made = client.compression.compress(
-        "shrunk:1", budget={"max_drop": 0.0, "size_ratio": 100}, trials=3, finalists=2, only=["quantize"]
+        "shrunk:1", budget={"max_drop": 0.0, "size_ratio": 100}, trials=1, finalists=1, only=["quantize"]
     ).result or {}  # fmt: skip
     assert made["met"] is False and made["model"] is None and len(made["nearest"]) >= 1
     nearest = next(one for one in made["candidates"] if one["number"] == made["nearest"][0])
@@ -79,6 +80,7 @@ def test_what_cannot_be_met_is_said_and_nothing_is_registered(client: Client) ->
     assert len(client.models.versions("shrunk")) == versions
 
 
+@pytest.mark.long
 def test_methods_follow_one_another(client: Client) -> None:
     steps: list[Any] = [
         {"method": "prune-structured", "options": {"ratio": 0.3, "epochs": 1}},
@@ -121,6 +123,7 @@ def test_wrong_wishes_are_refused_before_work_begins(
     assert len(client.jobs.list(limit=1000)) == jobs
 
 
+@pytest.mark.long
 def test_a_model_without_training_data_needs_some(client: Client, tmp_path: Path) -> None:
     client.models.pull("shrunk", 1, tmp_path / "files")
     client.models.push(tmp_path / "files" / "model.onnx", name="stranger")
@@ -162,6 +165,7 @@ def test_a_killed_search_ends_as_if_nothing_had_happened(
         assert len(client.models.versions("hurt")) == 1
 
 
+@pytest.mark.long
 def test_a_failing_method_says_why_and_registers_nothing(client: Client) -> None:
     with pytest.raises((JobFailed, InvalidInput), match="nosuch"):
         client.compression.compress(

@@ -26,6 +26,7 @@ from modelport.sdk.client import Client
 from tests import onnx_models
 from tests.services.conftest import Server
 
+pytestmark = pytest.mark.xdist_group("convert")  # one server, one set of rows
 long = pytest.mark.long
 TREES = '["sklearn.tree._tree.Tree"]'
 WINE, KINDS = load_wine(return_X_y=True)
@@ -78,6 +79,7 @@ def test_a_pipeline_becomes_onnx_and_answers_alike(client: Client, tmp_path: Pat
     assert "network" in report["steps"][0]["confined"] and "skl2onnx" in report["steps"][0]["versions"]
 
 
+@long
 def test_openvino_serves_what_onnx_served_and_answers_that_differ_register_nothing(
     client: Client, converting: Server
 ) -> None:
