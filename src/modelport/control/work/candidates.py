@@ -60,6 +60,7 @@ class Candidates:
         self._is_search = not params.methods
         self._folder = run.folder / "candidates"
         self._folder.mkdir(exist_ok=True)
+        self._known: dict[Path, Made] = {}
         self.before: Evaluation | None = None
         self.main: str | None = None
 
@@ -81,6 +82,8 @@ class Candidates:
 
     def _step(self, folder: Path, method: Method, name: str, model: Model, options: Options) -> Made:
         run, params, data = self._run, self._params, self._data
+        if folder in self._known:  # inspecting files takes a process of its own
+            return self._known[folder]
         if not (folder / "trained.json").exists():
             method.check(model, data, options)
         trained, out = training.learnt_once(
@@ -89,7 +92,8 @@ class Candidates:
             lambda *told: None,
         )  # fmt: skip
         _, draft = training.push_of(run, self._name, trained, out, {}, keep=False)
-        return Made(trained, out, draft)
+        self._known[folder] = Made(trained, out, draft)
+        return self._known[folder]
 
     @property
     def _name(self) -> str:
@@ -107,6 +111,7 @@ class Candidates:
         for folder in self._folder.iterdir():
             if folder.is_dir() and len(folder.name) == _LETTERS and folder.name not in needed:
                 shutil.rmtree(folder, ignore_errors=True)
+        self._known.clear()
 
     # Judging
 
