@@ -5,12 +5,14 @@ A package adds a runtime with an entry point in the group ``modelport.runtimes``
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from modelport.errors import NotFound
+from modelport.errors import InvalidInput, NotFound
 
 
 @cache
@@ -37,3 +39,18 @@ def resolve(value: str) -> Any:
 def load(group: str, name: str) -> Any:
     """The object behind one entry point; raises NotFound with the known names."""
     return resolve(reference(group, name))
+
+
+def asked_for(group: str, name: str, field: str, what: str) -> Any:
+    """A new object of the class behind a name that a caller gave in ``field``; raises InvalidInput with the nearest
+    name, or all."""
+    known = names(group)
+    if name not in known:
+        raise InvalidInput(f"{field}: there is no {what} {name[:100]!r}{nearest(name, known)}")
+    return load(group, name)()
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """How a message about an unknown name ends."""
+    close = difflib.get_close_matches(name, known, 1, 0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known) or 'none'}"

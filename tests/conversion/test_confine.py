@@ -85,7 +85,7 @@ def test_a_converter_that_takes_too_long_is_ended_with_all_that_it_started(tmp_p
 
 
 def test_what_libraries_say_holds_no_place_of_this_machine() -> None:
-    told = process.said(ValueError("\x1b[31mERROR\x1b[0m in /root/somewhere/model.onnx\n\n  at node 3"))
+    told = process.said(ValueError("\x1b[31mERROR\x1b[0m in /srv/somewhere/model.onnx\n\n  at node 3"))
     assert told == "ValueError: ERROR in … at node 3"
     told = process.said(
         RuntimeError("Check 'false' failed at src/a.cpp:1: x No conversion rule found for operations: ai.X")

@@ -18,6 +18,7 @@ from modelport.training.reopen import Reopens
 _BECOMES: dict[Form, tuple[Form, ...]] = {
     "onnx": ("onnx",), "network": ("onnx", "network"), "sklearn": ("onnx", "sklearn"), "language": ("language",),
 }  # fmt: skip
+_NONE = "none; `modelport convert --to onnx` makes a file of it that most methods work on"
 _CALLED = {
     "onnx": "an ONNX file", "network": "a network that its recipe can take up again",
     "sklearn": "a scikit-learn estimator", "language": "a language model",
@@ -71,7 +72,7 @@ def check(forms: Sequence[Form], steps: Sequence[MethodStep], name: str) -> list
             is_now = " and ".join(_CALLED[form] for form in forms) or "in a format that no method works on"
             raise InvalidInput(
                 f"method {step.method!r} works on {' or '.join(_CALLED[form] for form in method.forms)}; {what} "
-                f"{is_now}, to which apply: {', '.join(others) or 'none'}"
+                f"{is_now}, to which apply: {', '.join(others) or _NONE}"
             )
         found.append(method)
         forms = _after(method, forms)
@@ -89,7 +90,7 @@ def families(model: Model, forms: Sequence[Form], only: Iterable[str], has_data:
             continue
         found.append(Family((name,), (strengths,)))
         made = _after(method, forms)
-        if "onnx" in made and "network" not in method.forms and "sklearn" not in method.forms:
+        if "network" not in method.forms:
             continue
         for second, after in known.items():
             if _kind(second) == _kind(name) or set(after.forms) & set(made) != {"onnx"}:

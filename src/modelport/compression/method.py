@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from modelport import plugins
-from modelport.errors import InvalidInput, MissingExtra
 from modelport.schemas.models import Manifest
-from modelport.training.recipe import Options, Start, Trained, TrainingData, TrainingRun, is_available, nearest
+from modelport.training import recipe
+from modelport.training.recipe import Options, Start, Trained, TrainingData, TrainingRun
 
 GROUP = "methods"
 
@@ -111,14 +111,10 @@ class Consults(Protocol):
 
 def method_of(name: str) -> Method:
     """A method by its name; raises InvalidInput with the nearest name, or all."""
-    known = plugins.names(GROUP)
-    if name not in known:
-        raise InvalidInput(f"method: there is no method {name[:100]!r}{nearest(name, known)}")
-    method: Method = plugins.load(GROUP, name)()
+    method: Method = plugins.asked_for(GROUP, name, "method", "method")
     return method
 
 
 def check_installed(method: Method) -> None:
     """Raise MissingExtra when the method cannot work here."""
-    if not is_available(method):
-        raise MissingExtra(method.extra, f"compression ({method.summary.lower().rstrip('.')})")
+    recipe.check_installed(method, "compression")

@@ -20,6 +20,7 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
+from modelport.engine.formats.onnx_origin import without_origin
 from modelport.errors import InvalidInput
 from modelport.tensors import Array
 
@@ -71,7 +72,7 @@ def export(
         quiet.setLevel(level)
     assert program is not None
     model = program.model_proto
-    _clean(model)
+    without_origin(model)
     if labels is not None:
         onnx.helper.set_model_props(model, {"labels": json.dumps(list(labels), ensure_ascii=False)})
         _name_the_best(model.graph, labels)
@@ -142,22 +143,6 @@ def _difference(answer: Array, expected: Array) -> float:
         return float("inf")
     off = np.abs(answer.astype(np.float64) - expected) / np.maximum(np.abs(expected), 1.0)
     return float(np.nanmax(off)) if not np.isnan(off).all() else 0.0
-
-
-def _clean(model: onnx.ModelProto) -> None:
-    """Take out what the exporter notes about its own machine: files and lines of the code that it read."""
-    del model.metadata_props[:]
-    model.doc_string = model.graph.doc_string = ""
-    for graph in (model.graph, *model.functions):
-        del graph.metadata_props[:]
-        for part in (graph.node, graph.value_info):
-            for one in part:
-                one.doc_string = ""
-                del one.metadata_props[:]
-    for named in (model.graph.input, model.graph.output, model.graph.initializer):
-        for one in named:
-            one.doc_string = ""
-            del one.metadata_props[:]
 
 
 def _first_line(error: Exception) -> str:

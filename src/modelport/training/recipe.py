@@ -7,7 +7,6 @@ that may be killed at any instant and begun again with the same folder. Knows no
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -156,23 +155,22 @@ class Divides(Protocol):
 
 def recipe_of(name: str) -> Recipe:
     """A recipe by its name; raises InvalidInput with the nearest name, or all."""
-    known = plugins.names(GROUP)
-    if name not in known:
-        raise InvalidInput(f"recipe: there is no recipe {name[:100]!r}{nearest(name, known)}")
-    recipe: Recipe = plugins.load(GROUP, name)()
+    recipe: Recipe = plugins.asked_for(GROUP, name, "recipe", "recipe")
     return recipe
-
-
-def check_installed(recipe: Recipe) -> None:
-    """Raise MissingExtra when the recipe cannot learn here."""
-    if not is_available(recipe):
-        raise MissingExtra(recipe.extra, f"training ({recipe.summary.lower().rstrip('.')})")
 
 
 class Needing(Protocol):
     """A plug-in that needs libraries."""
 
+    summary: str
+    extra: str
     needs: tuple[str, ...]
+
+
+def check_installed(plugin: Needing, doing: str = "training") -> None:
+    """Raise MissingExtra when it cannot work here."""
+    if not is_available(plugin):
+        raise MissingExtra(plugin.extra, f"{doing} ({plugin.summary.lower().rstrip('.')})")
 
 
 def is_available(plugin: Needing) -> bool:
@@ -194,12 +192,6 @@ def options_of(recipe: TakesOptions, given: Mapping[str, Any]) -> Options:
         first = error.errors()[0]
         where = ".".join(str(part)[:100] for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            hint = nearest(str(first["loc"][-1]), tuple(recipe.Options.model_fields))
+            hint = plugins.nearest(str(first["loc"][-1]), tuple(recipe.Options.model_fields))
             raise InvalidInput(f"options: there is no option {where!r}{hint}") from None
         raise InvalidInput(f"options.{where}: {first['msg'][:500]}") from None
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """How a message about an unknown name ends."""
-    close = difflib.get_close_matches(name, known, 1, 0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known) or 'none'}"

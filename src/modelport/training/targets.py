@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from modelport.errors import InvalidInput
+from modelport.plugins import nearest
 from modelport.tensors import Array
-from modelport.training.recipe import TrainingData, nearest
+from modelport.training.recipe import TrainingData
 
 _MOST = 10_000
 _FEW, _MOST_TOLD = 10, 10

@@ -23,8 +23,9 @@ from modelport.compression.methods.prune import PruneOptions
 from modelport.compression.pruning.masks import masks_below, masks_of, share_of_zeros
 from modelport.compression.pruning.zipped import zipped
 from modelport.errors import InvalidInput
+from modelport.plugins import nearest
 from modelport.tensors import Array
-from modelport.training.recipe import Trained, TrainingData, TrainingRun, nearest
+from modelport.training.recipe import Trained, TrainingData, TrainingRun
 
 _WEIGHT = 1
 """The place of the weights among a node's inputs."""

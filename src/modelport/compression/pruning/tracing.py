@@ -16,17 +16,12 @@ _IMAGE = 4
 
 
 class _OneStep(torch.autograd.Function):
-    """A module's work without what happens inside of it."""
+    """A module's work without what happens inside of it; nobody asks for its gradient."""
 
     @staticmethod
     def forward(context: Any, x: torch.Tensor, work: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """The module's."""
         return work(x.clone())
-
-    @staticmethod
-    def backward(context: Any, *gradients: Any) -> Any:
-        """Never asked for."""
-        raise NotImplementedError
 
 
 def called(network: nn.Module, inputs: tuple[Any, ...]) -> torch.Tensor:

@@ -22,9 +22,9 @@ from modelport.compression.method import Model
 from modelport.engine.formats.onnx_wire import find_model
 from modelport.engine.runtimes.onnx import clean_message
 from modelport.errors import InvalidInput
+from modelport.plugins import nearest
 from modelport.storage.disk import told_of_disk
 from modelport.training.memory import available
-from modelport.training.recipe import nearest
 
 #: Which input of a node is its weights.
 WEIGHTS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Gather": 0}

@@ -121,11 +121,8 @@ class Repeatable(Protocol):
 
 
 def kind_of(name: str) -> Kind:
-    """A kind by its name; raises InvalidInput with the known names."""
-    known = plugins.names(GROUP)
-    if name not in known:
-        raise InvalidInput(f"kind: there is no kind of job {name[:100]!r}; there are {', '.join(known) or 'none'}")
-    kind: Kind = plugins.load(GROUP, name)()
+    """A kind by its name; raises InvalidInput with the nearest name, or all."""
+    kind: Kind = plugins.asked_for(GROUP, name, "kind", "kind of job")
     return kind
 
 

@@ -20,7 +20,7 @@ from modelport.control.actors import Actor
 from modelport.control.work import compression, judging, made, training
 from modelport.control.work.candidates import Candidates
 from modelport.control.work.compression import Asked
-from modelport.errors import InvalidInput, NotFound
+from modelport.errors import InvalidInput
 from modelport.evaluation.score import less_is_better
 from modelport.schemas.compression import Candidate, CompressParams, MethodStep
 from modelport.schemas.models import ModelVersion
@@ -48,21 +48,18 @@ class Compress:
         found = made.digests(services, actor, [params.data] if params.data else [])
         if found is None:
             return None
-        version = made.model_of(services, actor, params.model)
-        return [*found, version.digest, *(f"{entry.path} {entry.sha256}" for entry in params.files)]
+        asked, _ = compression.plan(services, actor, params)
+        others = (made.model_of(services, actor, ref).digest for ref in asked.others)
+        return [*found, asked.version.digest, *others, *(f"{entry.path} {entry.sha256}" for entry in params.files)]
 
     def still_there(self, services: Services, actor: Actor, result: dict[str, Any]) -> bool:
-        try:
-            made.model_of(services, actor, str(result.get("model")))
-        except NotFound:
-            return False
-        return True
+        return made.versions_there(services, actor, [str(result.get("model"))])
 
     def run(self, run: JobRun, params: CompressParams) -> dict[str, Any]:
         params = _pinned(run, params)
         note = run.folder / "result.json"
         if (before := run.services.registry.made_from(run.actor, training.job_parent(run.id))) and note.exists():
-            return {**json.loads(note.read_text()), **_version(before[0])}
+            return {**json.loads(note.read_text()), **made.version_told(before[0])}
         asked, warnings = compression.plan(run.services, run.actor, params)
         return _Attempt(run, params, asked, warnings).run()
 
@@ -193,7 +190,7 @@ class _Attempt:
         made.write_whole(self._run.folder / "result.json", result)
         version = self._run.services.registry.push(self._run.actor, name, push)
         self._record(version, winner)
-        return {**result, **_version(version)}
+        return {**result, **made.version_told(version)}
 
     def _metrics(self, winner: Candidate) -> dict[str, float]:
         """Of the manifest: figures of the rows that prove, and ratios to the original."""
@@ -251,13 +248,6 @@ def _pinned(run: JobRun, params: CompressParams) -> CompressParams:
         return found if params.data is None else found | {"data": made.rows_meant(run, params.data)}
 
     return params.model_copy(update=made.settled(run, settle))
-
-
-def _version(version: ModelVersion) -> dict[str, Any]:
-    return {
-        "model": f"{version.model}:{version.version}", "version": version.version, "digest": version.digest,
-        "format": version.format, "bytes": version.size,
-    }  # fmt: skip
 
 
 def _said(found: Candidate) -> str:

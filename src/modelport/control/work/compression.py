@@ -157,8 +157,12 @@ def model_in(run: JobRun, version: ModelVersion, others: Mapping[str, Model] | N
 
 
 def consulted(run: JobRun, names: Iterable[str]) -> dict[str, Model]:
-    """Other versions that methods look at, by the names they have there."""
-    return {name: model_in(run, made.model_of(run.services, run.actor, name)) for name in names}
+    """Other versions that methods look at, by the names they have there: the same ones at every attempt."""
+    note = run.folder / "consulted.json"
+    if not note.exists():
+        made.write_whole(note, {name: made.model_meant(run, name) for name in names})
+    meant: dict[str, str] = json.loads(note.read_text())
+    return {name: model_in(run, made.model_of(run.services, run.actor, ref)) for name, ref in meant.items()}
 
 
 # Rows

@@ -27,7 +27,7 @@ from modelport.engine.formats.refused import advice
 from modelport.engine.inspect import artifact_files
 from modelport.engine.proof import sample_inputs
 from modelport.engine.routing import features_of
-from modelport.errors import ArtifactRefused, InvalidInput, NotFound
+from modelport.errors import ArtifactRefused, InvalidInput
 from modelport.schemas.conversion import ConvertParams
 from modelport.schemas.models import FileEntry, Manifest, ModelVersion, VersionPush
 from modelport.storage.disk import told_of_disk
@@ -70,12 +70,7 @@ class Convert:
         return [*found, source, *(f"{entry.path} {entry.sha256}" for entry in params.files)]
 
     def still_there(self, services: Services, actor: Actor, result: dict[str, Any]) -> bool:
-        try:
-            for ref in result.get("models", []):
-                made.model_of(services, actor, str(ref))
-        except NotFound:
-            return False
-        return True
+        return made.versions_there(services, actor, [str(ref) for ref in result.get("models", [])])
 
     def run(self, run: JobRun, params: ConvertParams) -> dict[str, Any]:
         params = _pinned(run, params)
@@ -280,10 +275,7 @@ def _labels_of(source: Manifest | None) -> list[str] | None:
 
 
 def _told_version(version: ModelVersion, result: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "model": f"{version.model}:{version.version}", "version": version.version, "digest": version.digest,
-        "format": version.format, "bytes": version.size, **result,
-    }  # fmt: skip
+    return {**made.version_told(version), **result}
 
 
 def _any_rows(manifest: Manifest) -> Manifest:

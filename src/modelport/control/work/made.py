@@ -136,6 +136,24 @@ def still_there(services: Services, actor: Actor, made: dict[str, Any]) -> bool:
     return True
 
 
+def version_told(version: ModelVersion) -> dict[str, Any]:
+    """What a job that made a model's version says of it."""
+    return {
+        "model": f"{version.model}:{version.version}", "version": version.version, "digest": version.digest,
+        "format": version.format, "bytes": version.size,
+    }  # fmt: skip
+
+
+def versions_there(services: Services, actor: Actor, refs: Sequence[str]) -> bool:
+    """Whether versions of models that an earlier run made exist still."""
+    try:
+        for ref in refs:
+            model_of(services, actor, ref)
+    except NotFound:
+        return False
+    return True
+
+
 def register(run: JobRun, params: Params, folder: Path, *, parents: Sequence[str] = (), **about: Any) -> dict[str, Any]:
     """Describe the parts below ``folder`` and make them a version; the job's result."""
     writing = room("writing")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from modelport.control.actors import Actor
 from modelport.control.work import judging, made, training
 from modelport.control.work.training import Plan
-from modelport.errors import InvalidInput, NotFound
+from modelport.errors import InvalidInput
 from modelport.schemas.evaluation import Evaluation, Purpose
 from modelport.schemas.models import ModelVersion
 from modelport.schemas.training import TrainParams
@@ -47,11 +47,7 @@ class Train:
         return [*found, start, *(f"{entry.path} {entry.sha256}" for entry in params.files)]
 
     def still_there(self, services: Services, actor: Actor, result: dict[str, Any]) -> bool:
-        try:
-            made.model_of(services, actor, str(result.get("model")))
-        except NotFound:
-            return False
-        return True
+        return made.versions_there(services, actor, [str(result.get("model"))])
 
     def run(self, run: JobRun, params: TrainParams) -> dict[str, Any]:
         def learn(planned: Plan, pinned: TrainParams, data: TrainingData) -> Learnt:
@@ -80,7 +76,7 @@ def make_version(
     params = training.pinned(run, params)
     if (before := run.services.registry.made_from(run.actor, training.job_parent(run.id))) and note.exists():
         judging.record(run, run.services.datasets.resolve(run.actor, params.data)[0], before[0])
-        return {**json.loads(note.read_text()), **_version(before[0])}
+        return {**json.loads(note.read_text()), **made.version_told(before[0])}
     planned, warnings = training.plan(run.services, run.actor, params)
     data, test, kept_aside = lay_out(run, planned, params)
     learnt = learn(planned, params, data)
@@ -104,7 +100,7 @@ def make_version(
     told = {"metrics": manifest_metrics(figures, trained.metrics)}
     version = run.services.registry.push(run.actor, draft.model, push.model_copy(update=told))
     judging.record(run, planned.data, version)
-    return {**result, **_version(version)}
+    return {**result, **made.version_told(version)}
 
 
 def lay_out(run: JobRun, planned: Plan, params: TrainParams) -> tuple[TrainingData, tuple[Path, ...], tuple[Path, ...]]:
@@ -112,16 +108,6 @@ def lay_out(run: JobRun, planned: Plan, params: TrainParams) -> tuple[TrainingDa
     data, test = training.lay_out(run, planned, params.seed, params.replay)
     data, kept_aside = _replayed(run, planned, params, data)
     return data, test, kept_aside
-
-
-def _version(version: ModelVersion) -> dict[str, Any]:
-    return {
-        "model": f"{version.model}:{version.version}",
-        "version": version.version,
-        "digest": version.digest,
-        "format": version.format,
-        "bytes": version.size,
-    }
 
 
 def manifest_metrics(figures: Mapping[str, Mapping[str, float]], more: Mapping[str, float]) -> dict[str, float]:

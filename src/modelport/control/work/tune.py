@@ -27,9 +27,10 @@ from modelport.control.work.training import Plan
 from modelport.control.work.trials import TrialProcess, TrialProcesses
 from modelport.errors import InvalidInput, MissingExtra, Unavailable
 from modelport.evaluation.score import less_is_better, main_figure
+from modelport.plugins import nearest
 from modelport.schemas.training import TrainParams
 from modelport.schemas.tuning import Trial, TuneParams
-from modelport.training.recipe import TrainingData, nearest, recipe_of
+from modelport.training.recipe import TrainingData, recipe_of
 from modelport.training.tuning import space as spaces
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import torch
 from onnx import ModelProto
 
 from modelport.conversion.process import said
+from modelport.engine.formats.onnx_origin import without_origin
 from modelport.errors import InvalidInput
 
 Dims = Mapping[str, Mapping[int, str]]
@@ -33,7 +34,7 @@ def to_onnx(
     except Exception as error:  # the exporter raises many kinds
         raise InvalidInput(f"torch {torch.__version__} cannot put the model into ONNX: {said(error)}") from None
     assert program is not None
-    return cleaned(program.model_proto)
+    return without_origin(program.model_proto)
 
 
 def save_program(module: Any, inputs: Mapping[str, torch.Tensor], dynamic: Dims, out: Path) -> None:
@@ -71,20 +72,3 @@ def _shapes(module: Any, inputs: Mapping[str, torch.Tensor], dynamic: Dims) -> t
     shapes = tuple({at: made[name] for at, name in dynamic.get(given, {}).items()} for given in inputs)
     kinds = [one.kind for one in inspect.signature(module.forward).parameters.values()]
     return (shapes,) if inspect.Parameter.VAR_POSITIONAL in kinds else shapes  # *args are one argument
-
-
-def cleaned(model: ModelProto) -> ModelProto:
-    """Without what the exporter notes about its own machine: files and lines of the code that it read."""
-    del model.metadata_props[:]
-    model.doc_string = model.graph.doc_string = ""
-    for graph in (model.graph, *model.functions):
-        del graph.metadata_props[:]
-        for part in (graph.node, graph.value_info):
-            for one in part:
-                one.doc_string = ""
-                del one.metadata_props[:]
-    for named in (model.graph.input, model.graph.output, model.graph.initializer):
-        for one in named:
-            one.doc_string = ""
-            del one.metadata_props[:]
-    return model

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelport.errors import InvalidInput
+from modelport.plugins import nearest
 from modelport.schemas.datasets import Facts
 from modelport.training import targets
-from modelport.training.recipe import TrainingData, nearest
+from modelport.training.recipe import TrainingData
 
 TEXT = "string"
 

@@ -14,9 +14,9 @@ import transformers
 from torch import nn
 
 from modelport.errors import InvalidInput
+from modelport.plugins import nearest
 from modelport.training.language import small
 from modelport.training.language.scoring import Scores
-from modelport.training.recipe import nearest
 
 _KNOWN = ("layers", "width", "feed", "vocabulary")
 _FEED = ("intermediate_size", "hidden_dim")

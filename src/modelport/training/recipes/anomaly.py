@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from modelport.errors import InvalidInput
+from modelport.plugins import nearest
 from modelport.schemas.training import Task
 from modelport.training import recipe
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
@@ -68,7 +69,7 @@ class Anomaly:
             )
         counts = tabular.balance_of(data)
         if options.anomaly is not None and counts and options.anomaly not in counts:
-            hint = recipe.nearest(options.anomaly, [*counts])
+            hint = nearest(options.anomaly, [*counts])
             raise InvalidInput(f"options.anomaly: {data.target!r} has no value {options.anomaly!r}{hint}")
         return warnings
 

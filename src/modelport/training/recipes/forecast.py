@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from modelport.errors import InvalidInput
+from modelport.plugins import nearest
 from modelport.schemas.datasets import ColumnName
 from modelport.schemas.training import Task
 from modelport.training import recipe
@@ -68,7 +69,7 @@ class Forecast:
         for option, names in others.items():
             for name in names:
                 if name not in data.features:
-                    hint = recipe.nearest(name, [*data.features])
+                    hint = nearest(name, [*data.features])
                     raise InvalidInput(f"options.{option}: there is no column {name[:100]!r}{hint}")
                 if option == "covariates" and not data.features[name].startswith(_NUMBERS):
                     raise InvalidInput(f"options.covariates: column {name!r} is {data.features[name]}, not numbers")
@@ -98,9 +99,7 @@ def time_column(data: TrainingData, wanted: str | None) -> str:
     """The column that puts rows in order; raises InvalidInput when it is not clear."""
     if wanted is not None:
         if wanted not in data.features:
-            raise InvalidInput(
-                f"options.time: there is no column {wanted[:100]!r}{recipe.nearest(wanted, [*data.features])}"
-            )
+            raise InvalidInput(f"options.time: there is no column {wanted[:100]!r}{nearest(wanted, [*data.features])}")
         return wanted
     times = [name for name, kind in data.features.items() if kind.startswith(("date", "timestamp"))]
     if len(times) != 1:

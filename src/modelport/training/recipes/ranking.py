@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from modelport.errors import InvalidInput
+from modelport.plugins import nearest
 from modelport.schemas.datasets import ColumnName
 from modelport.schemas.training import Task
 from modelport.training import recipe
@@ -58,7 +59,7 @@ class Ranking:
         """What columns and statistics tell."""
         group = options.group
         if group is not None and group not in data.features:
-            raise InvalidInput(f"options.group: there is no column {group!r}{recipe.nearest(group, [*data.features])}")
+            raise InvalidInput(f"options.group: there is no column {group!r}{nearest(group, [*data.features])}")
         warnings = tabular.check_columns(data, options)
         tabular.check_target(data, "classification")
         found = tabular.column_of(data, data.target)
@@ -69,7 +70,7 @@ class Ranking:
             )
         counts = tabular.balance_of(data)
         if options.positive is not None and counts and options.positive not in counts:
-            hint = recipe.nearest(options.positive, [*counts])
+            hint = nearest(options.positive, [*counts])
             raise InvalidInput(f"options.positive: {data.target!r} has no value {options.positive!r}{hint}")
         tabular.check_classes(data, "classification", None)
         if options.model == "auto" and options.params:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from modelport.errors import InvalidInput
+from modelport.plugins import nearest
 from modelport.schemas.datasets import Column, ColumnName
 from modelport.schemas.training import Task
 from modelport.training import recipe
@@ -132,7 +133,7 @@ def check_columns(data: TrainingData, options: Columns) -> list[str]:
             raise InvalidInput(f"column {name[:80]!r} has control characters in its name; rename it")
     for name in options.columns:
         if name not in data.features:
-            hint = recipe.nearest(name, tuple(data.features))
+            hint = nearest(name, tuple(data.features))
             raise InvalidInput(f"options.columns: there is no column {name[:100]!r}{hint}")
     return [
         f"column {name!r} lacks {found.nulls} of {data.facts.rows} values"
@@ -191,7 +192,7 @@ def check_classes(data: TrainingData, task: str, weights: Any) -> None:
     if isinstance(weights, dict):
         for name in weights:
             if name not in counts and len(counts) < 50:
-                raise InvalidInput(f"options.class_weight: no class {name!r}{recipe.nearest(name, tuple(counts))}")
+                raise InvalidInput(f"options.class_weight: no class {name!r}{nearest(name, tuple(counts))}")
 
 
 def balance_of(data: TrainingData) -> dict[str, int]:

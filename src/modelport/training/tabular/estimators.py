@@ -15,8 +15,8 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import has_fit_parameter
 
 from modelport.errors import InvalidInput
+from modelport.plugins import nearest
 from modelport.tensors import Array
-from modelport.training.recipe import nearest
 from modelport.training.tabular.calibration import IsotonicCalibrated
 from modelport.training.tabular.settle import settle
 

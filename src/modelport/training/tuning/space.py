@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modelport.errors import InvalidInput
+from modelport.plugins import nearest
 from modelport.schemas.tuning import Choices, Range
-from modelport.training.recipe import Recipe, nearest, options_of
+from modelport.training.recipe import Recipe, options_of
 
 _MOST_COMBINATIONS = 10_000
 Space = Mapping[str, Range | Choices]
