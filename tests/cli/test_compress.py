@@ -54,9 +54,9 @@ def test_a_method_and_its_options_are_one_text() -> None:
 
 
 def candidate(number: int, **more: Any) -> dict[str, Any]:
-    steps = [{"method": "quantize", "options": {"mode": "static"}}] if number else []
+    label = "quantize mode=static" if number else "original"
     empty = dict.fromkeys(("quality", "drop", "size_bytes", "size_ratio", "speed_ratio", "latency_p99_ms"))
-    return {"number": number, "steps": steps, "state": "measured", "message": "", "misses": [], **empty, **more}
+    return {"number": number, "label": label, "state": "measured", "message": "", "misses": [], **empty, **more}
 
 
 FOUND = [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modelport.compression.chains import Family, label
+from modelport.compression.chains import Family
+from modelport.schemas.compression import label_of
 
 pytest.importorskip("optuna")
 from modelport.compression.search import Search
@@ -20,7 +21,7 @@ FAMILIES = [
 def run(families: list[Family], trials: int, worth: dict[str, float] | None = None, seed: int = 0) -> list[str]:
     search, proposed = Search(families, seed), []
     while len(proposed) < trials and (steps := search.ask()) is not None:
-        name = label(steps)
+        name = label_of(steps)
         proposed.append(name)
         ratio = float(steps[0].options.get("ratio", 1))
         search.tell((worth or {}).get(name, abs(ratio - 0.7)))

@@ -65,7 +65,8 @@ class Spot:
     about: str
     """Shown to whoever rests on it."""
     joined: bool = False
-    """Whether it is large, and on the line that joins such points."""
+    """Whether it is on the line that joins such points."""
+    large: bool = False
 
 
 _WIDE, _HIGH, _MARGIN = 640, 320, 62
@@ -83,7 +84,7 @@ def spots(found: Sequence[Spot], axes: tuple[str, str], *, tenfold: bool = False
     placed = [place(x, y) for x, y in zip(xs, ys, strict=True)]
     line = sorted(at for at, spot in zip(placed, found, strict=True) if spot.joined)
     drawn = [
-        f'<circle class="point{" met" if spot.joined else ""}" cx="{x:.1f}" cy="{y:.1f}" r="{6 if spot.joined else 4}">'
+        f'<circle class="point{" met" if spot.large else ""}" cx="{x:.1f}" cy="{y:.1f}" r="{6 if spot.large else 4}">'
         f"<title>{page.text(spot.about)}</title></circle>"
         f'<text x="{x + 8:.1f}" y="{y - 6:.1f}">{page.text(spot.name)}</text>'
         for (x, y), spot in zip(placed, found, strict=True)

@@ -115,7 +115,7 @@ def _show(found: dict[str, Any]) -> None:
         nearest = [one for one in found["candidates"] if one["number"] in found.get("nearest", [])]
         for one in sorted(nearest, key=lambda one: found["nearest"].index(one["number"])):
             missed = ", ".join(one["misses"]) or one["message"] or "nothing on the rows that chose it"
-            render.say(f"  {one['number']}: {frontier.label(one)}: misses {missed}")
+            render.say(f"  {one['number']}: {one['label']}: misses {missed}")
     for warning in found.get("warnings", []):
         render.say(f"note: {render.plain(warning)}")
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from modelport.cli import charts
 from modelport.cli import page as page_
 from modelport.cli.render import bytes_text
 
@@ -16,13 +17,6 @@ _STATES = ("looked at", "measured", "proven", "failed")
 _NAMED = re.compile(r"latency p\d\d|\w+")
 _LIMIT = 30
 _LOWEST = 50
-_WIDE, _HIGH, _LEFT, _BELOW = 640, 320, 60, 40
-
-
-def label(one: Mapping[str, Any]) -> str:
-    """``quantize mode=static``."""
-    steps = [f"{s['method']} {' '.join(f'{k}={v}' for k, v in s['options'].items())}".strip() for s in one["steps"]]
-    return " > ".join(steps) or "original"
 
 
 def table(candidates: Sequence[Mapping[str, Any]], main: str | None) -> tuple[list[str], list[list[Any]]]:
@@ -31,7 +25,7 @@ def table(candidates: Sequence[Mapping[str, Any]], main: str | None) -> tuple[li
     columns = ["NUMBER", "CANDIDATE", (main or "figure").upper(), "DROP", "SIZE", "SMALLER", "FASTER", "P99", "STATE"]
     rows = [
         [
-            one["number"], label(one), _said(one["quality"], "{:.4g}"), _said(one["drop"], "{:.2%}"),
+            one["number"], one["label"], _said(one["quality"], "{:.4g}"), _said(one["drop"], "{:.2%}"),
             None if one["size_bytes"] is None else bytes_text(one["size_bytes"]), _said(one["size_ratio"], "{:.2f} x"),
             _said(one["speed_ratio"], "{:.2f} x"), _said(one["latency_p99_ms"], "{:.3g} ms"), _state(one),
         ]
@@ -93,44 +87,20 @@ def page(found: Mapping[str, Any]) -> str:
 
 
 def picture(candidates: Sequence[Mapping[str, Any]], across: str, name: str) -> str:
-    """A point for each candidate: further right smaller or faster, further up better; the frontier is joined."""
-    xs = [one[across] for one in candidates]
-    ys = [max(100 * (1 - one["drop"]), _LOWEST) for one in candidates]
-    if not xs:
+    """A point for each candidate: further right smaller or faster, further up better; what nothing beats is joined."""
+    places = [(one[across], max(100 * (1 - one["drop"]), _LOWEST)) for one in candidates]
+    if not places:
         return "<p>nobody could tell the quality</p>"
-    left, right = min(xs) * 0.95, max(max(xs) * 1.05, min(xs) * 1.1)
-    low, high = min(ys) - 0.5, max(ys) + 0.5
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return _LEFT + (x - left) / (right - left) * _WIDE, 8 + _HIGH - (y - low) / (high - low) * _HIGH
-
-    pairs = list(zip(xs, ys, strict=True))
-    joined = sorted({(x, y) for x, y in pairs if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in pairs)})
-    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in (place(x, y) for x, y in joined))
-    points = []
-    for x, y, one in zip(xs, ys, candidates, strict=True):
-        a, b = place(x, y)
-        met = "" if one["misses"] or one["state"] == "looked at" or not one["number"] else " met"
-        points.append(
-            f'<circle class="point{met}" cx="{a:.1f}" cy="{b:.1f}" r="{6 if met else 4}"><title>'
-            f"{one['number']}: {page_.text(label(one))}, {x:.2f} {name}, {y:.2f} %</title></circle>"
-            f'<text x="{a + 7:.1f}" y="{b - 5:.1f}">{one["number"]}</text>'
+    spots = [
+        charts.Spot(
+            x, y, str(one["number"]), f"{one['number']}: {one['label']}, {x:.2f} {name}, {y:.2f} %",
+            joined=not any(a >= x and b >= y and (a, b) != (x, y) for a, b in places),
+            large=bool(one["number"]) and one["state"] != "looked at" and not one["misses"],
         )
-    bottom = 8 + _HIGH
-    axes = (
-        f'<path class="axis" d="M{_LEFT} 8V{bottom}H{_LEFT + _WIDE}"/>'
-        f'<text x="{_LEFT - 5}" y="14" text-anchor="end">{high:.4g} %</text>'
-        f'<text x="{_LEFT - 5}" y="{bottom}" text-anchor="end">{low:.4g} %</text>'
-        f'<text x="{_LEFT}" y="{bottom + 14}">{left:.3g}</text>'
-        f'<text x="{_LEFT + _WIDE}" y="{bottom + 14}" text-anchor="end">{right:.3g}</text>'
-        f'<text x="{_LEFT + _WIDE / 2:g}" y="{bottom + 28}" text-anchor="middle">{page_.text(name)}</text>'
-    )
-    return (
-        f'<svg viewBox="0 0 {_LEFT + _WIDE + 20} {bottom + _BELOW}" role="img">{axes}'
-        f'<polyline class="line c0" points="{line}"/>{"".join(points)}</svg>'
-        '<p class="type">up: quality, as a share of the original&#x27;s; the line joins what nothing else beats; '
-        f"large points keep to the budget; what is below {_LOWEST} % lies on the edge</p>"
-    )
+        for (x, y), one in zip(places, candidates, strict=True)
+    ]  # fmt: skip
+    told = f"large points keep to the budget; what is below {_LOWEST} % lies on the edge"
+    return f'{charts.spots(spots, (name, "% of the quality"))}<p class="type">{told}</p>'
 
 
 def _rank(one: Mapping[str, Any]) -> tuple[Any, ...]:

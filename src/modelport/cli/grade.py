@@ -155,7 +155,7 @@ def page_of(family: Family) -> str:
         charts.Spot(
             one.grade.cost_per_million, one.grade.quality.value, f"{one.model}:{one.version}",
             f"{one.model}:{one.version}, {one.grade.grade or 'in no class'}, {one.grade.quality.value:.4g} {figure}, "
-            f"{one.grade.cost_per_million:.3g} {currency}", one.best,
+            f"{one.grade.cost_per_million:.3g} {currency}", one.best, one.best,
         )
         for one in family.relatives
         if one.grade is not None and one.grade.cost_per_million and one.grade.quality is not None

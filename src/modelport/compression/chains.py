@@ -100,15 +100,6 @@ def families(model: Model, forms: Sequence[Form], only: Iterable[str], has_data:
     return found
 
 
-def label(steps: Sequence[MethodStep]) -> str:
-    """``prune-structured ratio=0.5 > quantize mode=static``."""
-    parts = []
-    for step in steps:
-        options = " ".join(f"{name}={_shown(value)}" for name, value in step.options.items())
-        parts.append(f"{step.method} {options}".strip())
-    return " > ".join(parts) or "original"
-
-
 def _kind(name: str) -> str:
     """``quantize`` of ``quantize-aware``."""
     return name.partition("-")[0]
@@ -117,7 +108,3 @@ def _kind(name: str) -> str:
 def _after(method: Method, forms: Sequence[Form]) -> tuple[Form, ...]:
     worked_on = next(form for form in method.forms if form in forms)
     return _BECOMES[worked_on]
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

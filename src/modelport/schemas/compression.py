@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from modelport.schemas.datasets import ColumnName, DatasetRef
 from modelport.schemas.models import FileEntry
@@ -22,6 +23,15 @@ class MethodStep(BaseModel):
 
     method: Name
     options: dict[str, Any] = {}
+
+
+def label_of(steps: Sequence[MethodStep]) -> str:
+    """``prune-structured ratio=0.5 > quantize mode=static``, as it is typed."""
+    parts = []
+    for step in steps:
+        options = " ".join(f"{name}={value}" for name, value in step.options.items())
+        parts.append(f"{step.method} {options}".strip())
+    return " > ".join(parts) or "original"
 
 
 class Budget(BaseModel):
@@ -128,6 +138,11 @@ class Candidate(BaseModel):
     """What of the budget it does not keep to; empty when it keeps to all of it."""
     proof: dict[str, float] = {}
     """Figures on the rows that nobody saw, before (``original_…``) and after."""
+
+    @computed_field
+    def label(self) -> str:
+        """The sequence in one line."""
+        return label_of(self.steps)
 
 
 class MethodInfo(BaseModel):

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelport.compression import budget as budgets
-from modelport.compression.chains import label
 from modelport.compression.method import Method, Model, Previews, method_of
 from modelport.control.work import judging, made, measuring, training
 from modelport.control.work.compression import RUNTIMES, Asked
 from modelport.control.work.questions import Rows
 from modelport.errors import InvalidInput, ModelportError
 from modelport.evaluation.score import less_is_better
-from modelport.schemas.compression import Candidate, CompressParams, MethodStep
+from modelport.schemas.compression import Candidate, CompressParams, MethodStep, label_of
 from modelport.schemas.evaluation import Evaluation
 from modelport.schemas.models import ModelVersion, VersionPush
 from modelport.training.recipe import Options, Trained, TrainingData, options_of
@@ -166,7 +165,7 @@ class Candidates:
         except Exception as error:  # of a library: of many candidates one may not work
             if not self._is_search:
                 raise
-            _log.exception("%s failed", label(steps))
+            _log.exception("%s failed", label_of(steps))
             message = f"it failed with {type(error).__name__}; the job's log shows where"
             found = Candidate(number=number, steps=steps, state="failed", message=message)
         made.write_whole(note, found.model_dump(mode="json"))
@@ -179,7 +178,7 @@ class Candidates:
         wanted = RUNTIMES.get(self._params.runtime or "")
         if wanted is not None and result.draft.format != wanted:
             raise InvalidInput(
-                f"runtime: {label(steps)} makes a file of the format {result.draft.format}, and {wanted} is wanted"
+                f"runtime: {label_of(steps)} makes a file of the format {result.draft.format}, and {wanted} is wanted"
             )
         found = Candidate(number=number, steps=steps, state=state, size_bytes=result.draft.manifest.served_bytes)
         found.size_ratio = self._version.manifest.served_bytes / max(found.size_bytes or 1, 1)
@@ -285,7 +284,7 @@ class Candidates:
         told = []
         for number, step in enumerate(steps):
             trained = self.make(steps[: number + 1]).trained
-            told.append({"step": label([step]), "report": trained.report, "warnings": trained.warnings})
+            told.append({"step": label_of([step]), "report": trained.report, "warnings": trained.warnings})
         return told
 
     def warnings(self, steps: Sequence[MethodStep]) -> list[str]:

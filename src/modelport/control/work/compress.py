@@ -22,7 +22,7 @@ from modelport.control.work.candidates import Candidates
 from modelport.control.work.compression import Asked
 from modelport.errors import InvalidInput
 from modelport.evaluation.score import less_is_better
-from modelport.schemas.compression import Candidate, CompressParams, MethodStep
+from modelport.schemas.compression import Candidate, CompressParams, MethodStep, label_of
 from modelport.schemas.models import ModelVersion
 from modelport.training.recipe import TrainingData
 
@@ -97,7 +97,7 @@ class _Attempt:
 
     def _one(self, steps: list[MethodStep]) -> Candidate:
         """The sequence that was asked for: what is wrong with it ends the job."""
-        self._run.progress(0, 1, chains.label(steps), "candidates")
+        self._run.progress(0, 1, label_of(steps), "candidates")
         found = self._candidates.measure(1, steps)
         self._keep(found)
         if found.state == "failed":
@@ -116,7 +116,7 @@ class _Attempt:
         while len(looked) < params.trials and (steps := search.ask()) is not None:
             steps += self._end
             number = len(looked) + 1
-            self._run.progress(number - 1, total, f"{number}: {chains.label(steps)}", "candidates")
+            self._run.progress(number - 1, total, f"{number}: {label_of(steps)}", "candidates")
             found = self._candidates.look(number, steps)
             search.tell(self._score(found))
             looked.append(found)
@@ -126,7 +126,7 @@ class _Attempt:
             raise InvalidInput(_hopeless(looked))
         self._candidates.forget_all_but(ranked[: params.finalists])
         for place, one in enumerate(ranked[: params.finalists]):
-            self._run.progress(len(looked) + place, total, f"measuring {chains.label(one.steps)}", "candidates")
+            self._run.progress(len(looked) + place, total, f"measuring {one.label}", "candidates")
             self._keep(self._candidates.measure(one.number, one.steps))
         measured = sorted((one for one in self._found[1:] if one.state == "measured"), key=self._score)
         return [one for one in measured if not one.misses]
@@ -142,7 +142,7 @@ class _Attempt:
         """Among the others, in the place of what was known of it before; and told to whoever watches."""
         self._found = [one for one in self._found if one.number != found.number] + [found]
         self._found.sort(key=lambda one: one.number)
-        label = chains.label(found.steps)
+        label = found.label
         self._run.metric(f"{found.state}: {label}"[:100], float(not found.misses), found.number)
         for name in ("quality", "drop", "size_ratio", "speed_ratio", "latency_p99_ms"):
             value = getattr(found, name)
@@ -155,7 +155,7 @@ class _Attempt:
     def _proves(self, found: Candidate) -> bool:
         """Whether it keeps to the budget on rows that nobody saw, and when it is measured again."""
         budget = self._params.budget
-        self._run.progress(0, None, f"proving {chains.label(found.steps)}", "candidates")
+        self._run.progress(0, None, f"proving {found.label}", "candidates")
         told = self._candidates.prove(found.steps, self._proof, self._part) if self._proof else {}
         found.proof = told
         missed: list[budgets.Miss] = []
@@ -230,7 +230,7 @@ class _Attempt:
             "budget": params.budget.model_dump(exclude_none=True),
             "winner": winner.number if winner is not None else None,
             "steps": [step.model_dump() for step in winner.steps] if winner is not None else [],
-            "label": chains.label(winner.steps) if winner is not None else None,
+            "label": winner.label if winner is not None else None,
             "figures": winner.proof if winner is not None else {},
             **({k: getattr(winner, k) for k in ("quality", "drop", "size_ratio", "speed_ratio")} if winner else {}),
             "candidates": [one.model_dump() for one in self._found],
@@ -264,5 +264,5 @@ def _said(found: Candidate) -> str:
 
 
 def _hopeless(looked: list[Candidate]) -> str:
-    reasons = dict.fromkeys(f"{chains.label(one.steps)}: {one.message}" for one in looked)
+    reasons = dict.fromkeys(f"{one.label}: {one.message}" for one in looked)
     return "no method worked on this version: " + "; ".join(list(reasons)[:_NEAREST])
