@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -76,9 +77,17 @@ def test_a_damaged_file_costs_its_own_conversion_only(tmp_path: Path) -> None:
 
 def test_a_converter_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     before = threading.active_count()
-    with pytest.raises(InvalidInput, match=r"took more than 0\.2 s"):
-        bounds = process.Bounds(time_s=0.2)
-        process.run("served:answer", {}, tmp_path / "work", read=[], bounds=bounds)
+    place = tmp_path / "in"
+    place.mkdir()
+    os.mkfifo(place / "model.onnx")  # nobody writes into it: whoever reads it waits for ever
+    rows = {"name": "x", "datatype": "FP32", "shape": [-1, 2]}
+    request = {
+        "signature": {"inputs": [rows], "outputs": [{**rows, "name": "y"}]}, "model_signature": None, "labels": {},
+        "folder": str(place), "files": ["model.onnx"], "trust": [], "details": {}, "preprocessing": [], "inputs": None,
+        "rows": 1, "own": False, "runtime": "modelport.engine.runtimes.onnx:OnnxRuntime",
+    }  # fmt: skip
+    with pytest.raises(InvalidInput, match=r"took more than 2 s"):
+        process.run("served:answer", request, tmp_path / "work", read=[place], bounds=process.Bounds(time_s=2))
     assert threading.active_count() == before
     left = subprocess.run(["pgrep", "-f", str(tmp_path / "work")], capture_output=True, text=True)
     assert left.stdout == ""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+import pyarrow as pa
 
 from modelport.compression.feeding import Fed, Feeder, model_signature
 from modelport.compression.method import Model
@@ -20,14 +21,14 @@ from modelport.engine.formats.onnx_wire import find_model
 from modelport.engine.runtimes.onnx import session_options
 from modelport.errors import InvalidInput
 from modelport.evaluation.answers import pick
+from modelport.evaluation.rows import chances, classes_of, texts_of
+from modelport.evaluation.rows import codes_of as places_of
 from modelport.evaluation.score import main_figure
 from modelport.schemas.training import Task
 from modelport.tensors import Array
 from modelport.training.recipe import TrainingData, TrainingRun
 
 _SIZE = 256
-_TOLERANCE = 1e-2
-"""What the probabilities of a row may sum up to beside 1."""
 
 
 def task_of(model: Model) -> Task:
@@ -53,10 +54,13 @@ class Answer:
     output: str
     labels: tuple[str, ...] | None
     """Names of the classes in the order of their scores; None where nobody knows them."""
+    scored: bool = True
+    """Whether classes have scores; else the answer is a class."""
 
 
-def answer_of(model: Model, task: Task) -> Answer:
-    """Scores of classes, or the number; raises InvalidInput where that cannot be told."""
+def answer_of(model: Model, task: Task, need_scores: bool = True) -> Answer:
+    """Scores of classes (or, where ``need_scores`` is false, the class alone), or the number; raises InvalidInput
+    where that cannot be told."""
     columns = wanted(
         model_signature(model), model.manifest.labels, (), number=False, probabilities=False, record=False,
         has_rows=True,
@@ -66,10 +70,12 @@ def answer_of(model: Model, task: Task) -> Answer:
         scored = next((column for column in given if column.part), None)
         if scored is not None:
             return Answer(scored.output.name, scored.labels)
-        at = pick(task, columns).probabilities
-        if at is None:
+        found = pick(task, columns)
+        if found.probabilities is not None:
+            return Answer(given[found.probabilities].output.name, None)
+        if need_scores or found.prediction is None:
             raise InvalidInput("the version answers with classes alone, and scores of them are needed; serve them too")
-        return Answer(given[at].output.name, None)
+        return Answer(given[found.prediction].output.name, None, scored=False)
     found = pick(task, columns)
     at = found.prediction if found.prediction is not None else found.probabilities
     assert at is not None
@@ -145,37 +151,16 @@ def codes_of(truth: Sequence[Any], task: Task, answer: Answer) -> Array:
         raise InvalidInput("target: rows without a truth cannot be judged; name the target, and leave such rows out")
     if task != "classification":
         return np.asarray(truth, np.float64)
-    texts = [_text(value) for value in truth]
-    labels = answer.labels or tuple(_sorted(set(texts)))
-    place = {label: at for at, label in enumerate(labels)}
-    strange = next((text for text in texts if text not in place), None)
+    texts = texts_of(pa.array(truth))
+    labels = answer.labels or classes_of(texts)
+    strange = next((text for text in texts if text not in set(labels)), None)
     if strange is not None:
         raise InvalidInput(
             f"target: class {strange[:100]!r} is none of the model's ({', '.join(labels[:8])}); is it the right column?"
         )
-    return np.array([place[text] for text in texts], np.int64)
+    return places_of(texts, labels)
 
 
 def probabilities(scores: Array) -> Array:
-    """[rows, classes]; logits by their softmax, one column as that of the second class."""
-    found = scores.astype(np.float64).reshape(len(scores), -1)
-    if found.shape[1] == 1:
-        chance = found if found.min() >= 0 and found.max() <= 1 else 1 / (1 + np.exp(-found))
-        return np.concatenate([1 - chance, chance], 1)
-    if found.min() < -1e-6 or np.abs(found.sum(1) - 1).max() > _TOLERANCE:
-        found = np.exp(found - found.max(1, keepdims=True))
-    shares: Array = found / found.sum(1, keepdims=True)
-    return shares
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value == round(value):
-        return str(int(value))
-    return str(value)
-
-
-def _sorted(found: set[str]) -> list[str]:
-    whole = all(text.lstrip("-").isdecimal() for text in found)
-    return sorted(found, key=int) if whole else sorted(found)
+    """[rows, classes], as ``evaluate`` makes them of scores of another kind."""
+    return chances(scores.astype(np.float64).reshape(len(scores), -1))[0]

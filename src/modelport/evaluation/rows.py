@@ -156,23 +156,33 @@ def probabilities_of(answered: Answered, known: Sequence[str] | None, labels: Se
         return None
     found = _floats(answered.table.column(PROBABILITIES).combine_chunks(), "the probabilities", np.float32)
     found = found.reshape(answered.rows, -1)
-    if found.shape[1] == 1 and len(labels) == 2:
-        if found.min() < 0 or found.max() > 1:
-            answered.warnings.append("scores are no probabilities: their logistic function was taken")
-            found = 1 / (1 + np.exp(-found))
-        return np.concatenate([1 - found, found], axis=1)
-    if known is None or found.shape[1] != len(known):
+    of_two = found.shape[1] == 1 and len(labels) == 2
+    if not of_two and (known is None or found.shape[1] != len(known)):
         answered.warnings.append(f"{found.shape[1]} scores for {len(labels)} classes: which is whose cannot be told")
         return None
-    if found.min() < -1e-6 or found.max() > 1 + 1e-6:
-        answered.warnings.append("scores are no probabilities: their softmax was taken")
-        found = np.exp(found - found.max(axis=1, keepdims=True))
-        found /= found.sum(axis=1, keepdims=True)
-    elif np.abs(found.sum(axis=1) - 1).max() > 1e-2:
-        answered.warnings.append("scores do not sum to 1: each was divided by its row's sum")
-        sums = found.sum(axis=1, keepdims=True)
-        found = np.divide(found, sums, out=np.full_like(found, 1 / found.shape[1]), where=sums > 0)
+    # the one class that a model knows is sure
+    found, changed = (np.ones_like(found), "") if found.shape[1] == 1 and not of_two else chances(found)
+    if changed:
+        answered.warnings.append(changed)
     return np.pad(found, ((0, 0), (0, len(labels) - found.shape[1])))
+
+
+def chances(scores: Array) -> tuple[Array, str]:
+    """Scores [rows, classes] as probabilities, one column as that of the second of two classes; and how they were made
+    such, where they were something else."""
+    if scores.shape[1] == 1:
+        is_share = scores.min() >= 0 and scores.max() <= 1
+        found = scores if is_share else 1 / (1 + np.exp(-scores))
+        told = "" if is_share else "scores are no probabilities: their logistic function was taken"
+        return np.concatenate([1 - found, found], axis=1), told
+    if scores.min() < -1e-6 or scores.max() > 1 + 1e-6:
+        raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return raised / raised.sum(axis=1, keepdims=True), "scores are no probabilities: their softmax was taken"
+    sums = scores.sum(axis=1, keepdims=True)
+    if np.abs(sums - 1).max() <= 1e-2:
+        return scores, ""
+    shares = np.divide(scores, sums, out=np.full_like(scores, 1 / scores.shape[1]), where=sums > 0)
+    return shares, "scores do not sum to 1: each was divided by its row's sum"
 
 
 def _floats(column: Any, what: str, kind: Any = np.float64) -> Array:

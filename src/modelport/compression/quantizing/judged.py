@@ -5,29 +5,26 @@ Answers are told by the same rules as in ``evaluate``; rows are held in memory, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from modelport.compression.asking import answer_of, codes_of, probabilities, task_of
 from modelport.compression.feeding import Fed
 from modelport.compression.inputs import model_signature
 from modelport.compression.method import Model
-from modelport.data.outputs import wanted
 from modelport.engine.runtime import LoadOptions
 from modelport.engine.runtimes.onnx import OnnxRuntime
 from modelport.errors import ArtifactRefused, InvalidInput
-from modelport.evaluation.answers import Picked, pick
-from modelport.evaluation.rows import classes_of
-from modelport.evaluation.score import less_is_better, main_figure, score
-from modelport.schemas.training import Task
+from modelport.evaluation.rows import texts_of
+from modelport.evaluation.score import main_figure, score
 from modelport.tensors import Array
-from modelport.training.targets import texts_of
 
 Answers = list[dict[str, Array]]
-_TASKS: tuple[Task, ...] = get_args(Task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,61 +94,28 @@ class Judged:
 
     def figures(self, answers: Answers) -> dict[str, float]:
         """Of answers to all rows whose truth is known; raises InvalidInput when it is not told what the answer is."""
-        picked, task, columns = self._picked()
-        output = columns[self._place(picked)].output.name
-        values = np.concatenate([_by_row(found[output], fed) for found, fed in zip(answers, self.fed, strict=True)])
+        task = task_of(self._model)
+        answer = answer_of(self._model, task, need_scores=False)
+        values = np.concatenate(
+            [_by_row(found[answer.output], fed) for found, fed in zip(answers, self.fed, strict=True)]
+        )
         truth = [value for fed in self.fed for value in fed.truth or ()]
-        if picked.probabilities is None and task == "classification":
+        if not answer.scored:
             texts = [one.decode() if isinstance(one, bytes) else str(one) for one in values.reshape(-1).tolist()]
-            right = np.array(texts_of(truth), object) == np.array(texts, object)
-            return {"accuracy": float(right.mean())}
+            return {"accuracy": float((np.array(texts_of(pa.array(truth))) == np.array(texts)).mean())}
+        codes = codes_of(truth, task, answer)
         if task == "classification":
-            values = values.reshape(len(values), -1).astype(np.float64)
-            return score(task, self._codes(truth, picked.labels, values.shape[1]), _chances(values))
-        numbers = np.array(truth, np.float64)
-        return score(task, numbers, values.astype(np.float64).reshape(numbers.shape))
+            predicted = probabilities(values)
+            if codes.max() >= predicted.shape[1]:
+                raise InvalidInput(f"target: the data has more classes than the model's {predicted.shape[1]} scores")
+            return score(task, codes, predicted)
+        return score(task, codes, values.astype(np.float64).reshape(codes.shape))
 
     def main(self, figures: dict[str, float]) -> str:
         """The name of the figure that tells most."""
-        found = main_figure(self._picked()[1], figures)
+        found = main_figure(task_of(self._model), figures)
         assert found is not None
         return found
-
-    def _picked(self) -> tuple[Picked, Task, Sequence[Any]]:
-        manifest = self._model.manifest
-        task = next((known for known in _TASKS if known == manifest.task), None)
-        if task is None:
-            task = "classification" if manifest.labels else "regression"
-        named = [spec for spec in manifest.signature.outputs if manifest.labels.get(spec.name)]
-        columns = wanted(
-            manifest.signature, manifest.labels, (), number=False, probabilities=len(named) == 1, record=False,
-            has_rows=True,
-        )  # fmt: skip
-        return pick(task, columns), task, columns.columns
-
-    @staticmethod
-    def _place(picked: Picked) -> int:
-        place = picked.probabilities if picked.probabilities is not None else picked.prediction
-        assert place is not None
-        return place
-
-    @staticmethod
-    def _codes(truth: Sequence[Any], labels: Sequence[str] | None, classes: int) -> Array:
-        texts = [str(text) for text in texts_of(truth)]
-        known = list(labels) if labels is not None else classes_of(texts)
-        if labels is None and len(known) > max(classes, 2):
-            raise InvalidInput(f"target: {len(known)} classes in the data, and the model has scores of {classes}")
-        place = {label: at for at, label in enumerate(known)}
-        unknown = next((text for text in texts if text not in place), None)
-        if unknown is not None:
-            raise InvalidInput(f"target: the model does not know the class {unknown[:100]!r}; is it the right column?")
-        return np.array([place[text] for text in texts], np.int64)
-
-
-def drop(name: str, before: float, after: float) -> float:
-    """How much worse a figure became, as a share of what it was; negative where it became better."""
-    worse = after - before if less_is_better(name) else before - after
-    return worse / max(abs(before), 1e-12)
 
 
 def _rowwise(alike: Any, rows: int) -> Array:
@@ -162,15 +126,3 @@ def _rowwise(alike: Any, rows: int) -> Array:
 
 def _by_row(values: Array, fed: Fed) -> Array:
     return values if len(values) == len(fed.rows) else values.reshape(len(fed.rows), -1)
-
-
-def _chances(values: Array) -> Array:
-    """Scores as probabilities, as ``evaluate`` makes them."""
-    if values.shape[1] == 1:
-        one = values if values.min() >= 0 and values.max() <= 1 else 1 / (1 + np.exp(-values))
-        return np.concatenate([1 - one, one], axis=1)
-    if values.min() >= -1e-6 and values.max() <= 1 + 1e-6:
-        return values
-    raised = np.exp(values - values.max(axis=1, keepdims=True))
-    found: Array = raised / raised.sum(axis=1, keepdims=True)
-    return found

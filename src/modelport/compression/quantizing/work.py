@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 from onnx import ModelProto, NodeProto
 
+from modelport.compression.budget import drop_of
 from modelport.compression.feeding import Feeder, has_rows
 from modelport.compression.inputs import model_signature
 from modelport.compression.keeping import kept_as_it_was
@@ -19,10 +20,11 @@ from modelport.compression.method import Model
 from modelport.compression.methods.quantize import Mode, QuantizeOptions
 from modelport.compression.quantizing import graph, halves, integers, table, weights
 from modelport.compression.quantizing.fallback import Kept, fall_back
-from modelport.compression.quantizing.judged import Answers, Judged, drop
+from modelport.compression.quantizing.judged import Answers, Judged
 from modelport.engine.runtimes.onnx import OnnxRuntime
 from modelport.engine.runtimes.texts import to_texts
 from modelport.errors import InvalidInput
+from modelport.evaluation.score import less_is_better
 from modelport.tensors import Array
 from modelport.training.recipe import Trained, TrainingData, TrainingRun
 
@@ -158,7 +160,7 @@ def _kept(task: _Task, chosen: list[NodeProto], judged: Judged | None, before: A
 
     def lost(layers: Sequence[str]) -> float:
         task.run.progress(0, None, f"measuring with {len(layers)} of {len(names)} layers quantized", "layers")
-        found = drop(figure, was[figure], judged.figures(answers(layers))[figure])
+        found = drop_of(was[figure], judged.figures(answers(layers))[figure], less_is_better(figure))
         seen[tuple(layers)] = found
         return found
 
@@ -261,7 +263,7 @@ def _finished_table(
         if options.max_drop is not None:
             was, now = judged.figures(before), judged.figures(after)
             figure = judged.main(was)
-            lost = drop(figure, was[figure], now[figure])
+            lost = drop_of(was[figure], now[figure], less_is_better(figure))
             if lost > options.max_drop:
                 raise InvalidInput(f"max_drop: the table loses {lost:.2%} of {figure}; say more points")
             report |= {"figure": figure, "drop": lost}
