@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +11,6 @@ from modelport.cli import compression_options as wishes
 from modelport.cli import training_options as asked
 from modelport.cli.jobs import Cores, MemoryMb, Priority, Retries
 from modelport.cli.options import AsJson, Detach, Key, Url
-
-if TYPE_CHECKING:
-    from modelport.schemas.compression import MethodInfo
 
 
 def compress(
@@ -130,29 +127,10 @@ def methods(
 
     Example: modelport methods quantize
     """
-    from modelport.cli import render
-    from modelport.cli.train import show_options
-    from modelport.errors import NotFound
+    from modelport.cli import catalogue
     from modelport.sdk.client import Client
 
     with Client(url, key) as client:
-        found: list[MethodInfo] = client.compression.methods()
-    if name is not None:
-        found = [method for method in found if method.name == name]
-        if not found:
-            raise NotFound(f"there is no method {name[:100]!r}; `modelport methods` lists them")
-    if as_json:
-        render.as_json(found)
-    elif name is not None:
-        show_options(found[0].name, found[0].summary, found[0].options)
-    else:
-        rows = [
-            (
-                one.name,
-                one.summary,
-                " ".join(one.forms),
-                "" if one.available else f"pip install 'modelport[{one.extra}]'",
-            )
-            for one in found
-        ]
-        render.table(("METHOD", "WHAT IT DOES", "WORKS ON", "NEEDS"), rows, "no methods")
+        found = client.compression.methods()
+    columns = ("METHOD", "WHAT IT DOES", "WORKS ON", "NEEDS")
+    catalogue.show(found, name, "method", as_json, columns, lambda one: (one.name, one.summary, " ".join(one.forms)))

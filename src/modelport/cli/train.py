@@ -114,36 +114,9 @@ def recipes(
 
     Example: modelport recipes image
     """
-    from modelport.cli import render
-    from modelport.errors import NotFound
+    from modelport.cli import catalogue
     from modelport.sdk.client import Client
 
     with Client(url, key) as client:
         found = client.training.recipes()
-    if name is not None:
-        found = [recipe for recipe in found if recipe.name == name]
-        if not found:
-            raise NotFound(f"there is no recipe {name[:100]!r}; `modelport recipes` lists them")
-    if as_json:
-        render.as_json(found)
-    elif name is not None:
-        show_options(found[0].name, found[0].summary, found[0].options)
-    else:
-        rows = [
-            (r.name, r.summary, "" if r.available else f"pip install 'modelport[{r.extra}]'")
-            for r in found
-        ]  # fmt: skip
-        render.table(("RECIPE", "LEARNS", "NEEDS"), rows, "no recipes")
-
-
-def show_options(name: str, summary: str, options: dict[str, Any]) -> None:
-    """The options of a recipe or a method, from their JSON Schema."""
-    from modelport.cli import render
-
-    render.say(f"{name}: {summary}\n")
-    rows = []
-    for option, about in options.get("properties", {}).items():
-        kinds = about.get("enum") or [part.get("type", part.get("const", "")) for part in about.get("anyOf", [about])]
-        text = " ".join(str(about.get("description", "")).replace("``", "`").split())
-        rows.append((option, "|".join(str(kind) for kind in kinds if kind != "null"), about.get("default"), text))
-    render.table(("OPTION", "VALUE", "DEFAULT", "WHAT IT DOES"), rows, "it takes no options")
+    catalogue.show(found, name, "recipe", as_json, ("RECIPE", "LEARNS", "NEEDS"), lambda one: (one.name, one.summary))
