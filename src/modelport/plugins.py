@@ -14,6 +14,8 @@ from typing import Any
 
 from modelport.errors import InvalidInput, NotFound
 
+_SHOWN = 30
+
 
 @cache
 def names(group: str) -> tuple[str, ...]:
@@ -53,4 +55,7 @@ def asked_for(group: str, name: str, field: str, what: str) -> Any:
 def nearest(name: str, known: Sequence[str]) -> str:
     """How a message about an unknown name ends."""
     close = difflib.get_close_matches(name, known, 1, 0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known) or 'none'}"
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return f"; there are {', '.join(known[:_SHOWN]) or 'none'}{more}"

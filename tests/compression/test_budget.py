@@ -95,6 +95,29 @@ def test_nothing_beats_the_frontier_and_everything_else_is_beaten(found: list[di
 
 
 def test_a_figure_of_which_less_is_better_falls_when_it_rises() -> None:
-    assert math.isclose(budgets.drop_of(0.9, 0.81, less_is_better=False), 0.1)
-    assert math.isclose(budgets.drop_of(20.0, 21.0, less_is_better=True), 0.05)
-    assert budgets.drop_of(20.0, 19.0, less_is_better=True) < 0
+    assert math.isclose(budgets.drop_of(0.9, 0.81, less_is_good=False), 0.1)
+    assert math.isclose(budgets.drop_of(20.0, 21.0, less_is_good=True), 0.05)
+    assert budgets.drop_of(20.0, 19.0, less_is_good=True) < 0
+
+
+@pytest.mark.parametrize(
+    ("budget", "told", "said"),
+    [
+        ({"max_drop": 0.01}, {"original_accuracy": 0.9, "accuracy": 0.9}, []),
+        ({"max_drop": 0.01}, {"original_accuracy": 0.9, "accuracy": 0.89}, ["quality fell by 1.11%, 1.00% allowed"]),
+        ({"max_drop_points": 1}, {"original_accuracy": 0.9, "accuracy": 0.88}, ["quality fell by 2 points, 1 allowed"]),
+        ({"max_drop": 0.01}, {}, ["quality not known"]),
+        ({"max_drop": 0.01}, {"accuracy": 0.9}, ["quality not known"]),
+        ({"size_ratio": 4}, {}, []),
+    ],
+)
+def test_quality_that_unseen_rows_do_not_tell_is_no_quality_that_is_kept(
+    budget: dict[str, float], told: dict[str, float], said: list[str]
+) -> None:
+    assert [one.text for one in budgets.misses_unseen(Budget(**budget), "accuracy", told)] == said
+
+
+def test_a_budget_of_quality_is_not_kept_to_where_there_is_no_figure() -> None:
+    assert budgets.misses_unseen(Budget(max_drop=0.5), None, {"accuracy": 1.0, "original_accuracy": 1.0})
+    (missed,) = budgets.misses_unseen(Budget(max_drop=0.1), "rmse", {"original_rmse": 10.0, "rmse": 12.0})
+    assert missed.by == pytest.approx(1.0)

@@ -62,8 +62,8 @@ def proof_lines(found: Mapping[str, Any]) -> list[str]:
     told, main = found.get("figures", {}), found.get("main")
     if main is None or main not in told:
         return []
-    before, after = told[f"original_{main}"], told[main]
-    return [f"{main} on rows that nobody saw ({found['judged_by']['proof']}): {before:.4g} before, {after:.4g} now"]
+    before = f"{told[f'original_{main}']:.4g} before, " if f"original_{main}" in told else ""
+    return [f"{main} on rows that nobody saw ({found['judged_by']['proof']}): {before}{told[main]:.4g} now"]
 
 
 def page(found: Mapping[str, Any]) -> str:

@@ -6,10 +6,11 @@ Works on figures alone; knows neither models nor how they were measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelport.errors import InvalidInput
+from modelport.evaluation.score import less_is_better
 from modelport.schemas.compression import Budget, Candidate
 
 _HOPELESS = 100.0
@@ -80,6 +81,18 @@ def misses(budget: Budget, found: Candidate, points: float | None = None) -> lis
     return missed
 
 
+def misses_unseen(budget: Budget, figure: str | None, told: Mapping[str, float]) -> list[Miss]:
+    """What of the quality it does not keep to by rows that nobody saw; ``told`` are figures of these, before
+    (``original_…``) and after. Quality that is asked for and that they do not tell is a miss."""
+    before, after = told.get(f"original_{figure}"), told.get(figure or "")
+    seen, points = Candidate(number=0, steps=[]), None
+    if figure is not None and before is not None and after is not None:
+        less = less_is_better(figure)
+        seen.drop = drop_of(before, after, less)
+        points = 100 * (after - before if less else before - after)
+    return [one for one in misses(budget, seen, points) if one.name == "quality"]
+
+
 def score(budget: Budget, found: Candidate, missed: Sequence[Miss]) -> float:
     """The smaller, the better: above 0 by how much it misses; below, how good it is where the budget is open."""
     if found.state == "failed":
@@ -96,9 +109,9 @@ def score(budget: Budget, found: Candidate, missed: Sequence[Miss]) -> float:
     return -max(gain + 20.0, 1e-6)  # whatever keeps to the budget lies before whatever does not
 
 
-def drop_of(before: float, after: float, less_is_better: bool) -> float:
+def drop_of(before: float, after: float, less_is_good: bool) -> float:
     """By how much a figure fell, as a share of what it was; below 0 where it became better."""
-    fell = after - before if less_is_better else before - after
+    fell = after - before if less_is_good else before - after
     return fell / max(abs(before), 1e-12)
 
 

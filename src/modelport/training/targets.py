@@ -67,7 +67,7 @@ def check_weights(
     known = list(classes)
     unknown = next((label for label in weights if known and label not in known), None)
     if unknown is not None:
-        raise InvalidInput(f"options.{option}: there is no class {unknown!r}{nearest(unknown, known[:1000])}")
+        raise InvalidInput(f"options.{option}: there is no class {unknown!r}{nearest(unknown, known)}")
 
 
 def texts_of(values: Sequence[Any]) -> list[str | None]:

@@ -55,7 +55,7 @@ def compress(run: TrainingRun, model: Model, data: TrainingData | None, options:
     weights = {one.node.name: one for one in _weights(proto.graph)}
     unknown = next((name for name in options.keep if name not in weights), None)
     if unknown is not None:
-        hint = nearest(unknown, list(weights)[:500])
+        hint = nearest(unknown, list(weights))
         raise InvalidInput(f"options.keep: the file has no node with weights named {unknown[:100]!r}{hint}")
     chosen = {name: one for name, one in weights.items() if name not in options.keep}
     if not chosen:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from modelport.compression.method import Model
 from modelport.errors import InvalidInput
+from modelport.plugins import nearest
 from modelport.training.recipe import TrainingData, TrainingRun
 from modelport.training.reopen import Reopened, reopen
 from modelport.training.trainer import Fit, Trainer
@@ -83,9 +83,7 @@ def check_names(network: nn.Module, names: Sequence[str], option: str) -> None:
     known = [name for name, _ in network.named_modules() if name]
     unknown = next((name for name in names if name not in known), None)
     if unknown is not None:
-        close = difflib.get_close_matches(unknown, known, 1, 0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known[:12])}"
-        raise InvalidInput(f"options.{option}: the network has no layer {unknown[:100]!r}; {hint}")
+        raise InvalidInput(f"options.{option}: the network has no layer {unknown[:100]!r}{nearest(unknown, known)}")
 
 
 def trained_on(

@@ -21,7 +21,6 @@ from modelport.control.work import compression, judging, made, training
 from modelport.control.work.candidates import Candidates
 from modelport.control.work.compression import Asked
 from modelport.errors import InvalidInput
-from modelport.evaluation.score import less_is_better
 from modelport.schemas.compression import Candidate, CompressParams, MethodStep, label_of
 from modelport.schemas.models import ModelVersion
 from modelport.training.recipe import TrainingData
@@ -158,13 +157,7 @@ class _Attempt:
         self._run.progress(0, None, f"proving {found.label}", "candidates")
         told = self._candidates.prove(found.steps, self._proof, self._part) if self._proof else {}
         found.proof = told
-        missed: list[budgets.Miss] = []
-        name = self._candidates.main
-        if name is not None and name in told:
-            before, after = told[f"original_{name}"], told[name]
-            seen = found.model_copy(update={"drop": budgets.drop_of(before, after, less_is_better(name))})
-            points = 100 * judging.worse_by(name, before, after)
-            missed += [one for one in budgets.misses(budget, seen, points) if one.name == "quality"]
+        missed = budgets.misses_unseen(budget, self._candidates.main, told)
         if not budget.is_empty:
             found, again = self._candidates.again(found)
             missed += again

@@ -61,11 +61,6 @@ class Subject:
     def name(self) -> str:
         return f"{self.manifest.model}:{self.manifest.version}"
 
-    @property
-    def served_bytes(self) -> int:
-        """All but what training alone needs."""
-        return self.manifest.served_bytes
-
 
 def measure(
     run: JobRun, manifest: Manifest, *, files: Path | None = None, rows: Rows | None = None, threads: int = 1,
@@ -82,13 +77,16 @@ def compare(
     run: JobRun, one: Subject, other: Subject, *, rows: Rows | None = None, threads: int = 1,
     batches: Sequence[int] = (1, 32), seconds: float = 2.0,
 ) -> Compared:  # fmt: skip
-    """Two versions by turns, each measured as ``measure`` does it; only the ratios are good to a few percent."""
-    (a, b), (turns, rates) = _measured(run, [one, other], rows, threads, batches, seconds)
+    """Two versions by turns, each measured as ``measure`` does it; only the ratios are good to a few percent.
+
+    With one batch size alone there is latency and no throughput.
+    """
+    (a, b), (turns, rates) = _measured(run, [one, other], rows, threads, batches, seconds, len(batches) > 1)
     ratio = Compared(one=a, other=b, smaller=a.served_bytes / max(1, b.served_bytes))
     if a.latency is not None and b.latency is not None:
         ratio.faster = _ratio(turns, lambda turn: 1 / _middle(turn.all_ns))
         ratio.faster_model = _ratio(turns, lambda turn: 1 / _middle(turn.model_ns))
-        ratio.more_rows = _ratio(rates, lambda turn: turn.rate)
+        ratio.more_rows = _ratio(rates, lambda turn: turn.rate) if rates else None
     if a.memory_mb and b.memory_mb:
         ratio.leaner = a.memory_mb / b.memory_mb
     return ratio
@@ -218,14 +216,20 @@ class _Stand:
 
 
 def _measured(
-    run: JobRun, subjects: Sequence[Subject], rows: Rows | None, threads: int, batches: Sequence[int], seconds: float
+    run: JobRun,
+    subjects: Sequence[Subject],
+    rows: Rows | None,
+    threads: int,
+    batches: Sequence[int],
+    seconds: float,
+    throughput: bool = True,
 ) -> tuple[list[Measured], tuple[list[list[_Turn]], list[list[_Turn]]]]:
     """Figures by subject; and of those that can be run the turns of latency, and those of the largest batch."""
     found, run_them = [], []
     for subject in subjects:
         manifest = subject.manifest
         figures = Measured(
-            model=subject.name, machine=machine(), threads=threads, served_bytes=subject.served_bytes,
+            model=subject.name, machine=machine(), threads=threads, served_bytes=subject.manifest.served_bytes,
             total_bytes=sum(entry.size for entry in manifest.files),
         )  # fmt: skip
         found.append(figures)
@@ -238,7 +242,7 @@ def _measured(
         return found, ([], [])
     before = Path.cwd()
     try:
-        turns = asyncio.run(_Session(run, run_them, threads, sorted(batches), seconds).run(rows))
+        turns = asyncio.run(_Session(run, run_them, threads, sorted(batches), seconds, throughput).run(rows))
     finally:
         os.chdir(before)
     return found, turns
@@ -249,9 +253,10 @@ class _Session:
 
     def __init__(
         self, run: JobRun, them: Sequence[tuple[Measured, Subject]], threads: int, batches: Sequence[int],
-        seconds: float,
+        seconds: float, throughput: bool,
     ) -> None:  # fmt: skip
         self._run, self._threads, self._batches, self._seconds = run, threads, batches, seconds
+        self._throughput = throughput
         folder = run.folder / "measuring"
         self._stands = [_Stand(run, subject, folder / str(number)) for number, (_, subject) in enumerate(them)]
         self._figures = [figures for figures, _ in them]
@@ -277,7 +282,7 @@ class _Session:
         first, *more = self._batches
         if not all(stand.takes_batches for stand in self._stands):
             first, more = 1, []
-        sizes = more or [first]
+        sizes = (more or [first]) if self._throughput else []
         total = self._seconds * len(self._stands) * (1 + len(sizes))
         latency = await self._by_turns(first, self._alone, total)
         rates: list[list[_Turn]] = []
