@@ -134,6 +134,31 @@ def test_a_model_without_training_data_needs_some(client: Client, tmp_path: Path
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(("ratio", "deployed"), [(2, True), (100, False)])
+def test_a_pipeline_deploys_only_what_keeps_to_the_budget(client: Client, ratio: float, deployed: bool) -> None:
+    budget = {"max_drop": 0.05, "size_ratio": ratio}
+    shrink = {
+        "model": "shrunk:1",
+        "budget": budget,
+        "only": ["quantize"],
+        "trials": 3,
+        "finalists": 1,
+        "name": f"p{ratio}",
+    }
+    shrink["name"] = f"p{ratio}"
+    stages: list[dict[str, Any]] = [
+        {"name": "shrink", "kind": "compress", "params": shrink},
+        {"name": "deploy", "kind": "deploy", "needs": ["shrink"], "when": "stages.shrink.result.met",
+         "params": {"model": "${stages.shrink.result.model}"}},
+    ]  # fmt: skip
+    run = client.jobs.wait(client.pipelines.run({"name": "shrinks", "stages": stages}).id)
+    assert run.state == "succeeded"
+    assert (f"p{ratio}" in {one.name for one in client.deployments.list()}) is deployed
+    if deployed:
+        client.undeploy(f"p{ratio}")
+
+
+@pytest.mark.long
 def test_a_killed_search_ends_as_if_nothing_had_happened(
     own_job_server: Callable[..., Server],
 ) -> None:
