@@ -7,7 +7,9 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from modelport.engine.routing import RoutingTable
 from modelport.engine.running import Running
 from modelport.engine.turns import Turns
 from tests import onnx_models
-from tests.engine.replicas import engine
+from tests.engine.replicas import Engine, engine
 
 Sockets = tuple[socket.socket, ...]
 
@@ -110,18 +112,42 @@ async def learn_to_share(plane: DataPlane, endpoint: Endpoint) -> None:
     sizes.learn = lambda *_: None
 
 
+@asynccontextmanager
+async def busy_for_another(made: Engine, here: Endpoint, link: Any) -> AsyncIterator[asyncio.Future[Any]]:
+    """The replica stands still in the middle of a run of ``here``: no slow machine ends it before its time."""
+    (process,) = made.processes.values()
+
+    def begun(call: asyncio.Future[Any]) -> bool:
+        return link.others_turn or call.done()
+
+    while True:
+        busy = asyncio.ensure_future(made.plane.infer(here, rows(0)))
+        await made.until(partial(begun, busy))
+        process.send_signal(signal.SIGSTOP)
+        await made.until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+        await asyncio.sleep(0.05)  # an answer that had left before arrives
+        if not busy.done():
+            break
+        process.send_signal(signal.SIGCONT)  # it was faster than we: once more
+    try:
+        yield busy
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 async def test_a_batch_grows_while_another_gateways_is_run() -> None:
     async with engine(onnx_models.slow(100), replicas=1, batching=True) as (made, here):
         plane, there = await other_gateway(here)
         await learn_to_share(plane, there)
         runs = there.stats.executions
-        busy = asyncio.ensure_future(made.plane.infer(here, rows(0)))
-        await asyncio.sleep(0.02)
-        calls = []
-        for number in range(6):
-            calls.append(asyncio.ensure_future(plane.infer(there, rows(number))))
-            await asyncio.sleep(0.005)
-        assert not busy.done()
+        (link,) = there.dispatcher._links.values()
+        async with busy_for_another(made, here, link) as busy:
+            calls = []
+            for number in range(6):
+                calls.append(asyncio.ensure_future(plane.infer(there, rows(number))))
+                await asyncio.sleep(0.005)
+            assert not busy.done()
+            assert there.dispatcher.waiting == 6, "none is sent before it is their turn"
         answers = await asyncio.gather(*calls)
         assert there.stats.executions == runs + 1
         assert [float(answer.outputs["output"][0, 0]) for answer in answers] == [0, 1, 2, 3, 4, 5]
@@ -132,13 +158,11 @@ async def test_a_turn_that_nobody_needs_any_more_is_passed_on() -> None:
     async with engine(onnx_models.slow(60), replicas=1, batching=True) as (made, here):
         plane, there = await other_gateway(here)
         await learn_to_share(plane, there)
-        busy = asyncio.ensure_future(made.plane.infer(here, rows(0)))
-        await asyncio.sleep(0.01)
-        gone = asyncio.ensure_future(plane.infer(there, rows(1)))
-        await asyncio.sleep(0.01)
         (link,) = there.dispatcher._links.values()
-        assert link not in there.dispatcher._idle, "it has asked"
-        gone.cancel()
+        async with busy_for_another(made, here, link) as busy:
+            gone = asyncio.ensure_future(plane.infer(there, rows(1)))
+            await made.until(lambda: link not in there.dispatcher._idle)  # it has asked
+            gone.cancel()
         await busy
         running: Any = link._running
         await made.until(lambda: running.connection == 0)  # nobody's frame is expected any more
