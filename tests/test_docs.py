@@ -40,6 +40,10 @@ class Example:
     output: str | None
 
 
+LONG = ("tuning.md", "operations.md", "conversion.md", "models.md")
+"""Pages whose examples take 15 s and more."""
+
+
 def examples(document: Path) -> list[Example]:
     return [Example(m["language"], m["code"], m["output"]) for m in _EXAMPLE.finditer(document.read_text())]
 
@@ -119,7 +123,10 @@ def _plain(text: str) -> str:
     return "\n".join(line.strip() for line in text.strip().splitlines())
 
 
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if examples(d)], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document",
+    [pytest.param(d, id=d.name, marks=pytest.mark.long if d.name in LONG else ()) for d in DOCUMENTS if examples(d)],
+)
 def test_examples_do_what_they_show(document: Path, shell: Shell) -> None:
     for example in examples(document):
         printed = shell.run(example)

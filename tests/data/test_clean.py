@@ -126,6 +126,7 @@ def test_wrong_labels_are_found_in_real_data(lab: Lab) -> None:
     assert line["before"] == line["after"] == 569
 
 
+@pytest.mark.long
 def test_wrong_labels_of_images_are_left_out(lab: Lab) -> None:
     found = load_digits()
     files: dict[str, bytes | str] = {}

@@ -13,6 +13,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "images" / "run.py"
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_a_folder_of_images_becomes_a_service(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "HOME": str(tmp_path), "COLUMNS": "120"}

@@ -166,6 +166,7 @@ def start(context: Path, root: Path, env: dict[str, str]) -> subprocess.Popen[st
     return subprocess.Popen(argv, cwd=root / "srv", env=env, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.long
 def test_the_entry_command_serves_what_was_deployed(deployed: Server, context: Path, tmp_path: Path) -> None:
     env = carry_out(context, tmp_path) | {"GREETING": SECRET}
     rows = np.random.default_rng(0).random((5, 4), np.float32)

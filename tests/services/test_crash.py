@@ -56,6 +56,7 @@ def test_kill_of_replicas_under_load_fails_no_request(own_server: Callable[..., 
     assert load.failures == []
 
 
+@pytest.mark.long
 def test_a_stopped_replica_is_found_and_its_work_is_done_by_another(own_server: Callable[..., Server]) -> None:
     server = own_server()
     server.deploy("digits", onnx_models.mlp((3, 64, 2)), replicas=2)

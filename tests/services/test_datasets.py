@@ -179,6 +179,7 @@ def test_the_command_line(server: Server, tmp_path: Path) -> None:
     assert "give a name that ends in .parquet, .csv, .jsonl" in refused.stderr
 
 
+@pytest.mark.long
 def test_an_archive_is_a_job_that_goes_on_after_a_kill(own_server: Callable[..., Server], tmp_path: Path) -> None:
     cold = (tmp_path / "cold").as_uri()
     (tmp_path / "source").mkdir()

@@ -69,6 +69,7 @@ def test_a_killed_tree_goes_on_with_its_jobs(own_job_server: Callable[..., Serve
     assert jobs[0]["attempt"] == 2 and jobs[0]["result"]["begun_at"] >= 10
 
 
+@pytest.mark.long
 def test_a_stopped_server_lets_jobs_go_on_when_it_is_up_again(own_job_server: Callable[..., Server]) -> None:
     server = own_job_server(MODELPORT_JOBS_CORES="1")
     call = Caller(server)
@@ -314,6 +315,7 @@ def test_a_cron_submits_and_never_overlaps_itself(call: Caller) -> None:
     assert call.wait(jobs[0]["id"])["state"] == "succeeded"
 
 
+@pytest.mark.long
 def test_ticks_that_were_missed_count_as_one(own_job_server: Callable[..., Server]) -> None:
     server = own_job_server()
     call = Caller(server)
@@ -382,6 +384,7 @@ def test_another_projects_jobs_answer_as_missing_ones(own_job_server: Callable[.
     assert call("GET", f"/jobs/{mine}", headers=viewer)["id"] == mine
 
 
+@pytest.mark.long
 def test_what_a_killed_control_could_not_end_ends_before_the_next_attempt(
     own_job_server: Callable[..., Server],
 ) -> None:

@@ -150,6 +150,7 @@ def test_a_large_push_takes_constant_memory_and_is_sent_once(
 
 
 @pytest.mark.parametrize("victim", ["client", "server"])
+@pytest.mark.long
 def test_a_push_that_is_cut_off_leaves_nothing(own_server: Callable[..., Server], large: Path, victim: str) -> None:
     server = own_server(MODELPORT_ARTIFACTS_GC_GRACE_S="0")
     if victim == "client":

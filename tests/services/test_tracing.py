@@ -149,6 +149,7 @@ def test_a_stream_is_one_span_sent_at_the_latest_at_the_end(collector: Collector
     assert within(spans["POST /v2/models/{}/generate_stream"], spans["modelport.stream"])
 
 
+@pytest.mark.long
 def test_a_collector_that_is_away_holds_up_nothing(own_server: Callable[..., Server]) -> None:
     server = own_server(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", OTEL_BSP_SCHEDULE_DELAY="20")
     server.deploy("echo", onnx_models.identity())

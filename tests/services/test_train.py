@@ -93,6 +93,7 @@ def test_the_same_again_is_the_same(client: Client) -> None:
     assert first["figures"] == again["figures"]
 
 
+@pytest.mark.long
 def test_folds_tell_mean_and_spread(client: Client) -> None:
     made = client.training.train("tabular", "wines", {"model": "logistic"}, folds=3, name="folded").result or {}
     figures = made["figures"]
@@ -173,6 +174,7 @@ def test_code_of_callers_needs_the_operators_word(own_job_server: Callable[..., 
             client.training.train("command", "wines", {"command": "python x.py"})
 
 
+@pytest.mark.long
 def test_a_killed_job_makes_the_same_version(own_job_server: Callable[..., Server]) -> None:
     """kill -9 of the job's process and of the whole tree, at random moments."""
     server = own_job_server(MODELPORT_JOBS_BACKOFF_S="0.05")

@@ -37,6 +37,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_it_compiles_and_is_called_from_node(compiled: Path, server: Server, tmp_path: Path) -> None:
     server.deploy("typed", onnx_models.identity(shape=(-1, 4)))
     path = streaming.installed(tmp_path / "site")

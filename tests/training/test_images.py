@@ -112,6 +112,7 @@ def of_each(wanted: set[int], most: int, after: int = 0) -> tuple[list[bytes], l
     return [files[at] for at in rows], [labels[at] for at in rows]
 
 
+@pytest.mark.long
 def test_a_new_head_learns_on_layers_that_stay_as_they_are(tmp_path: Path) -> None:
     """A network of the digits 0 to 4 tells 5 to 9 apart by what it sees in them; first alone, then all of it learns."""
     _, out = learn(tmp_path / "first", of_each({0, 1, 2, 3, 4}, 80), of_each({0, 1, 2, 3, 4}, 20, 120))

@@ -123,6 +123,7 @@ def test_pruning_stops_trials_early(lab: Lab, tmp_path: Path) -> None:
     assert not list((lab.folder / "jobs" / "study" / "trials").glob("*/model"))[1:], "only the best trial's files stay"
 
 
+@pytest.mark.long
 def test_killed_processes_of_trials_cost_nothing_but_time(lab: Lab, tmp_path: Path) -> None:
     digits(lab)
     options = {"notes": str(tmp_path / "a.txt"), "die": ""}
@@ -178,6 +179,7 @@ def test_a_killed_job_goes_on_with_its_study(lab: Lab, tmp_path: Path) -> None:
     assert again == found and len(lab.services.registry.versions(lab.actor, "digits")) == 2, "one version each"
 
 
+@pytest.mark.long
 def test_several_at_once(lab: Lab) -> None:
     digits(lab)
     found = tune(
