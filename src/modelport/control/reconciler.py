@@ -11,7 +11,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +22,9 @@ from modelport.control.deployments import Deployments, Observation, Wish, Wishes
 from modelport.control.environments import BuildFailed, Environment, Environments, name_of
 from modelport.control.identity import Identity
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
+from modelport.engine.generation import Facts
 from modelport.engine.replica import Spec
-from modelport.engine.routing import ReplicaAddress, Route, RoutingTable, features_of
+from modelport.engine.routing import ReplicaAddress, Route, RoutingTable, facts_of, features_of
 from modelport.schemas.deployments import ReplicaStatus
 from modelport.telemetry import log
 
@@ -45,6 +46,15 @@ class Shown(NamedTuple):
     platform: str = ""
     batching: bool = False
     streams: bool = False
+    language: Facts | None = None
+
+    @classmethod
+    def of(cls, ready: Sequence[Replica]) -> Shown:
+        """What these have in common."""
+        return cls(
+            ready[0].platform, all(r.not_batched is None for r in ready), all(r.streams for r in ready),
+            facts_of([r.language for r in ready]),
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -318,7 +328,7 @@ class Reconciler:
         ready = self._answering(wishes, wish)
         shown = group.shown if group is not None else Shown()
         if ready:
-            shown = Shown(ready[0].platform, all(r.not_batched is None for r in ready), all(r.streams for r in ready))
+            shown = Shown.of(ready)
             if group is not None:
                 group.shown = shown
         manifest, spec = wish.manifest, wish.spec
@@ -331,7 +341,7 @@ class Reconciler:
             max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s, cache_bytes=_bytes(spec.cache) or 0,
             recovering=not ready and wishes.serving is not None and not crashing and spec.replicas > 0,
             asleep=spec.replicas == 0, streams=shown.streams,
-            features=features_of(manifest.details),
+            features=features_of(manifest.details), language=shown.language,
         )  # fmt: skip
 
     def _answering(self, wishes: Wishes, wish: Wish) -> list[Replica]:

@@ -12,8 +12,10 @@ from contextlib import aclosing
 import numpy as np
 
 from modelport import errors
+from modelport.engine import texts
 from modelport.engine.cache import Cache, size_of
 from modelport.engine.dispatcher import Dispatcher, Moved
+from modelport.engine.generation import Asked, Part, to_tensors
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import Route, RoutingTable
 from modelport.engine.stats import EndpointStats
@@ -96,6 +98,8 @@ class DataPlane:
 
         Raises InvalidInput, ModelRejectedInput, Overloaded, DeadlineExceeded, RunFailed, Unavailable.
         """
+        if endpoint.route.language is not None:
+            return await texts.infer(self, endpoint, request)
         while True:
             check_inputs(endpoint.route.signature, request.inputs)
             _check_outputs(endpoint.route, request.outputs)
@@ -113,6 +117,11 @@ class DataPlane:
 
     async def stream(self, endpoint: Endpoint, request: InferRequest) -> AsyncGenerator[InferResult]:
         """The same for an answer in parts; a model that gives none gives one. Close it to cancel the rest."""
+        if endpoint.route.language is not None:
+            async with aclosing(texts.stream(self, endpoint, request)) as written:
+                async for part in written:
+                    yield part
+            return
         if not endpoint.route.streams:
             yield await self.infer(endpoint, request)
             return
@@ -142,6 +151,28 @@ class DataPlane:
         finally:
             if not pending.future.done():
                 dispatcher.cancel(pending)
+
+    async def generate(self, endpoint: Endpoint, asked: Asked, request: InferRequest) -> AsyncGenerator[Part]:
+        """What a language model writes, part after part; of ``request`` the deadline, the caller and the id count.
+        Close it to cancel the rest. Raises as ``infer``."""
+        while True:
+            pending = None
+            try:
+                dispatcher = endpoint.dispatcher
+                pending = dispatcher.submit(request, to_tensors(asked), 1, None, stream=True, asked=asked)
+                parts = pending.parts
+                assert parts is not None
+                while (part := await parts.get()) is not None:
+                    if isinstance(part, errors.ModelportError):
+                        raise part
+                    pending.taken()
+                    yield part
+                return
+            except Moved:  # said of what waits: nothing has been given yet
+                endpoint = self.find(endpoint.route.project, endpoint.route.name)
+            finally:
+                if pending is not None and not pending.future.done():
+                    dispatcher.cancel(pending)
 
     async def update(self, table: RoutingTable) -> None:
         """Act on a new table; returns when requests go by it. An older table than the present one is ignored."""

@@ -14,12 +14,14 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 
 from modelport import errors
-from modelport.engine import frames
+from modelport.engine import frames, written
+from modelport.engine.affinity import Affinity, beginnings
 from modelport.engine.batching import BatchSize
 from modelport.engine.cache import fingerprint, size_of
 from modelport.engine.frames import Frame
+from modelport.engine.generation import Asked
 from modelport.engine.lane import Lane
-from modelport.engine.link import Link, Pending
+from modelport.engine.link import MAX_UNREAD, Link, Pending
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import ReplicaAddress, Route
 from modelport.engine.stats import EndpointStats
@@ -36,8 +38,6 @@ _DEADLY = 2
 _QUARANTINE = 1024
 _LEAST_QUEUE = 32
 _UNMEASURED_QUEUE = 1024
-_MAX_UNREAD = 16 << 20
-"""Bytes of a stream that may wait for its reader."""
 _TARGET_S = 0.75
 """A queue may hold what its replicas answer in this time."""
 _WORTH_ASKING_NS = 500_000
@@ -66,6 +66,7 @@ class Dispatcher:
         self._links: dict[str, Link] = {}
         self._idle: deque[Link] = deque()
         self._lane = Lane(self._answered, self._lost, self._plan_flush)
+        self._affinity = Affinity()
         self._quarantine: OrderedDict[bytes, None] = OrderedDict()
         self._flush_planned = False
         self._sweeper: asyncio.TimerHandle | None = None
@@ -95,8 +96,9 @@ class Dispatcher:
         return self._waiting.count
 
     def submit(
-        self, request: InferRequest, inputs: dict[str, Array], rows: int, key: object, *, stream: bool = False
-    ) -> Pending:
+        self, request: InferRequest, inputs: dict[str, Array], rows: int, key: object, *, stream: bool = False,
+        asked: Asked | None = None,
+    ) -> Pending:  # fmt: skip
         """Queue one request whose inputs fit the signature; its future, or its parts, give the answer."""
         self._check_room(request)
         if self._quarantine and fingerprint(inputs) in self._quarantine:
@@ -108,6 +110,8 @@ class Dispatcher:
         if stream:
             pending.parts = asyncio.Queue()
             pending.key = None
+        if asked is not None:
+            pending.asked, pending.beginnings = asked, beginnings(asked)
         self._enqueue(pending)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
@@ -170,7 +174,7 @@ class Dispatcher:
             raise self._moved()
         if not self._links and not self.route.recovering and not self.route.replicas:  # else control will say more
             raise errors.Unavailable(f"endpoint {self.route.name!r} has no ready replica; see `modelport status`")
-        if self._waiting.count < _LEAST_QUEUE or self._waiting.count < self._bound():
+        if self.route.language is not None or self._waiting.count < _LEAST_QUEUE or self._waiting.count < self._bound():
             return
         full = errors.Overloaded(
             f"endpoint {self.route.name!r} is at its capacity: {self._waiting.count} requests wait; try again later"
@@ -209,10 +213,15 @@ class Dispatcher:
                 self._lane.open(link.address for link in self._links.values() if not link.draining)
 
     def _send_next(self, idle: deque[Link]) -> None:
-        batch, overdue = self._waiting.take(self._batch_size.limit, time.monotonic())
+        limit = 1 if self.route.language else self._batch_size.limit
+        batch, overdue = self._waiting.take(limit, time.monotonic())
         for pending in overdue:
             pending.fail(_expired(self.route.name, "queued"))
-        if batch:
+        if not batch:
+            return
+        if self.route.language:
+            self._affinity.choose(batch[0], idle).send(batch)
+        else:
             idle.popleft().send(batch)
 
     def _find_free(self) -> bool:
@@ -315,6 +324,8 @@ class Dispatcher:
         elif frame.kind == frames.PART:
             self._part(link, frame)
             return
+        elif frame.kind == frames.TOKENS:
+            written.gained(link, frame, self.stats, self._give_up)
         elif frame.kind == frames.END:
             self._ended(link, frame)
         elif frame.kind == frames.GRANT:
@@ -325,7 +336,8 @@ class Dispatcher:
             if link.draining:
                 link.close()
             else:
-                (self._lane.idle if link.ahead else self._idle).append(link)
+                if not self.route.language:
+                    (self._lane.idle if link.ahead else self._idle).append(link)
                 if self._waiting.count:
                     self._flush()
                 elif self._retired and not self.in_flight:
@@ -371,11 +383,11 @@ class Dispatcher:
             queued = pending.sent_ns - pending.queued_ns
             pending.parts.put_nowait(InferResult(frame.tensors, queued, replica=link.address.id))
             pending.unread += size_of(frame.tensors)
-            if pending.unread > _MAX_UNREAD and pending.parts.qsize() > 1:  # a slow reader must not stop a replica
+            if pending.unread > MAX_UNREAD and pending.parts.qsize() > 1:  # a slow reader must not stop a replica
                 link.cancel(pending)
                 self._give_up(
                     pending,
-                    errors.Cancelled(f"the reader of this stream is {_MAX_UNREAD >> 20} MiB behind; read faster"),
+                    errors.Cancelled(f"the reader of this stream is {MAX_UNREAD >> 20} MiB behind; read faster"),
                 )
 
     def _ended(self, link: Link, frame: Frame) -> None:
@@ -425,18 +437,22 @@ class Dispatcher:
                 pending.attempts -= 1
             elif link.alone:
                 pending.deaths_alone += 1
-            if pending.begun:
+            if pending.begun and pending.asked is not None and pending.asked.sampling.repeatable:
+                written.take_up(pending)
+            elif pending.begun:
                 self._give_up(pending, errors.RunFailed("the model's process died in the middle of this stream"))
                 continue
             if pending.deaths_alone >= _DEADLY or pending.attempts >= _MAX_ATTEMPTS:
-                self._quarantine[fingerprint(pending.inputs)] = None
+                if pending.asked is None or pending.deaths_alone:  # else it was perhaps another one's doing
+                    self._quarantine[fingerprint(pending.inputs)] = None
                 if len(self._quarantine) > _QUARANTINE:
                     self._quarantine.popitem(last=False)
                 self._give_up(
                     pending, errors.RunFailed(f"the model's process died {pending.attempts} times on this request")
                 )
                 continue
-            pending.key = ("alone", pending.id)
+            if not self.route.language:
+                pending.key = ("alone", pending.id)
             self.stats.retried += 1
             self._enqueue(pending)
         if self._retired and not self._links:

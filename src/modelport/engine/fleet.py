@@ -63,6 +63,10 @@ class Replica:
     not_batched: str | None = None
     platform: str = ""
     streams: bool = False
+    language: dict[str, Any] | None = None
+    """Of a model that writes texts: its ``generation.Facts`` as JSON."""
+    load: dict[str, float] = field(default_factory=dict)
+    """Of the same: texts under way and waiting, the share of the cache that is used."""
     was_ready: bool = False
     started: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
@@ -158,12 +162,13 @@ class Fleet:
             return
         replica.heard = time.monotonic()
         replica.pid, replica.memory = facts["pid"], facts["memory"]
+        replica.load = facts.get("load", replica.load)
         if facts["state"] == "failed":
             replica.reason = facts["reason"]
         elif facts["state"] == "ready" and replica.state == "starting":
             replica.state, replica.was_ready = "ready", True
             replica.not_batched, replica.platform = facts["not_batched"], facts["platform"]
-            replica.streams = facts["streams"]
+            replica.streams, replica.language = facts["streams"], facts.get("language")
             self._on_change(replica)
         if facts["busy_s"] > replica.limits.run_s and replica.state in ("ready", "draining"):
             self.kill(replica, f"a run took longer than its limit of {replica.limits.run_s:g} s")

@@ -55,6 +55,9 @@ PASS: Final = 13
 """Gateway to replica, in answer to GRANT: nothing waits any more."""
 AHEAD: Final = 14
 """In place of CONNECT, of a connection whose frames are run before those that wait on others."""
+TOKENS: Final = 15
+"""Replica of a language model to gateway: what each of the named requests gained by a step; the data is their parts
+as JSON (``generation``), and a part that says how it finished ends its request."""
 
 _IN_SLAB: Final = 0x80
 """Added to a kind: the tensors' bytes lie in shared memory."""

@@ -11,8 +11,8 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -25,10 +25,15 @@ from modelport.engine.slab import Slab
 from modelport.tensors import Array
 
 if TYPE_CHECKING:
+    from modelport.engine.generation import Asked
     from modelport.engine.routing import ReplicaAddress
 
 _SCRATCH = 1 << 18
 _FRESH_S = 10.0
+MAX_UNREAD = 16 << 20
+"""Bytes of a stream that may wait for its reader."""
+PART_BYTES = 512
+"""What a part of a text takes while it waits, about."""
 _GREETING_S = 60.0
 """A replica greets between two runs."""
 
@@ -53,12 +58,22 @@ class Pending:
     deaths_alone: int = 0
     """How often a replica died while it ran this request and no other."""
     sent_ns: int = 0
-    parts: asyncio.Queue[InferResult | errors.ModelportError | None] | None = None
-    """For a stream: its parts, then None or the error that ended it."""
+    parts: asyncio.Queue[Any] | None = None
+    """For a stream: its parts (results, or a language model's own), then None or the error that ended it."""
     unread: int = 0
     """Bytes of the parts that nobody has taken yet."""
     begun: bool = False
     """Whether a part has been given: from then on a stream cannot be sent again."""
+    asked: Asked | None = None
+    """What a language model is asked for: where it is repeatable, another replica takes it up from ``done``."""
+    beginnings: tuple[bytes, ...] = ()
+    """Of its prompt (``affinity``)."""
+    done: list[int] = field(default_factory=list)
+    done_text: int = 0
+
+    def taken(self) -> None:
+        """A language model's part has found its reader."""
+        self.unread -= PART_BYTES
 
     def fail(self, error: errors.ModelportError) -> None:
         """Answer with an error, unless there is an answer."""
@@ -152,19 +167,24 @@ class Link(asyncio.BufferedProtocol):
         assert self._transport is not None
         now = time.perf_counter_ns()
         first = batch[0]
-        self.alone = len(batch) == 1
         self.granted = False
         self.begun_ns = self.begun_ns or now
         for pending in batch:
             pending.attempts += 1
             pending.sent_ns = now
             self.inflight[pending.id] = pending
-        tensors = first.inputs if self.alone else _stack([pending.inputs for pending in batch])
+        self.alone = len(self.inflight) == 1
+        tensors = first.inputs if len(batch) == 1 else _stack([pending.inputs for pending in batch])
         items = [Item(p.id, p.rows, p.request_id, p.traced, int(p.deadline * 1e9)) for p in batch]
         kind = frames.RUN if first.parts is None else frames.STREAM
         mine = self._slab.mine if self._slab is not None and kind == frames.RUN else None
         for buffer in frames.encode(kind, items, tensors, slab=mine):
             self._transport.write(buffer)
+
+    @property
+    def load(self) -> int:
+        """Requests under way."""
+        return len(self.inflight)
 
     def cancel(self, pending: Pending) -> None:
         """Tell the replica that nobody waits for the rest of a stream; its END still comes."""

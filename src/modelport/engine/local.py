@@ -17,11 +17,12 @@ from typing import IO, Any
 
 from modelport import plugins
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
+from modelport.engine.generation import Facts
 from modelport.engine.placement.early import Early
 from modelport.engine.placement.ports import CannotStart
 from modelport.engine.placement.process import replica_environment, spawn
 from modelport.engine.replica import Spec
-from modelport.engine.routing import ReplicaAddress, Route, features_of
+from modelport.engine.routing import ReplicaAddress, Route, facts_of, features_of
 from modelport.engine.runtime import Inspected
 
 _GROUP = "local"
@@ -123,8 +124,9 @@ class LocalReplicas:
         self.fleet = self._children.fleet = Fleet(self._children, self._changed)
         self._folder, self._publish = folder, publish
         self._number = self._started = self._failures = 0
-        self._shown = ("", False, False)
-        """Platform, whether rows may share a run, whether answers come in parts: as its replicas last were."""
+        self._shown: tuple[str, bool, bool, Facts | None] = ("", False, False, None)
+        """Platform, whether rows may share a run, whether answers come in parts, and what a language model says of
+        itself: as its replicas last were."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
         self._reaping: asyncio.Task[None] | None = None
@@ -182,7 +184,8 @@ class LocalReplicas:
             self._number += 1
             if ready:
                 self._shown = (
-                    ready[0].platform, all(r.not_batched is None for r in ready), all(r.streams for r in ready)
+                    ready[0].platform, all(r.not_batched is None for r in ready), all(r.streams for r in ready),
+                    facts_of([r.language for r in ready]),
                 )  # fmt: skip
             if ready or self.first_ready.done():
                 await self._publish(self._number, self._route(ready))
@@ -191,11 +194,12 @@ class LocalReplicas:
 
     def _route(self, ready: list[Replica]) -> Route:
         how, found = self._how, self._model.found
-        platform, batching, streams = self._shown
+        platform, batching, streams, language = self._shown
         return Route(
             project="default", name=how.name, model=how.name, version=self._model.version,
             platform=platform, signature=found.signature, labels=found.labels,
             replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), recovering=not ready,
             batching=batching, max_batch=how.max_batch, max_delay_ms=how.max_delay_ms,
             timeout_s=how.limits.run_s, streams=streams, features=features_of(found.details),
+            language=language,
         )  # fmt: skip

@@ -23,14 +23,14 @@ import traceback
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from modelport import plugins
 from modelport.engine import frames, preprocessing, proof
 from modelport.engine.frames import Frame, Item
 from modelport.engine.heartbeat import Heartbeat
 from modelport.engine.running import Running, mark_of
-from modelport.engine.runtime import LoadOptions, Runtime, Streams, Trust
+from modelport.engine.runtime import Generates, LoadOptions, Runtime, Streams, Trust
 from modelport.engine.slab import Slab
 from modelport.engine.turns import Turns
 from modelport.errors import DeadlineExceeded, ModelportError
@@ -407,7 +407,21 @@ def load(spec: Spec, cls: type[Runtime]) -> Runtime:
     return preprocessing.wrap(runtime, spec.preprocessing, own, folder) if spec.preprocessing else runtime
 
 
-def start(spec: Spec) -> Replica:
+class Serves(Protocol):
+    """What a process is for, once it is loaded."""
+
+    def serve(self) -> None:
+        """Answer until told to stop."""
+
+
+def start_generating(spec: Spec, runtime: Runtime, heartbeat: Heartbeat) -> Serves:
+    """A language model's loop; its module is loaded for those alone."""
+    generating = importlib.import_module("modelport.engine.generating")
+    made: Serves = generating.start(spec.id, spec.socket, runtime, heartbeat)
+    return made
+
+
+def start(spec: Spec) -> Serves:
     """Load and prove; raises whatever made that impossible."""
     if spec.memory is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (spec.memory, spec.memory))
@@ -418,6 +432,8 @@ def start(spec: Spec) -> Replica:
         cls: type[Runtime] = plugins.resolve(spec.runtime)
         os.environ |= cls.environment
         runtime = load(spec, cls)
+        if isinstance(runtime, Generates):
+            return start_generating(spec, runtime, heartbeat)
         proven = proof.prove(runtime, signature, spec.sample)
         heartbeat.facts["not_batched"] = proof.why_not_batched(runtime, signature, proven)
         heartbeat.facts["platform"] = cls.platform

@@ -6,6 +6,7 @@ import random
 import re
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from modelport.tensors import Array
 
@@ -49,6 +50,8 @@ class InferRequest:
     """1 to 9; lower comes first."""
     traced: bool = False
     """Whether the caller gave the id itself: then the replica writes a log line."""
+    sampling: dict[str, Any] = field(default_factory=dict)
+    """How a language model writes, where the protocol says it: fields of ``generation.Sampling``."""
     alone: bool = False
     """Whether it shares no run with others, so that nothing but itself decides the last bits of its answer."""
 

@@ -6,10 +6,12 @@ that grows: a gateway confirms the number it acts on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from modelport.engine.generation import Facts
 from modelport.tensors import Signature
 
 _MOST_FEATURES = 10_000
@@ -27,6 +29,15 @@ class ReplicaAddress(msgspec.Struct, frozen=True):
 
     id: str
     socket: str
+
+
+def facts_of(language: Sequence[dict[str, Any] | None]) -> Facts | None:
+    """What the replicas of a language model have in common: adapters that all hold, the least room of any."""
+    known = [msgspec.convert(facts, Facts) for facts in language if facts is not None]
+    if not known:
+        return None
+    adapters = set(known[0].adapters).intersection(*(facts.adapters for facts in known[1:]))
+    return msgspec.structs.replace(known[0], adapters=tuple(sorted(adapters)))
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -56,6 +67,8 @@ class Route(msgspec.Struct, frozen=True):
     """Answers that each gateway keeps for equal inputs, in bytes; 0 keeps none."""
     recovering: bool = False
     """Has no replica at the moment, but one is being started in place of a lost one: requests wait for it."""
+    language: Facts | None = None
+    """Of a model that writes texts: what its replicas say of themselves."""
     asleep: bool = False
     """Scaled to zero on purpose: counts as ready."""
 

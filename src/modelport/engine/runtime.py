@@ -7,12 +7,16 @@ replica and runs it. Optional abilities are mixins: a runtime that has one inher
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from modelport.engine.language.text import ByWindow, Reader
 from modelport.tensors import Array, Signature
+
+if TYPE_CHECKING:
+    from modelport.engine.generation import Facts, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +111,59 @@ class Streams(ABC):
     @abstractmethod
     def stream(self, inputs: dict[str, Array]) -> Iterator[dict[str, Array]]:
         """The parts of one answer, each with some or all outputs. Closed early when the caller went away."""
+
+
+class Generates(ABC):
+    """The ability to write several texts at once, a step at a time. The replica's loop (``generating``) decides who is
+    begun when; numbers name the texts, and are the loop's."""
+
+    @property
+    @abstractmethod
+    def facts(self) -> Facts:
+        """What callers have to know: context, slots, room."""
+
+    @abstractmethod
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """Tokens of a text; ``special`` adds those that the model expects around a plain text."""
+
+    @abstractmethod
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens without special ones; unfinished characters come as U+FFFD."""
+
+    def reader(self) -> Reader:
+        """For one answer's tokens."""
+        return ByWindow(self.decode)
+
+    @abstractmethod
+    def chat_template(self) -> tuple[str, dict[str, str]] | None:
+        """The model's own template in Jinja, and the names it may use (``bos_token``, ``eos_token``)."""
+
+    @abstractmethod
+    def begin(self, number: int, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> None:
+        """Take one more text into the steps; ``sampling.max_tokens`` is set. Raises InvalidInput."""
+
+    @abstractmethod
+    def step(self) -> list[Stepped]:
+        """Compute once for all begun texts; what is new, if anything is."""
+
+    @abstractmethod
+    def cancel(self, number: int) -> None:
+        """Drop one; unknown numbers are ignored."""
+
+    @abstractmethod
+    def usage(self) -> float:
+        """The share of the cache that is used, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What one text gained by a step."""
+
+    number: int
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...] = ()
+    alternatives: tuple[tuple[tuple[int, float], ...], ...] = ()
+    """Per token the likeliest (token, logprob), likeliest first."""
+    finish: str | None = None
+    """``stop`` or ``length``, once it is complete."""
+    cached_tokens: int = 0

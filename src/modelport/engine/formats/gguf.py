@@ -1,4 +1,4 @@
-"""GGUF: a language model in one file, as llama.cpp and its kin read it. It is kept and shown; serving comes later.
+"""GGUF: a language model in one file, as llama.cpp and its kin read it.
 
 Only the header is read, with bounds on all that it says, and every tensor has to lie inside the file: a header that
 lies is refused. Knows the sizes of the blocks that weights are stored in; reads no weight.
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from modelport.engine.runtime import Format, Inspected, Trust
+from modelport.engine.texts import SIGNATURE
 from modelport.errors import ArtifactRefused
-from modelport.tensors import Signature
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -35,7 +35,9 @@ _TYPES = {
     29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66),
     39: ("MXFP4", 32, 17),
 }  # fmt: skip
-_NOT_SERVED = "it generates text, and generation comes with the language runtime"
+#: Architectures that OpenVINO GenAI builds from the file (its documentation, "GGUF"), and types of weights it reads.
+_SERVED = ("llama", "qwen2", "qwen3", "smollm3")
+_SERVED_TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q4_K", "Q6_K", "Q8_0")
 
 
 class GgufFormat(Format):
@@ -58,7 +60,9 @@ class GgufFormat(Format):
         with path.open("rb") as file:
             header = _Header(file, path.stat().st_size, found[0])
             header.read()
-        return Inspected(self.name, "", Signature((), ()), {}, header.details())
+        details = header.details()
+        runtime = "" if "not_served" in details else "openvino-genai"
+        return Inspected(self.name, runtime, SIGNATURE, {}, details)
 
 
 def _begins(path: Path) -> bool:
@@ -129,8 +133,9 @@ class _Header:
         found: dict[str, Any] = {
             "architecture": architecture, "task": "generate", "parameters": self._parameters,
             "tensors": dict(sorted(self._types.items(), key=lambda entry: -entry[1])), "model_file": self._name,
-            "not_served": _NOT_SERVED,
         }  # fmt: skip
+        if (why := self._why_not_served(architecture)) is not None:
+            found["not_served"] = why
         for title, key in (("model_name", "general.name"), ("licence", "general.license"),
                            ("max_tokens", f"{architecture}.context_length"),
                            ("tokenizer", "tokenizer.ggml.model")):  # fmt: skip
@@ -138,6 +143,14 @@ class _Header:
             if isinstance(value, str | int):
                 found[title] = value[:_SHOWN_TEXT] if isinstance(value, str) else value
         return found
+
+    def _why_not_served(self, architecture: str) -> str | None:
+        if architecture not in _SERVED:
+            return f"of GGUF files those of {', '.join(_SERVED)} are, and this is {architecture!r}"
+        strange = [title for title in self._types if title not in _SERVED_TYPES]
+        if strange:
+            return f"its weights are {', '.join(strange)}; {', '.join(_SERVED_TYPES)} are served: quantize it so"
+        return None
 
     def _value(self, kind: int, depth: int) -> Any:
         if kind in _SCALARS:

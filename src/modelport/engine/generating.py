@@ -1,0 +1,380 @@
+"""The replica of a language model: one loop that hears of texts, takes a step for all of them, and tells what is new.
+
+Where a plain replica runs frame after frame, here every gateway may have many requests under way, and one frame after
+each step tells a gateway of all that its requests gained. Knows frames, turns and texts; which token comes next is the
+runtime's (``Generates``). Imports only the standard library, numpy, msgspec, jinja2 and its runtime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from modelport.engine import frames
+from modelport.engine.frames import Frame, Item
+from modelport.engine.generation import Alternative, Asked, Part, Sampling, encode_parts, from_tensors
+from modelport.engine.heartbeat import Heartbeat
+from modelport.engine.language.admission import Admission
+from modelport.engine.language.prompts import Prompts
+from modelport.engine.language.text import Text
+from modelport.engine.runtime import Generates, Runtime, Stepped
+from modelport.errors import InvalidInput, ModelportError
+from modelport.telemetry import log
+
+_PROOF_EVERY_S = 4.0
+_PROOF_TEXT = "Hello"
+_MOST_UNSENT = 16 << 20
+_READ = 1 << 18
+
+
+def prove(runtime: Generates) -> None:
+    """Write two tokens; raises whatever makes that impossible."""
+    runtime.begin(0, runtime.encode(_PROOF_TEXT, special=True), Sampling(max_tokens=2, temperature=0), None)
+    while all(stepped.finish is None for stepped in runtime.step()):
+        pass
+
+
+def start(replica: str, where: str, runtime: Runtime, heartbeat: Heartbeat) -> GeneratingReplica:
+    """Proven, and ready to serve; raises whatever makes that impossible."""
+    assert isinstance(runtime, Generates)
+    prove(runtime)
+    facts = msgspec.to_builtins(runtime.facts)
+    heartbeat.facts |= {"not_batched": runtime.not_batched, "platform": runtime.platform, "streams": True}
+    heartbeat.facts["language"] = facts
+    return GeneratingReplica(replica, where, runtime, heartbeat)
+
+
+@dataclass(slots=True, eq=False)
+class _Writing:
+    """One text from its request to its last part."""
+
+    item: Item
+    gateway: _Gateway
+    asked: Asked
+    prompt: list[int]
+    text: Text
+    most: int
+    """Tokens of the answer."""
+    number: int = 0
+    written: int = 0
+    skip: int = 0
+    """Characters that another replica has given already."""
+    begun_ns: int = field(default_factory=time.perf_counter_ns)
+
+
+class _Gateway:
+    """A connection: frames in, frames out, neither waiting for the other side."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self.socket = connection
+        self.greeted = False
+        self.texts: dict[int, _Writing] = {}
+        """By the gateway's own number of the request."""
+        self.unsent = bytearray()
+        self._received = bytearray()
+
+    def read(self) -> Iterator[Frame]:
+        """The whole frames that have come; raises OSError and EOFError at the end."""
+        data = self.socket.recv(_READ)
+        if not data:
+            raise EOFError
+        self._received += data
+        while len(self._received) >= frames.HEAD.size:
+            head = bytes(self._received[: frames.HEAD.size])
+            total = frames.HEAD.size + frames.body_size(head)
+            if len(self._received) < total:
+                return
+            body = bytes(self._received[frames.HEAD.size : total])
+            del self._received[:total]
+            yield frames.decode(head, body)
+
+    def write(self, buffers: list[frames.Buffer]) -> None:
+        """Send, or keep what the other side does not take yet; raises OSError when it takes too little."""
+        for buffer in buffers:
+            self.unsent += buffer
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what was kept; raises OSError."""
+        with contextlib.suppress(BlockingIOError):
+            sent = self.socket.send(self.unsent)
+            del self.unsent[:sent]
+        if len(self.unsent) > _MOST_UNSENT:
+            raise ConnectionError("the gateway does not read")
+
+
+class GeneratingReplica:
+    """A loaded, proven language model and the gateways that are connected to it."""
+
+    def __init__(self, replica: str, where: str, runtime: Runtime, heartbeat: Heartbeat) -> None:
+        """``where`` is the socket to listen at, relative to the working folder."""
+        assert isinstance(runtime, Generates)
+        self._id, self._where, self._runtime, self._close = replica, where, runtime, runtime.close
+        self._heartbeat = heartbeat
+        self._facts = runtime.facts
+        self._prompts = Prompts(runtime)
+        self._admission: Admission[_Writing] = Admission(self._facts.slots, self._facts.room or 1 << 60)
+        self._texts: dict[int, _Writing] = {}
+        """Those under way, by the runtime's number."""
+        self._numbers = 0
+        self._selector = selectors.DefaultSelector()
+        self._gateways: set[_Gateway] = set()
+        self._draining = False
+        self._last_ok = heartbeat.last_ok = time.monotonic()
+
+    def serve(self) -> None:
+        """Answer until told to stop and the last gateway has hung up."""
+        Path(self._where).unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self._where)
+        listener.listen(64)
+        woken, waker = socket.socketpair()
+        waker.setblocking(False)
+        signal.set_wakeup_fd(waker.fileno())
+        signal.signal(signal.SIGTERM, self._drain)
+        self._selector.register(listener, selectors.EVENT_READ, "gateway")
+        self._selector.register(woken, selectors.EVENT_READ, "signal")
+        self._heartbeat.facts |= {"state": "ready", "load": self._load()}
+        self._heartbeat.send()
+        log("ready", replica=self._id)
+        while not (self._draining and not self._gateways):
+            idle_s = max(0.0, self._last_ok + _PROOF_EVERY_S - time.monotonic())
+            for key, events in self._selector.select(0 if self._texts else idle_s):
+                if key.data == "gateway":
+                    gateway = _Gateway(listener.accept()[0])
+                    self._gateways.add(gateway)
+                    self._selector.register(gateway.socket, selectors.EVENT_READ, gateway)
+                elif key.data == "signal":
+                    woken.recv(64)
+                else:
+                    self._attend(key.data, events)
+            self._begin()
+            if self._texts:
+                self._step()
+            elif time.monotonic() - self._last_ok >= _PROOF_EVERY_S:
+                self._prove_again()
+        Path(self._where).unlink(missing_ok=True)
+        self._close()
+
+    def _drain(self, *_: object) -> None:
+        self._draining = True
+        self._heartbeat.facts["state"] = "draining"
+
+    # -- gateways -------------------------------------------------------------------------------------------------
+
+    def _attend(self, gateway: _Gateway, events: int) -> None:
+        try:
+            if events & selectors.EVENT_WRITE:
+                gateway.flush()
+                self._watch(gateway)
+            if events & selectors.EVENT_READ:
+                for frame in gateway.read():
+                    self._hear(gateway, frame)
+        except BlockingIOError:
+            return
+        except (OSError, EOFError, frames.BrokenFrame) as error:
+            self._hang_up(gateway, error)
+
+    def _hear(self, gateway: _Gateway, frame: Frame) -> None:
+        if frame.kind in (frames.CONNECT, frames.AHEAD):
+            number = gateway.socket.fileno().to_bytes(8, "little")
+            self._tell(gateway, frames.encode(frames.HELLO, data=number + b"\0"))
+        elif frame.kind == frames.STREAM:
+            self._take(gateway, frame)
+        elif frame.kind == frames.CANCEL:
+            writing = gateway.texts.get(frame.items[0].id)
+            if writing is not None:
+                self._drop(writing)
+                self._tell(gateway, frames.encode(frames.END, [Item(writing.item.id, 1)]))
+        elif frame.kind == frames.RUN:
+            error = InvalidInput("a language model is asked for a stream")
+            for item in frame.items:
+                self._tell(gateway, _failure(item, error))
+
+    def _tell(self, gateway: _Gateway, buffers: list[frames.Buffer]) -> None:
+        if gateway not in self._gateways:
+            return
+        try:
+            gateway.write(buffers)
+            self._watch(gateway)
+        except OSError as error:
+            self._hang_up(gateway, error)
+
+    def _watch(self, gateway: _Gateway) -> None:
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if gateway.unsent else 0)
+        if self._selector.get_key(gateway.socket).events != wanted:
+            self._selector.modify(gateway.socket, wanted, gateway)
+
+    def _hang_up(self, gateway: _Gateway, error: Exception) -> None:
+        if gateway not in self._gateways:
+            return
+        if not isinstance(error, EOFError):
+            log("gateway_dropped", error=str(error))
+        self._gateways.discard(gateway)
+        self._selector.unregister(gateway.socket)
+        for writing in list(gateway.texts.values()):
+            self._drop(writing)
+        gateway.socket.close()
+
+    # -- texts ----------------------------------------------------------------------------------------------------
+
+    def _take(self, gateway: _Gateway, frame: Frame) -> None:
+        (item,) = frame.items
+        try:
+            asked = from_tensors(frame.tensors)
+            prompt = self._prompts.tokens_of(asked)
+            most = self._most(asked, len(prompt))
+            text = Text(self._runtime.reader(), asked.sampling.stop)
+            writing = _Writing(item, gateway, asked, prompt, text, most, skip=asked.done_text)
+            if asked.done:
+                self._recall(writing)
+            self._admission.add(writing, asked.caller, len(prompt) + most)
+        except Exception as error:
+            if not isinstance(error, ModelportError):
+                log("failed", request_id=item.request_id, error=traceback.format_exc())
+            self._tell(gateway, _failure(item, error))
+            return
+        gateway.texts[item.id] = writing
+
+    def _most(self, asked: Asked, prompt: int) -> int:
+        """How many tokens the answer may have; raises InvalidInput."""
+        limit = min(self._facts.context, self._facts.room or self._facts.context)
+        if prompt >= limit:
+            raise InvalidInput(
+                f"this model's maximum context length is {limit} tokens, but the prompt has {prompt}; shorten it"
+            )
+        wanted = asked.sampling.max_tokens
+        return limit - prompt if wanted is None else min(wanted, limit - prompt)
+
+    def _recall(self, writing: _Writing) -> None:
+        """What another replica has written is part of the prompt, and of the text so far."""
+        done = list(writing.asked.done)
+        writing.prompt += done
+        writing.most = max(1, writing.most - len(done))
+        writing.written = len(done)
+        known = writing.text.add(done)
+        writing.skip = max(0, writing.asked.done_text - len(known))
+
+    def _begin(self) -> None:
+        while (writing := self._admission.next(self._numbers + 1)) is not None:
+            self._numbers += 1
+            writing.number = self._numbers
+            sampling = msgspec.structs.replace(writing.asked.sampling, max_tokens=writing.most)
+            try:
+                self._runtime.begin(writing.number, writing.prompt, sampling, writing.asked.adapter)
+            except Exception as error:
+                if not isinstance(error, ModelportError):
+                    log("failed", request_id=writing.item.request_id, error=traceback.format_exc())
+                self._admission.done(writing.number)
+                writing.gateway.texts.pop(writing.item.id, None)
+                self._tell(writing.gateway, _failure(writing.item, error))
+                continue
+            self._texts[writing.number] = writing
+
+    def _step(self) -> None:
+        self._heartbeat.busy_since = time.monotonic()
+        gained = self._runtime.step()
+        self._heartbeat.busy_since = None
+        self._succeeded()
+        told: dict[_Gateway, tuple[list[Item], list[Part]]] = {}
+        for stepped in gained:
+            writing = self._texts.get(stepped.number)
+            if writing is None:
+                continue
+            part = self._part(writing, stepped)
+            if part is not None:
+                items, parts = told.setdefault(writing.gateway, ([], []))
+                items.append(Item(writing.item.id, 1))
+                parts.append(part)
+        for gateway, (items, parts) in told.items():
+            self._tell(gateway, frames.encode(frames.TOKENS, items, data=encode_parts(parts)))
+        self._heartbeat.facts["load"] = self._load()
+
+    def _part(self, writing: _Writing, stepped: Stepped) -> Part | None:
+        """What the caller is told; None while no character is certain."""
+        first = writing.written == 0
+        writing.written += len(stepped.tokens)
+        text = writing.text.add(stepped.tokens) if stepped.tokens else ""
+        finish = stepped.finish
+        if writing.text.stopped_by is not None:
+            finish = "stop"
+        elif finish is not None:
+            text += writing.text.end()
+        if writing.skip:
+            cut = min(writing.skip, len(text))
+            writing.skip -= cut
+            text = text[cut:]
+        if finish is not None:
+            self._drop(writing)
+            if writing.item.traced:
+                ms = round((time.perf_counter_ns() - writing.begun_ns) / 1e6, 3)
+                log("generate", request_ids=[writing.item.request_id], tokens=writing.written, ms=ms)
+        wants_logprobs = writing.asked.sampling.logprobs is not None
+        return Part(
+            text,
+            stepped.tokens,
+            stepped.logprobs if wants_logprobs else (),
+            tuple(self._runtime.decode([token]) for token in stepped.tokens) if wants_logprobs else (),
+            tuple(
+                tuple(Alternative(token, self._runtime.decode([token]), logprob) for token, logprob in each)
+                for each in stepped.alternatives
+            ),
+            finish,
+            len(writing.prompt) - len(writing.asked.done) if first or finish is not None else 0,
+            stepped.cached_tokens,
+            writing.text.stopped_by,
+        )
+
+    def _drop(self, writing: _Writing) -> None:
+        """Its slot is free, whether it was complete or not."""
+        writing.gateway.texts.pop(writing.item.id, None)
+        if self._texts.pop(writing.number, None) is not None:
+            self._runtime.cancel(writing.number)
+            self._admission.done(writing.number)
+        else:
+            self._admission.drop(writing)
+
+    # -- health ---------------------------------------------------------------------------------------------------
+
+    def _load(self) -> dict[str, float]:
+        return {
+            "running": self._admission.running,
+            "waiting": self._admission.waiting,
+            "cache": round(self._runtime.usage(), 4),
+        }
+
+    def _prove_again(self) -> None:
+        self._heartbeat.busy_since = time.monotonic()
+        try:
+            prove(self._runtime)
+        except Exception:
+            log("proof_failed", replica=self._id, error=traceback.format_exc())
+            self._last_ok = time.monotonic()  # the next attempt comes in its turn; readiness lapses meanwhile
+            return
+        finally:
+            self._heartbeat.busy_since = None
+        self._succeeded()
+        self._heartbeat.facts["load"] = self._load()
+        for gateway in list(self._gateways):
+            self._tell(gateway, frames.encode(frames.ALIVE))
+
+    def _succeeded(self) -> None:
+        self._last_ok = self._heartbeat.last_ok = time.monotonic()
+
+
+def _failure(item: Item, error: Exception) -> list[frames.Buffer]:
+    code, message = "run_failed", f"the model failed on this request ({type(error).__name__}); its log says more"
+    if isinstance(error, ModelportError):
+        code, message = error.code, error.message
+        log("refused", request_id=item.request_id, code=code, message=message)
+    return frames.encode(frames.FAILED, [item], data=f"{code}\0{message}".encode())

@@ -1,0 +1,164 @@
+"""What is asked of a language model and what comes back, as gateway and replica tell each other.
+
+A request is one text to be written; its answer comes in parts, each some tokens with their text. Knows neither
+protocols (the adapters make requests of them) nor engines. Imports nothing that a replica's environment may lack but
+msgspec, which every engine's environment has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from modelport.errors import InvalidInput
+from modelport.tensors import Array
+
+REQUEST = "request"
+"""Name of the one tensor that a request travels in."""
+MOST_TOKENS = 1 << 24
+"""More than any model's context."""
+
+
+class Format(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the text has to be: exactly one of the fields is set."""
+
+    schema: dict[str, Any] | None = None
+    """JSON that this JSON schema describes."""
+    any_json: bool = False
+    """Any JSON object."""
+    regex: str | None = None
+    grammar: str | None = None
+    """An EBNF grammar as xgrammar and vLLM read it."""
+    tools: list[dict[str, Any]] | None = None
+    """Calls of these tools ({name, parameters})."""
+    must_call: bool = True
+    """With ``tools``: whether a call is a must, or text may come in its place."""
+    parallel: bool = True
+    """With ``tools``: whether there may be several calls."""
+
+
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How tokens are chosen. Names and meanings are those of OpenAI's API and of vLLM."""
+
+    max_tokens: int | None = None
+    """Of the answer; None for as many as the context holds."""
+    min_tokens: int = 0
+    temperature: float = 1.0
+    """0 takes the likeliest token always."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 for all."""
+    min_p: float = 0.0
+    seed: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: dict[int, float] = {}
+    logprobs: int | None = None
+    """None for none; else so many of the likeliest tokens beside each chosen one."""
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    format: Format | None = None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same request gives the same text again, and can be taken up where it was cut."""
+        return self.temperature == 0
+
+
+class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One text to be written. Of ``messages``, ``prompt`` and ``tokens`` one is set."""
+
+    sampling: Sampling = Sampling()
+    messages: list[dict[str, Any]] | None = None
+    """A conversation, rendered by the model's own chat template."""
+    prompt: str | None = None
+    tokens: tuple[int, ...] | None = None
+    tools: list[dict[str, Any]] | None = None
+    """Shown to the model by its chat template."""
+    template_values: dict[str, Any] = {}
+    """More names for the chat template, such as ``enable_thinking``."""
+    caller: str = ""
+    """Whose it is, for fair shares."""
+    adapter: str | None = None
+    """Name of a LoRA adapter that the replica holds."""
+    done: tuple[int, ...] = ()
+    """Tokens of the answer that another replica has given already, and that are not given again."""
+    done_text: int = 0
+    """Characters of text that have been given already."""
+
+
+class Alternative(msgspec.Struct, frozen=True, array_like=True):
+    """One of the likeliest tokens at a place."""
+
+    token: int
+    text: str
+    logprob: float
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """Some tokens of an answer. The one with ``finish`` is the last."""
+
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    """Natural logarithms, one per token, where they were asked for."""
+    pieces: tuple[str, ...] = ()
+    """Each token's own text, where ``logprobs`` were asked for."""
+    alternatives: tuple[tuple[Alternative, ...], ...] = ()
+    finish: str | None = None
+    """``stop``, ``length``, ``tool_calls`` or ``cancelled``."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the prompt, those that were found in the cache."""
+    stopped_by: str | None = None
+    """The stop text that ended it."""
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a language model's replica says of itself, and gateways have to know."""
+
+    context: int
+    """Tokens of prompt and answer together."""
+    slots: int = 1
+    """Texts that are written at once."""
+    room: int = 0
+    """Tokens that its cache holds, for all texts together."""
+    lacks: tuple[str, ...] = ()
+    """Fields of ``Sampling`` that its engine does not know."""
+    chat: bool = True
+    """Whether there is a chat template."""
+    tool_style: str = "hermes"
+    adapters: tuple[str, ...] = ()
+
+
+_request_encoder = msgspec.json.Encoder()
+_request_decoder = msgspec.json.Decoder(Asked)
+_parts_encoder = msgspec.json.Encoder()
+_parts_decoder = msgspec.json.Decoder(list[Part])
+
+
+def to_tensors(asked: Asked) -> dict[str, Array]:
+    """A request as a frame carries it."""
+    return {REQUEST: np.array([_request_encoder.encode(asked)], object)}
+
+
+def from_tensors(tensors: dict[str, Array]) -> Asked:
+    """The request of a frame; raises InvalidInput."""
+    try:
+        return _request_decoder.decode(tensors[REQUEST].reshape(-1)[0])
+    except (KeyError, IndexError, msgspec.MsgspecError) as error:
+        raise InvalidInput(f"this is no request to a language model: {error}") from None
+
+
+def encode_parts(parts: list[Part]) -> bytes:
+    """Of several requests, in the order of the frame's items."""
+    return _parts_encoder.encode(parts)
+
+
+def decode_parts(data: Any) -> list[Part]:
+    """The other way."""
+    return _parts_decoder.decode(data)

@@ -1,0 +1,1 @@
+"""Language models in a replica: chat templates, tokens to text, who is admitted, what is written next."""

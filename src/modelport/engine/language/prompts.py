@@ -1,0 +1,94 @@
+"""What a request asks becomes the tokens that the model goes on from. Knows a runtime's tokens; knows no protocol."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from modelport.engine.generation import Asked
+from modelport.engine.language.chat_template import ChatTemplate
+from modelport.engine.runtime import Generates
+from modelport.errors import InvalidInput
+
+_TOOLS = """You may call functions to answer. These are their signatures, within <tools></tools>:
+<tools>
+{tools}
+</tools>
+For each call write a JSON object with the function's name and its arguments within <tool_call></tool_call>:
+<tool_call>
+{{"name": "function-name", "arguments": {{"argument": "value"}}}}
+</tool_call>"""
+
+
+class Prompts:
+    """Of one model."""
+
+    def __init__(self, runtime: Generates) -> None:
+        self._runtime = runtime
+        found = runtime.chat_template()
+        self._template = ChatTemplate(*found) if found is not None else None
+
+    def tokens_of(self, asked: Asked) -> list[int]:
+        """Raises InvalidInput when there is nothing to go on from, or no template for a conversation."""
+        if asked.tokens is not None:
+            tokens = list(asked.tokens)
+        elif asked.messages is not None:
+            tokens = self._runtime.encode(self.text_of(asked), special=False)
+        else:
+            tokens = self._runtime.encode(asked.prompt or "", special=True)
+        if not tokens:
+            raise InvalidInput("the prompt is empty")
+        return tokens
+
+    def text_of(self, asked: Asked) -> str:
+        """A conversation as the model was trained on it."""
+        if self._template is None:
+            raise InvalidInput("this model has no chat template: send a prompt to /v1/completions instead")
+        messages = [_plain(message) for message in asked.messages or ()]
+        if asked.tools and not self._template.shows_tools:
+            messages = _with_tools(messages, asked.tools)
+        return self._template.render(messages, asked.tools, asked.template_values)
+
+
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    """Content in parts becomes one text, which every template understands; arguments of calls become objects."""
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "".join(part.get("text", "") for part in content)
+    plain = {**message, "content": content if content is not None else ""}
+    if message.get("tool_calls"):
+        plain["tool_calls"] = [
+            {**call, "function": {**call["function"], "arguments": _arguments(call["function"].get("arguments"))}}
+            for call in message["tool_calls"]
+        ]
+    return plain
+
+
+def _arguments(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    try:
+        return json.loads(given)
+    except ValueError:
+        return given
+
+
+def _with_tools(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For templates that know none: the system message tells of them, and answers of tools are a user's words."""
+    told = _TOOLS.format(tools="\n".join(json.dumps(tool) for tool in tools))
+    changed: list[dict[str, Any]] = []
+    for message in messages:
+        if message["role"] == "tool":
+            text = f"<tool_response>\n{message['content']}\n</tool_response>"
+            changed.append({"role": "user", "content": text})
+        elif message.get("tool_calls"):
+            calls = "\n".join(
+                f"<tool_call>\n{json.dumps({k: call['function'].get(k) for k in ('name', 'arguments')})}\n</tool_call>"
+                for call in message["tool_calls"]
+            )
+            changed.append({"role": message["role"], "content": f"{message['content']}{calls}"})
+        else:
+            changed.append(message)
+    if changed and changed[0]["role"] == "system":
+        return [{**changed[0], "content": f"{changed[0]['content']}\n\n{told}"}, *changed[1:]]
+    return [{"role": "system", "content": told}, *changed]

@@ -1,0 +1,215 @@
+"""Writes texts with OpenVINO GenAI on the CPU: continuous batching, a paged cache shared by equal prefixes.
+
+Takes a GGUF file as it is, or a folder that Optimum Intel exported (``openvino_model.xml`` and its tokenizer). The
+cache is bounded, so that a replica's memory is known; grammars are kept by xgrammar inside the library. Knows tokens;
+knows neither conversations nor callers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from modelport.engine.generation import Facts, Format, Sampling
+from modelport.engine.language.refused import refuse_unknown
+from modelport.engine.language.text import ByBytes, Reader
+from modelport.engine.runtime import Generates, LoadOptions, Runtime, Stepped
+from modelport.engine.runtimes.messages import first_line
+from modelport.errors import ArtifactRefused, InvalidInput, MissingExtra
+from modelport.tensors import Array
+
+try:
+    import openvino
+    import openvino_genai as genai
+except ImportError as error:
+    raise MissingExtra("llm", f"running a language model ({first_line(error)})") from None
+
+_LACKS = ("logit_bias", "alternatives")
+_SLOTS = 64
+_CACHE_GB = 2
+_TEXTS = ("Hello, world!  Two  blanks\n\ttab", "Grüße aus Köln: 東京 🙂 – naïve", "def f(x):\n    return x + 1  # done")
+"""Whose tokens have to read as they do."""
+_BATCHED_TOKENS = 256
+"""Of a prompt, in one step: others wait for a long prompt no longer than that takes."""
+
+
+class OpenVinoGenAiRuntime(Runtime, Generates):
+    """One pipeline and the texts that it writes."""
+
+    name = "openvino-genai"
+    platform = "openvino_genai"
+    not_batched = "texts are written together in steps"
+
+    def __init__(self, pipeline: Any, facts: Facts, template: tuple[str, dict[str, str]] | None) -> None:
+        self._pipeline = pipeline
+        self._tokenizer = pipeline.get_tokenizer()
+        self._facts = facts
+        self._template = template
+        self._handles: dict[int, Any] = {}
+        self._pieces: dict[int, bytes] | None = _pieces(self._tokenizer)
+        self._known: dict[int, bytes] = {}
+        self._eos = pipeline.get_config().eos_token_id
+        self._stop_ids = set(pipeline.get_config().stop_token_ids)
+
+    @classmethod
+    def load(cls, options: LoadOptions) -> Self:
+        """Build the pipeline; raises ArtifactRefused when the library cannot."""
+        details = options.details
+        where = options.folder / str(details.get("model_file", ""))
+        how = genai.SchedulerConfig()
+        how.cache_size = int(details.get("cache_gb", _CACHE_GB))
+        how.enable_prefix_caching = True
+        how.max_num_seqs = _SLOTS
+        how.max_num_batched_tokens = _BATCHED_TOKENS
+        how.dynamic_split_fuse = True
+        device = {"INFERENCE_NUM_THREADS": options.threads, "ENABLE_CPU_PINNING": False, "PERFORMANCE_HINT": "LATENCY"}
+        try:
+            pipeline = genai.ContinuousBatchingPipeline(str(where), how, "CPU", device)
+        except RuntimeError as error:
+            raise ArtifactRefused(f"OpenVINO GenAI cannot run the model: {_cause(error)}") from None
+        tokenizer = pipeline.get_tokenizer()
+        source = tokenizer.get_original_chat_template() or tokenizer.chat_template
+        names = {"bos_token": tokenizer.get_bos_token(), "eos_token": tokenizer.get_eos_token()}
+        facts = Facts(
+            context=int(details.get("max_tokens") or 4096), slots=_SLOTS, room=_room(pipeline, details),
+            lacks=_LACKS, chat=bool(source),
+        )  # fmt: skip
+        return cls(pipeline, facts, (source, names) if source else None)
+
+    @property
+    def facts(self) -> Facts:
+        return self._facts
+
+    def infer(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        """Never asked: the replica's loop takes steps instead."""
+        raise InvalidInput("a language model is asked for a stream")
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        found = self._tokenizer.encode(text, add_special_tokens=special).input_ids.data
+        return [int(token) for token in found.reshape(-1)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)) if tokens else ""
+
+    def reader(self) -> Reader:
+        if self._pieces is None:
+            return super().reader()
+        return ByBytes(self._piece)
+
+    def _piece(self, token: int) -> bytes:
+        known = self._known.get(token)
+        if known is None:
+            assert self._pieces is not None
+            known = self._pieces.get(token, b"") if self.decode([token]) else b""  # special ones read as nothing
+            self._known[token] = known
+        return known
+
+    def chat_template(self) -> tuple[str, dict[str, str]] | None:
+        return self._template
+
+    def begin(self, number: int, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> None:
+        refuse_unknown(sampling, _LACKS, self.name)
+        ids = openvino.Tensor(np.array([prompt], np.int64))
+        try:
+            self._handles[number] = self._pipeline.add_request(number, ids, self._config(sampling))
+        except RuntimeError as error:
+            raise InvalidInput(f"the engine refuses this request: {_cause(error)}") from None
+
+    def _config(self, sampling: Sampling) -> Any:
+        config = genai.GenerationConfig()
+        config.max_new_tokens = sampling.max_tokens
+        config.min_new_tokens = sampling.min_tokens
+        config.apply_chat_template = False
+        config.eos_token_id = self._eos
+        config.stop_token_ids = self._stop_ids | set(sampling.stop_token_ids)
+        config.ignore_eos = sampling.ignore_eos
+        config.presence_penalty = sampling.presence_penalty
+        config.frequency_penalty = sampling.frequency_penalty
+        config.repetition_penalty = sampling.repetition_penalty
+        config.logprobs = 0 if sampling.logprobs is None else 1
+        if sampling.temperature > 0:
+            config.do_sample = True
+            config.temperature = sampling.temperature
+            config.top_p = sampling.top_p
+            if sampling.top_k:
+                config.top_k = sampling.top_k
+            config.min_p = sampling.min_p
+            config.rng_seed = (sampling.seed if sampling.seed is not None else np.random.randint(1 << 31)) % (1 << 63)
+        if sampling.format is not None:
+            config.structured_output_config = _structure(sampling.format)
+        return config
+
+    def step(self) -> list[Stepped]:
+        self._pipeline.step()
+        gained = []
+        for number, handle in list(self._handles.items()):
+            if not handle.can_read():
+                status = handle.get_status()
+                if status == genai.GenerationStatus.IGNORED:  # no room was found for it
+                    del self._handles[number]
+                    gained.append(Stepped(number, (), finish="length"))
+                continue
+            tokens: list[int] = []
+            logprobs: list[float] = []
+            finish = None
+            while handle.can_read():
+                for output in handle.read().values():
+                    tokens += output.generated_ids
+                    logprobs += output.generated_log_probs
+                    if output.finish_reason != genai.GenerationFinishReason.NONE:
+                        finish = "stop" if output.finish_reason == genai.GenerationFinishReason.STOP else "length"
+            if finish is not None:
+                del self._handles[number]
+            gained.append(Stepped(number, tuple(tokens), tuple(logprobs), finish=finish))
+        return gained
+
+    def cancel(self, number: int) -> None:
+        handle = self._handles.pop(number, None)
+        if handle is not None:
+            handle.cancel()
+
+    def usage(self) -> float:
+        return float(self._pipeline.get_metrics().cache_usage) / 100
+
+
+def _room(pipeline: Any, details: dict[str, Any]) -> int:
+    """Tokens that the cache holds."""
+    per_token = details.get("cache_bytes_per_token")
+    size = pipeline.get_metrics().cache_size_in_bytes
+    return int(size / per_token) if per_token else 0
+
+
+def _pieces(tokenizer: Any) -> dict[int, bytes] | None:
+    """The bytes of every token; None where a text is not simply those of its tokens. Several times faster to join
+    than to ask the library."""
+    pieces = {token: bytes(raw) for raw, token in tokenizer.get_vocab().items()}
+    for text in _TEXTS:
+        tokens = [int(token) for token in tokenizer.encode(text, add_special_tokens=False).input_ids.data.reshape(-1)]
+        if b"".join(pieces.get(token, b"") for token in tokens) != text.encode():
+            return None
+        if tokenizer.decode(tokens) != text:
+            return None
+    return pieces
+
+
+def _structure(wanted: Format) -> Any:
+    """xgrammar's wish for what the text has to be."""
+    config = genai.StructuredOutputConfig()
+    if wanted.schema is not None:
+        config.json_schema = json.dumps(wanted.schema)
+    elif wanted.any_json:
+        config.json_schema = '{"type": "object"}'
+    elif wanted.regex is not None:
+        config.regex = wanted.regex
+    elif wanted.grammar is not None:
+        config.grammar = wanted.grammar
+    return config
+
+
+def _cause(error: BaseException) -> str:
+    """The library's message without the places in its sources."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and ".cpp:" not in line]
+    return (lines[-1] if lines else first_line(error))[:300]
