@@ -3,6 +3,7 @@
     ModelportError                 500  internal
     ├── InvalidInput               400  invalid_input         not understood, or does not fit the model
     │   ├── ModelRejectedInput     400  model_rejected_input  well-formed, but the model itself refused it
+    │   ├── ContextExceeded        400  context_length_exceeded  a prompt longer than the model can hold
     │   └── ArtifactRefused        422  artifact_refused      an unsafe, damaged or unknown file
     ├── NotAuthenticated           401  not_authenticated
     ├── NotAllowed                 403  not_allowed
@@ -46,12 +47,27 @@ class InvalidInput(ModelportError):
     code = "invalid_input"
     status = 400
     grpc_status = "INVALID_ARGUMENT"
+    field: str | None = None
+    """Which field of the request it is about, where a protocol has a place to say so."""
+
+    @classmethod
+    def of(cls, field: str, message: str) -> InvalidInput:
+        """About one field."""
+        error = cls(message)
+        error.field = field
+        return error
 
 
 class ModelRejectedInput(InvalidInput):
     """A request that fits the signature, but that the model could not run."""
 
     code = "model_rejected_input"
+
+
+class ContextExceeded(InvalidInput):
+    """A prompt that is longer than what the language model can hold."""
+
+    code = "context_length_exceeded"
 
 
 class ArtifactRefused(InvalidInput):

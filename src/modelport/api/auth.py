@@ -1,8 +1,9 @@
 """Who calls: the gateway's own check, against the keys that control has pushed.
 
-A key that is given is always checked. Without one, a server on loopback answers callers of this machine, but not a
-web page of somewhere else that their browser has open (by its Host and Origin). Control tells it hashes, never keys;
-what a key was found to be is remembered until control says something new.
+A key of ours that is given is always checked. Without one, a server on loopback answers callers of this machine, but
+not a web page of somewhere else that their browser has open (by its Host and Origin); what only looks like a key to
+somebody else counts as none there. Control tells it hashes, never keys; what a key was found to be is remembered until
+control says something new.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from modelport.errors import NotAllowed, NotAuthenticated
 
 HOW = "send a key: `Authorization: Bearer KEY` or `X-Api-Key: KEY`; `modelport keys create` makes one"
 _OR_KEY = f"call it as http://localhost, or {HOW}"
+_PREFIX = "mp_"
+"""Of every key that this product makes."""
 _MAX_SEEN = 4096
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -53,6 +56,8 @@ class Authenticator:
     def _look_up(self, headers: Mapping[str, str]) -> tuple[Caller, float]:
         """Who it is, and until when that holds, in seconds since the epoch."""
         secret = secret_of(headers)
+        if secret is not None and not self._required and not self._could_be_ours(secret):
+            secret = None  # OpenAI's clients insist on sending something
         if secret is None:
             if self._required:
                 raise NotAuthenticated(f"this server wants a key; {HOW}")
@@ -65,6 +70,9 @@ class Authenticator:
         if key is None or (key.expires_at is not None and key.expires_at < time.time()):
             raise NotAuthenticated(f"this key is unknown, expired or revoked; {HOW}")
         return Caller(key.project, key.role, key.id, secret), math.inf if key.expires_at is None else key.expires_at
+
+    def _could_be_ours(self, secret: str) -> bool:
+        return secret.startswith(_PREFIX) or _digest(secret) == self._owner
 
     def _check_same_machine(self, headers: Mapping[str, str]) -> None:
         host = headers.get("host", "localhost")

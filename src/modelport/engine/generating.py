@@ -27,7 +27,7 @@ from modelport.engine.language.admission import Admission
 from modelport.engine.language.prompts import Prompts
 from modelport.engine.language.text import Text
 from modelport.engine.runtime import Generates, Runtime, Stepped
-from modelport.errors import InvalidInput, ModelportError
+from modelport.errors import ContextExceeded, InvalidInput, ModelportError
 from modelport.telemetry import log
 
 _PROOF_EVERY_S = 4.0
@@ -250,7 +250,7 @@ class GeneratingReplica:
         """How many tokens the answer may have; raises InvalidInput."""
         limit = min(self._facts.context, self._facts.room or self._facts.context)
         if prompt >= limit:
-            raise InvalidInput(
+            raise ContextExceeded(
                 f"this model's maximum context length is {limit} tokens, but the prompt has {prompt}; shorten it"
             )
         wanted = asked.sampling.max_tokens

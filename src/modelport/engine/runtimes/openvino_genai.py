@@ -29,6 +29,8 @@ except ImportError as error:
 
 _LACKS = ("logit_bias", "alternatives")
 _SLOTS = 64
+_LONGEST = 1 << 24
+"""Tokens: the library must not cut a text that is too long, but let it be refused."""
 _CACHE_GB = 2
 _TEXTS = ("Hello, world!  Two  blanks\n\ttab", "Grüße aus Köln: 東京 🙂 – naïve", "def f(x):\n    return x + 1  # done")
 """Whose tokens have to read as they do."""
@@ -88,7 +90,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         raise InvalidInput("a language model is asked for a stream")
 
     def encode(self, text: str, *, special: bool) -> list[int]:
-        found = self._tokenizer.encode(text, add_special_tokens=special).input_ids.data
+        found = self._tokenizer.encode(text, add_special_tokens=special, max_length=_LONGEST).input_ids.data
         return [int(token) for token in found.reshape(-1)]
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -206,7 +208,25 @@ def _structure(wanted: Format) -> Any:
         config.regex = wanted.regex
     elif wanted.grammar is not None:
         config.grammar = wanted.grammar
+    elif wanted.tools is not None:
+        config.structural_tags_config = _calls(wanted)
     return config
+
+
+def _calls(wanted: Format) -> Any:
+    """Calls as ``api.openai.tools`` reads them; free text before and between them where no call is a must."""
+    kinds = genai.StructuredOutputConfig
+    tags = [
+        kinds.Tag(
+            f'<tool_call>\n{{"name": {json.dumps(tool["name"])}, "arguments": ',
+            kinds.JSONSchema(json.dumps(tool["parameters"])),
+            "}\n</tool_call>",
+        )
+        for tool in wanted.tools or ()
+    ]
+    if wanted.must_call:
+        return kinds.TagsWithSeparator(tags, "\n", at_least_one=True, stop_after_first=not wanted.parallel)
+    return kinds.TriggeredTags(["<tool_call>"], tags, stop_after_first=not wanted.parallel)
 
 
 def _cause(error: BaseException) -> str:

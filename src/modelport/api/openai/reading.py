@@ -1,0 +1,79 @@
+"""A body becomes a typed request, or an error that names the field. Unknown fields are refused, never left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+import msgspec
+
+from modelport.api.messages import HttpRequest
+from modelport.engine.dataplane import DataPlane, Endpoint
+from modelport.engine.generation import Facts
+from modelport.errors import InvalidInput, NotFound, Unavailable
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_AT = re.compile(r"^(?P<message>.*?)(?: - at `\$?\.?(?P<field>.*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
+DEADLINE_S = 600.0
+"""A text may take long; OpenAI's clients wait as long by default."""
+
+
+@cache
+def _decoder(cls: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(cls)
+
+
+def read(body: bytes, cls: type[T], unsupported: Mapping[str, str] | None = None) -> T:
+    """The request; ``unsupported`` tells of fields that OpenAI knows and this server does not. Raises InvalidInput."""
+    try:
+        found: T = _decoder(cls).decode(body)
+        return found
+    except msgspec.ValidationError as error:
+        raise _named(error, unsupported or {}) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the body is no JSON: {error}") from None
+    except RecursionError:
+        raise InvalidInput("the body is nested too deeply") from None
+
+
+def _named(error: msgspec.ValidationError, unsupported: Mapping[str, str]) -> InvalidInput:
+    found = _AT.match(str(error))
+    assert found is not None
+    message, field = found["message"], found["field"] or None
+    unknown = _UNKNOWN.search(message)
+    if unknown is not None:
+        name = unknown["name"][:80]
+        path = f"{field}.{name}" if field else name
+        why = unsupported.get(name) if field is None else None
+        return InvalidInput.of(path, f"{path!r} is not supported here: {why}" if why else f"{path!r} is unknown here")
+    missing = re.search(r"missing required field `(.*)`", message)
+    if missing is not None:
+        field = f"{field}.{missing[1]}" if field else missing[1]
+        return InvalidInput.of(field, f"{field!r} is missing")
+    where = f"{field!r}: " if field else ""
+    return InvalidInput.of(field, f"{where}{message[0].lower()}{message[1:300]}") if field else InvalidInput(message)
+
+
+def language_endpoint(plane: DataPlane, request: HttpRequest, model: str) -> Endpoint:
+    """Of that name, in the caller's project; raises NotFound, and InvalidInput when it writes no texts."""
+    try:
+        endpoint = plane.find(request.caller.project, model)
+    except NotFound:
+        raise NotFound(
+            f"the model {model[:80]!r} does not exist or you do not have access to it; GET /v1/models lists yours"
+        ) from None
+    if endpoint.route.language is None:
+        if endpoint.route.platform:
+            raise InvalidInput.of("model", f"the model {model!r} writes no texts; ask it at /v2/models/{model}/infer")
+        raise Unavailable(f"the model {model!r} is being started; try again")
+    return endpoint
+
+
+def facts_of(endpoint: Endpoint) -> Facts:
+    """What its model says of itself."""
+    assert endpoint.route.language is not None
+    return endpoint.route.language
