@@ -24,15 +24,10 @@ MOST_TOKENS = 1 << 24
 class Format(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the text has to be: exactly one of the fields is set."""
 
-    schema: dict[str, Any] | None = None
-    """JSON that this JSON schema describes."""
-    any_json: bool = False
-    """Any JSON object."""
-    regex: str | None = None
     grammar: str | None = None
-    """An EBNF grammar as xgrammar and vLLM read it."""
-    tools: list[dict[str, Any]] | None = None
-    """Calls of these tools ({name, parameters})."""
+    """An EBNF grammar as xgrammar and vLLM read it, with a rule ``root``."""
+    tools: dict[str, str] | None = None
+    """Calls of these tools: the grammar of the arguments, by name."""
     must_call: bool = True
     """With ``tools``: whether a call is a must, or text may come in its place."""
     parallel: bool = True

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from modelport.api.openai import structured
 from modelport.engine.generation import Asked, Facts, Format, Sampling
+from modelport.engine.language.json_grammar import any_object, grammar_of
 from modelport.errors import InvalidInput
 
 _STOPS = 16
@@ -135,15 +136,15 @@ def format_of(wanted: Writing, response_format: ResponseFormat | None) -> Format
     if len(guided) + (response_format is not None and response_format.type != "text") > 1:
         raise InvalidInput.of("response_format", "only one of 'response_format' and 'guided_...' can be asked for")
     if wanted.guided_json is not None:
-        return Format(schema=structured.checked(wanted.guided_json, "guided_json"))
+        return Format(grammar=grammar_of(wanted.guided_json, "guided_json"))
     if wanted.guided_regex is not None:
-        return Format(regex=structured.checked_regex(wanted.guided_regex, "guided_regex"))
+        return Format(grammar=structured.checked_regex(wanted.guided_regex, "guided_regex"))
     if wanted.guided_grammar is not None:
         return Format(grammar=structured.checked_grammar(wanted.guided_grammar, "guided_grammar"))
     if response_format is None or response_format.type == "text":
         return None
     if response_format.type == "json_object":
-        return Format(any_json=True)
+        return Format(grammar=any_object())
     if response_format.type != "json_schema":
         raise InvalidInput.of(
             "response_format.type", "'response_format.type' is one of 'text', 'json_object' and 'json_schema'"
@@ -151,7 +152,7 @@ def format_of(wanted: Writing, response_format: ResponseFormat | None) -> Format
     named = response_format.json_schema
     if named is None or named.schema is None:
         raise InvalidInput.of("response_format.json_schema", "'response_format.json_schema.schema' is missing")
-    return Format(schema=structured.checked(named.schema, "response_format.json_schema.schema"))
+    return Format(grammar=grammar_of(named.schema, "response_format.json_schema.schema"))
 
 
 def choices_of(asked: Asked, n: int) -> list[Asked]:

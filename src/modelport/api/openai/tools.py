@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from modelport.api.openai import structured
 from modelport.engine.generation import Format
+from modelport.engine.language.json_grammar import grammar_of
 from modelport.errors import InvalidInput
 
 _MOST_TOOLS = 128
@@ -66,23 +66,22 @@ def format_of(
         raise InvalidInput.of("tools", "'tools' has the same name twice")
     if isinstance(choice, str) and choice not in ("none", "auto", "required"):
         raise InvalidInput.of("tool_choice", "'tool_choice' is 'none', 'auto', 'required' or the name of a function")
-    for number, tool in enumerate(tools):
-        if tool.function.parameters:
-            structured.checked(tool.function.parameters, f"tools[{number}].function.parameters")
     if choice == "none":
         return None, None
-    callable_tools = tools
+    grammars = {
+        tool.function.name: grammar_of(
+            {"type": "object", **(tool.function.parameters or {"additionalProperties": False})},
+            f"tools[{number}].function.parameters",
+        )
+        for number, tool in enumerate(tools)
+    }
     if isinstance(choice, Choice):
-        callable_tools = [tool for tool in tools if tool.function.name == choice.function.name]
-        if not callable_tools:
+        if choice.function.name not in grammars:
             raise InvalidInput.of("tool_choice", f"'tools' has no function {choice.function.name[:80]!r}")
-    wanted = [
-        {"name": tool.function.name, "parameters": tool.function.parameters or {"type": "object", "properties": {}}}
-        for tool in callable_tools
-    ]
+        grammars = {choice.function.name: grammars[choice.function.name]}
     must = choice == "required" or isinstance(choice, Choice)
     one = isinstance(choice, Choice) or parallel is False
-    return [msgspec.to_builtins(tool) for tool in tools], Format(tools=wanted, must_call=must, parallel=not one)
+    return [msgspec.to_builtins(tool) for tool in tools], Format(tools=grammars, must_call=must, parallel=not one)
 
 
 @dataclass(slots=True)

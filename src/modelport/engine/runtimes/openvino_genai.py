@@ -200,13 +200,7 @@ def _pieces(tokenizer: Any) -> dict[int, bytes] | None:
 def _structure(wanted: Format) -> Any:
     """xgrammar's wish for what the text has to be."""
     config = genai.StructuredOutputConfig()
-    if wanted.schema is not None:
-        config.json_schema = json.dumps(wanted.schema)
-    elif wanted.any_json:
-        config.json_schema = '{"type": "object"}'
-    elif wanted.regex is not None:
-        config.regex = wanted.regex
-    elif wanted.grammar is not None:
+    if wanted.grammar is not None:
         config.grammar = wanted.grammar
     elif wanted.tools is not None:
         config.structural_tags_config = _calls(wanted)
@@ -217,12 +211,8 @@ def _calls(wanted: Format) -> Any:
     """Calls as ``api.openai.tools`` reads them; free text before and between them where no call is a must."""
     kinds = genai.StructuredOutputConfig
     tags = [
-        kinds.Tag(
-            f'<tool_call>\n{{"name": {json.dumps(tool["name"])}, "arguments": ',
-            kinds.JSONSchema(json.dumps(tool["parameters"])),
-            "}\n</tool_call>",
-        )
-        for tool in wanted.tools or ()
+        kinds.Tag(f'<tool_call>\n{{"name": {json.dumps(name)}, "arguments": ', kinds.EBNF(arguments), "}\n</tool_call>")
+        for name, arguments in (wanted.tools or {}).items()
     ]
     if wanted.must_call:
         return kinds.TagsWithSeparator(tags, "\n", at_least_one=True, stop_after_first=not wanted.parallel)

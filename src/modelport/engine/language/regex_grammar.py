@@ -1,0 +1,151 @@
+"""A regular expression as a rule of an EBNF grammar, for use inside a JSON string or by itself.
+
+Read with Python's own parser; what a grammar cannot say (look-around, back references, borders of words) is refused.
+Inside a JSON string a class of characters loses those that JSON would want escaped.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+from modelport.errors import InvalidInput
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from re import _constants as codes  # type: ignore[attr-defined]
+    from re import _parser as parser  # type: ignore[attr-defined]
+
+_LONGEST = 500
+_MOST_REPEATS = 1_000
+_MOST_REPEATED = 5_000
+"""The product of nested repetitions."""
+_CATEGORIES = {
+    codes.CATEGORY_DIGIT: "0-9",
+    codes.CATEGORY_WORD: "a-zA-Z0-9_",
+    codes.CATEGORY_SPACE: " ",
+}
+_NOT_IN_JSON = '"\\\\\\x00-\\x1f'
+
+
+def rule_of(pattern: Any, field: str, *, in_json: bool) -> str:
+    """The right side of a rule; raises InvalidInput naming ``field``."""
+    if not isinstance(pattern, str) or len(pattern) > _LONGEST:
+        raise InvalidInput.of(field, f"{field} is a text of at most {_LONGEST} characters")
+    try:
+        tree = parser.parse(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise InvalidInput.of(field, f"{field} is no regular expression: {error}") from None
+    return _Rule(field, in_json=in_json).sequence(tree, 1) or '""'
+
+
+class _Rule:
+    def __init__(self, field: str, *, in_json: bool) -> None:
+        self._field, self._in_json = field, in_json
+
+    def _refuse(self, what: str) -> InvalidInput:
+        return InvalidInput.of(self._field, f"{self._field}: {what} cannot be kept to")
+
+    def sequence(self, items: Any, times: int) -> str:
+        return " ".join(filter(None, (self._one(code, value, times) for code, value in items)))
+
+    def _one(self, code: Any, value: Any, times: int) -> str:
+        if code is codes.LITERAL:
+            return _quoted(self._escaped(chr(value)))
+        if code is codes.ANY:
+            return f"[^{_NOT_IN_JSON}]" if self._in_json else "[^\\n\\r]"
+        if code is codes.NOT_LITERAL:
+            return self._class([(codes.NEGATE, None), (codes.LITERAL, value)])
+        if code is codes.IN:
+            return self._class(value)
+        if code is codes.BRANCH:
+            return "(" + " | ".join(self.sequence(branch, times) or '""' for branch in value[1]) + ")"
+        if code is codes.SUBPATTERN:
+            return "(" + (self.sequence(value[-1], times) or '""') + ")"
+        if code in (codes.MAX_REPEAT, codes.MIN_REPEAT):
+            low, high, inner = value
+            return self._repeat(low, high, inner, times)
+        if code is codes.AT and value in (
+            codes.AT_BEGINNING,
+            codes.AT_END,
+            codes.AT_BEGINNING_STRING,
+            codes.AT_END_STRING,
+        ):
+            return ""
+        raise self._refuse(str(code).lower().replace("_", " "))
+
+    def _repeat(self, low: int, high: Any, inner: Any, times: int) -> str:
+        endless = high is codes.MAXREPEAT
+        most = low if endless else high
+        if most > _MOST_REPEATS or times * max(most, 1) > _MOST_REPEATED:
+            raise self._refuse(f"repeating more than {_MOST_REPEATS} times")
+        body = f"({self.sequence(inner, times * max(most, 1)) or chr(34) * 2})"
+        return body + (f"{{{low},}}" if endless else f"{{{low},{high}}}")
+
+    def _class(self, members: list[tuple[Any, Any]]) -> str:
+        negated, said = False, ""
+        for code, value in members:
+            if code is codes.NEGATE:
+                negated = True
+            elif code is codes.LITERAL:
+                said += self._member(value, negated=negated)
+            elif code is codes.RANGE:
+                said += self._range(*value, negated=negated)
+            elif code is codes.CATEGORY and value in _CATEGORIES:
+                said += _CATEGORIES[value]
+            else:
+                raise self._refuse("such a class of characters")
+        if negated and self._in_json:
+            said += _NOT_IN_JSON
+        if not said:
+            raise self._refuse("a class of characters that JSON writes differently")
+        return f"[{'^' if negated else ''}{said}]"
+
+    def _member(self, code: int, *, negated: bool) -> str:
+        if self._in_json and not negated and (chr(code) in '"\\' or code < 32):
+            return ""
+        return _in_class(code)
+
+    def _range(self, low: int, high: int, *, negated: bool) -> str:
+        if not self._in_json or negated or low > 92 or high < 32:
+            return f"{_in_class(low)}-{_in_class(high)}"
+        pieces, start = "", max(low, 32)
+        for stop in (34, 92):  # what JSON escapes
+            if start <= stop <= high:
+                pieces += f"{_in_class(start)}-{_in_class(stop - 1)}" if stop > start else ""
+                start = stop + 1
+        return pieces + (f"{_in_class(start)}-{_in_class(high)}" if start <= high else "")
+
+    def _escaped(self, character: str) -> str:
+        if not self._in_json:
+            return character
+        if character in '"\\':
+            return "\\" + character
+        if ord(character) < 32:
+            raise self._refuse("a control character")
+        return character
+
+
+def _in_class(code: int) -> str:
+    character = chr(code)
+    if character in "\\]^-[":
+        return "\\" + character
+    return character if 32 <= code < 127 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+
+def _quoted(text: str) -> str:
+    """A literal of a grammar."""
+    return '"' + "".join(_in_literal(character) for character in text) + '"'
+
+
+def _in_literal(character: str) -> str:
+    code = ord(character)
+    if character in '"\\':
+        return "\\" + character
+    if character in "\n\r\t":
+        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[character]
+    return character if 32 <= code < 127 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+
+quoted = _quoted
