@@ -54,6 +54,14 @@ EXPLAINED: dict[str, Explanation] = {
         ),
         _NEVER,
     ),
+    "context_length_exceeded": Explanation(
+        "The prompt has as many tokens as the language model can hold, or more. The message has both numbers.",
+        (
+            ("A long document or conversation", "shorten it, or leave out its oldest messages"),
+            ("A model with a short context", "`modelport models show NAME` tells max_tokens; deploy another model"),
+        ),
+        _NEVER,
+    ),
     "artifact_refused": Explanation(
         "A pushed file is unsafe, damaged, or of a format that is not served. Nothing was registered.",
         (

@@ -152,7 +152,7 @@ def test_pipelined_requests_are_answered_in_their_order(served: Served) -> None:
         (request(b"x" * 100_001), 413, b"MAX_BODY"),
         (request(method="PUT"), 405, b"POST"),
         (request(path="/predict/other"), 404, b"other"),
-        (request(authorization="Bearer nobody"), 401, b"key"),
+        (request(authorization="Bearer mp_nobody"), 401, b"key"),
     ],
 )
 def test_bad_requests_are_refused_and_the_connection_serves_on(
@@ -303,6 +303,6 @@ def test_names_that_nobody_deployed_are_not_counted_by_name(served: Served) -> N
     with served.connect() as connection:
         for number in range(20):
             assert exchange(connection, request(path=f"/predict/invented-{number}"))[0] == 404
-            assert exchange(connection, request(path=f"/predict/x-{number}", authorization="Bearer no"))[0] == 401
+            assert exchange(connection, request(path=f"/predict/x-{number}", authorization="Bearer mp_no"))[0] == 401
         assert exchange(connection, request(b"{"))[0] == 400
     assert served.app.http == {("predict", "", 404): 20, ("predict", "", 401): 20, ("predict", "m", 400): 1}

@@ -38,7 +38,7 @@ def test_an_explanation_says_causes_and_steps(code: str) -> None:
     ("text", "codes"),
     [
         ("429", ["overloaded"]),
-        ("400", ["invalid_input", "model_rejected_input"]),
+        ("400", ["invalid_input", "model_rejected_input", "context_length_exceeded"]),
         ("unavailable", ["unavailable"]),
         ("NOT_FOUND", ["not_found"]),
         ("RESOURCE_EXHAUSTED", ["too_large", "overloaded"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.inspect import inspect
 from modelport.engine.placement.process import replica_environment, spawn
 from modelport.engine.replica import Spec
-from modelport.engine.routing import ReplicaAddress, Route, RoutingTable
+from modelport.engine.routing import ReplicaAddress, Route, RoutingTable, facts_of
 from modelport.engine.runtime import Trust
 
 
@@ -30,6 +30,10 @@ class Engine:
     processes: dict[str, Popen[bytes]] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     number: int = 0
+    runtime: str = "modelport.engine.runtimes.onnx:OnnxRuntime"
+    files: tuple[str, ...] = ("model.onnx",)
+    details: dict[str, Any] = field(default_factory=dict)
+    python_path: str = ""
 
     def start(self, process_id: str, argv: list[str], env: Mapping[str, str], log: str, about: Any) -> None:
         with (self.folder / f"{log}.log").open("ab") as out:
@@ -49,10 +53,10 @@ class Engine:
             self.number += 1
             spec = Spec(
                 id=str(self.number), socket=f"r-{self.number}.sock", heartbeat=HEARTBEAT_SOCKET,
-                runtime="modelport.engine.runtimes.onnx:OnnxRuntime", folder=str(self.folder), files=["model.onnx"],
-                signature=self.signature.to_json(), labels={},
+                runtime=self.runtime, folder=str(self.folder), files=list(self.files),
+                signature=self.signature.to_json(), labels={}, details=self.details,
             )  # fmt: skip
-            self.fleet.start(spec, "group", Limits(), {})
+            self.fleet.start(spec, "group", Limits(), {"PYTHONPATH": self.python_path} if self.python_path else {})
         await self.until(lambda: all(replica.ready for replica in self.fleet.of("group")))
 
     async def until(self, condition: Any) -> None:
@@ -68,7 +72,7 @@ class Engine:
         route = Route(
             "default", "model", "model", 1, "onnx", self.signature,
             tuple(ReplicaAddress(replica.id, replica.socket) for replica in ready),
-            **{"batching": batching, **options},
+            **{"batching": batching, "language": facts_of([replica.language for replica in ready]), **options},
         )  # fmt: skip
         await self.plane.update(RoutingTable(self.table, (route,)))
         return self.plane.find("default", "model")
@@ -78,16 +82,21 @@ class Engine:
 
 
 @asynccontextmanager
-async def engine(content: bytes, replicas: int = 1, **options: Any) -> AsyncIterator[tuple[Engine, Endpoint]]:
-    """A running engine around one ONNX model."""
+async def engine(
+    content: bytes | Callable[[Engine], None], replicas: int = 1, **options: Any
+) -> AsyncIterator[tuple[Engine, Endpoint]]:
+    """A running engine around one ONNX model, or what a function makes of it."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.chdir(folder)
         made = Engine(folder)
         try:
-            (folder / "model.onnx").write_bytes(content)
-            made.signature = inspect(folder / "model.onnx", Trust()).signature  # type: ignore[attr-defined]
+            if not isinstance(content, bytes):
+                content(made)
+            else:
+                (folder / "model.onnx").write_bytes(content)
+                made.signature = inspect(folder / "model.onnx", Trust()).signature  # type: ignore[attr-defined]
             made.fleet = Fleet(made, made.note)  # type: ignore[attr-defined]
             await made.fleet.open(folder)  # type: ignore[attr-defined]
             await made.add(replicas)

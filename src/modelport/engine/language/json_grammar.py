@@ -204,7 +204,7 @@ class _Grammar:
                     path, f"the format {str(node['format'])[:60]!r} cannot be kept to; {', '.join(_FORMATS)} can"
                 )
             pattern = node["pattern"] if "pattern" in node else _FORMATS[node["format"]]
-            rule = rule_of(pattern, f"{path}.{ruled[0]}", in_json=True)
+            rule = rule_of(pattern, self._field, in_json=True, where=f"{path}.{ruled[0]}")
             return self._new(f'"\\"" ({rule}) "\\""', path)  # of what a pattern may find anywhere, the whole is one
         if not least and most is None:
             return self._basic("string")

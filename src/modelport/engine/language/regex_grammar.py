@@ -21,6 +21,8 @@ _LONGEST = 500
 _MOST_REPEATS = 1_000
 _MOST_REPEATED = 5_000
 """The product of nested repetitions."""
+_ENDLESS = 64
+"""So often is repeated at most, inside JSON, what may be repeated for ever."""
 _CATEGORIES = {
     codes.CATEGORY_DIGIT: "0-9",
     codes.CATEGORY_WORD: "a-zA-Z0-9_",
@@ -29,23 +31,24 @@ _CATEGORIES = {
 _NOT_IN_JSON = '"\\\\\\x00-\\x1f'
 
 
-def rule_of(pattern: Any, field: str, *, in_json: bool) -> str:
-    """The right side of a rule; raises InvalidInput naming ``field``."""
+def rule_of(pattern: Any, field: str, *, in_json: bool, where: str | None = None) -> str:
+    """The right side of a rule; raises InvalidInput about ``field``, naming the place in it."""
+    where = where or field
     if not isinstance(pattern, str) or len(pattern) > _LONGEST:
-        raise InvalidInput.of(field, f"{field} is a text of at most {_LONGEST} characters")
+        raise InvalidInput.of(field, f"{where} is a text of at most {_LONGEST} characters")
     try:
         tree = parser.parse(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise InvalidInput.of(field, f"{field} is no regular expression: {error}") from None
-    return _Rule(field, in_json=in_json).sequence(tree, 1) or '""'
+        raise InvalidInput.of(field, f"{where} is no regular expression: {error}") from None
+    return _Rule(field, where, in_json=in_json).sequence(tree, 1) or '""'
 
 
 class _Rule:
-    def __init__(self, field: str, *, in_json: bool) -> None:
-        self._field, self._in_json = field, in_json
+    def __init__(self, field: str, where: str, *, in_json: bool) -> None:
+        self._field, self._where, self._in_json = field, where, in_json
 
     def _refuse(self, what: str) -> InvalidInput:
-        return InvalidInput.of(self._field, f"{self._field}: {what} cannot be kept to")
+        return InvalidInput.of(self._field, f"{self._where}: {what} cannot be kept to")
 
     def sequence(self, items: Any, times: int) -> str:
         return " ".join(filter(None, (self._one(code, value, times) for code, value in items)))
@@ -81,6 +84,8 @@ class _Rule:
         if most > _MOST_REPEATS or times * max(most, 1) > _MOST_REPEATED:
             raise self._refuse(f"repeating more than {_MOST_REPEATS} times")
         body = f"({self.sequence(inner, times * max(most, 1)) or chr(34) * 2})"
+        if endless and self._in_json:  # a small model would not find the end
+            high, endless = max(low, _ENDLESS), False
         return body + (f"{{{low},}}" if endless else f"{{{low},{high}}}")
 
     def _class(self, members: list[tuple[Any, Any]]) -> str:

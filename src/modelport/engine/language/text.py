@@ -10,10 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 _UNFINISHED = "\ufffd"
-_WINDOW = 6
-"""Tokens before the new ones that decide how these read."""
-_LONGEST_CHARACTER = 8
-"""Tokens that one character may take; what is still no character then is given as it is."""
+_WINDOW = 12
+"""Tokens that decide how the next one reads, and a little more."""
 
 
 class Reader(Protocol):
@@ -46,22 +44,35 @@ class ByWindow:
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
         self._decode = decode
         self._window: list[int] = []
-        self._read = 0
-        """Tokens of the window whose text has been given."""
+        self._given = ""
+        """What the window reads as, as far as it has been given."""
 
     def add(self, tokens: Sequence[int]) -> str:
         self._window.extend(tokens)
-        before, after = self._decode(self._window[: self._read]), self._decode(self._window)
-        if after.endswith(_UNFINISHED) and len(self._window) - self._read < _LONGEST_CHARACTER:
-            return ""
-        self._window = self._window[-_WINDOW:]
-        self._read = len(self._window)
-        return _added(before, after)
+        text = self._decode(self._window)
+        certain = text.rstrip(_UNFINISHED)
+        new = _added(self._given, certain)
+        if certain != text:
+            self._given = max(self._given, certain, key=len)
+            return new
+        self._given = text
+        if len(self._window) > _WINDOW:
+            self._shorten()
+        return new
+
+    def _shorten(self) -> None:
+        """To a few tokens that begin with a whole character."""
+        for size in range(_WINDOW // 2, _WINDOW):
+            text = self._decode(self._window[-size:])
+            if text and not text.startswith(_UNFINISHED):
+                self._window, self._given = self._window[-size:], text
+                return
 
     def end(self) -> str:
-        before, after = self._decode(self._window[: self._read]), self._decode(self._window)
-        self._read = len(self._window)
-        return _added(before, after)
+        text = self._decode(self._window)
+        new = _added(self._given, text)
+        self._given = text
+        return new
 
 
 def _added(before: str, after: str) -> str:

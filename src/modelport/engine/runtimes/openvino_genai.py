@@ -29,8 +29,8 @@ except ImportError as error:
 
 _LACKS = ("logit_bias", "alternatives")
 _SLOTS = 64
-_LONGEST = 1 << 24
-"""Tokens: the library must not cut a text that is too long, but let it be refused."""
+_PROBE = "a " * (1 << 17)
+"""Longer than what any tokenizer cuts texts to."""
 _CACHE_GB = 2
 _TEXTS = ("Hello, world!  Two  blanks\n\ttab", "Grüße aus Köln: 東京 🙂 – naïve", "def f(x):\n    return x + 1  # done")
 """Whose tokens have to read as they do."""
@@ -53,6 +53,8 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         self._handles: dict[int, Any] = {}
         self._pieces: dict[int, bytes] | None = _pieces(self._tokenizer)
         self._known: dict[int, bytes] = {}
+        self._cut = len(self._encode(_PROBE))
+        """Tokens: the library cuts longer texts without a word."""
         self._eos = pipeline.get_config().eos_token_id
         self._stop_ids = set(pipeline.get_config().stop_token_ids)
 
@@ -90,7 +92,14 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         raise InvalidInput("a language model is asked for a stream")
 
     def encode(self, text: str, *, special: bool) -> list[int]:
-        found = self._tokenizer.encode(text, add_special_tokens=special, max_length=_LONGEST).input_ids.data
+        found = self._encode(text, special)
+        if len(found) < self._cut:
+            return found
+        size = max(1, self._cut // 4)  # a character is at most four bytes, and a byte at most one token
+        return [token for start in range(0, len(text), size) for token in self._encode(text[start : start + size])]
+
+    def _encode(self, text: str, special: bool = False) -> list[int]:
+        found = self._tokenizer.encode(text, add_special_tokens=special).input_ids.data
         return [int(token) for token in found.reshape(-1)]
 
     def decode(self, tokens: Sequence[int]) -> str:

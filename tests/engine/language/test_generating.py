@@ -1,0 +1,180 @@
+"""Language models' replicas with gateways' data planes: slots, fair turns, cancellation, deaths in mid-stream."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from modelport import errors
+from modelport.engine.dataplane import DataPlane, Endpoint
+from modelport.engine.generation import Asked, Part, Sampling
+from modelport.engine.requests import InferRequest
+from modelport.engine.routing import RoutingTable
+from tests.engine.language.fake import DEADLY, answer_to, letters
+from tests.engine.replicas import engine
+
+
+def asked(prompt: str, tokens: int = 10, **how: Any) -> Asked:
+    return Asked(Sampling(max_tokens=tokens, **{"temperature": 0.0, **how}), prompt=prompt)
+
+
+async def parts_of(plane: DataPlane, endpoint: Endpoint, what: Asked, caller: str = "") -> list[Part]:
+    request = InferRequest({}, caller=caller)
+    found = []
+    async with aclosing(plane.generate(endpoint, _by(what, caller), request)) as parts:
+        async for part in parts:
+            found.append(part)
+    return found
+
+
+def _by(what: Asked, caller: str) -> Asked:
+    return Asked(what.sampling, messages=what.messages, prompt=what.prompt, caller=caller)
+
+
+async def text_of(plane: DataPlane, endpoint: Endpoint, what: Asked, caller: str = "") -> str:
+    return "".join(part.text for part in await parts_of(plane, endpoint, what, caller))
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_every_text_is_its_own(seed: int) -> None:
+    """Random arrivals of two gateways, some cancelled half-way."""
+    rng = random.Random(seed)
+    async with engine(letters(slots=5, pause_s=0.001), replicas=2) as (made, here):
+        plane = DataPlane()
+        await plane.update(RoutingTable(1, (here.route,)))
+        there = plane.find("default", "model")
+
+        async def call(number: int) -> None:
+            await asyncio.sleep(rng.random())
+            which = (made.plane, here) if number % 2 else (plane, there)
+            tokens = rng.randint(1, 40)
+            prompt = f"text {number} " * rng.randint(1, 20)
+            if number % 5 == 0:
+                async with aclosing(which[0].generate(which[1], asked(prompt, 500), InferRequest({}))) as parts:
+                    async for _ in parts:
+                        break
+                return
+            assert await text_of(*which, asked(prompt, tokens)) == answer_to(prompt, tokens)
+
+        await asyncio.gather(*(call(number) for number in range(60)))
+        plane.close()
+
+
+async def test_the_last_part_tells_how_it_ended_and_the_first_how_long_the_prompt_was() -> None:
+    async with engine(letters()) as (made, here):
+        parts = await parts_of(made.plane, here, asked("abc", 4, logprobs=0))
+        assert [part.finish for part in parts] == [None, None, None, "length"]
+        assert parts[0].prompt_tokens == 3
+        assert [part.logprobs for part in parts] == [(-0.5,)] * 4
+        assert "".join(piece for part in parts for piece in part.pieces) == answer_to("abc", 4)
+
+
+async def test_a_stop_text_ends_it_and_is_not_given() -> None:
+    whole = answer_to("abc", 60)
+    stop = whole[20:23]
+    first = whole.index(stop)
+    async with engine(letters()) as (made, here):
+        parts = await parts_of(made.plane, here, asked("abc", 60, stop=(stop, "never")))
+        assert "".join(part.text for part in parts) == whole[:first]
+        assert (parts[-1].finish, parts[-1].stopped_by) == ("stop", stop)
+
+
+async def test_who_goes_away_leaves_the_slot() -> None:
+    """The only slot is taken for thousands of steps; the next text is begun all the same."""
+    async with engine(letters(slots=1, pause_s=0.005)) as (made, here):
+        async with aclosing(made.plane.generate(here, asked("long", 4000), InferRequest({}))) as parts:
+            await anext(parts)
+            waiting = asyncio.ensure_future(text_of(made.plane, here, asked("next", 3)))
+            await asyncio.sleep(0.05)
+            assert not waiting.done()
+        assert await asyncio.wait_for(waiting, 5) == answer_to("next", 3)
+        assert here.dispatcher.in_flight == 0
+
+
+async def test_a_greedy_text_goes_on_where_a_dead_replica_stopped() -> None:
+    async with engine(letters(pause_s=0.01), replicas=2) as (made, here):
+        calls = [asyncio.ensure_future(parts_of(made.plane, here, asked(f"tale {n}", 80))) for n in range(6)]
+        await asyncio.sleep(0.4)
+        made.kill("1")
+        for number, parts in enumerate(await asyncio.gather(*calls)):
+            assert "".join(part.text for part in parts) == answer_to(f"tale {number}", 80)
+            assert sum(len(part.tokens) for part in parts) == 80
+        assert here.stats.retried, "some were written by the one that died"
+
+
+async def test_a_text_by_chance_ends_with_an_error_when_its_replica_dies() -> None:
+    async with engine(letters(pause_s=0.01)) as (made, here):
+        call = asyncio.ensure_future(parts_of(made.plane, here, asked("tale", 80, temperature=1.0)))
+        await asyncio.sleep(0.2)
+        made.kill("1")
+        with pytest.raises(errors.RunFailed, match="middle of this stream"):
+            await call
+
+
+async def test_texts_that_have_not_begun_move_on_unseen() -> None:
+    async with engine(letters(slots=1, pause_s=0.01), replicas=2) as (made, here):
+        calls = [
+            asyncio.ensure_future(text_of(made.plane, here, asked(f"tale {n}", 40, temperature=1.0, seed=n)))
+            for n in range(6)
+        ]
+        await asyncio.sleep(0.2)
+        made.kill("1")
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        failed = [n for n, text in enumerate(found) if isinstance(text, errors.RunFailed)]
+        assert len(failed) <= 1, "only the one that had begun there"
+        assert all(text == answer_to(f"tale {n}", 40, n) for n, text in enumerate(found) if n not in failed)
+
+
+async def test_a_text_that_kills_is_given_up_and_no_other() -> None:
+    async with engine(letters(), replicas=3) as (made, here):
+        calls = [text_of(made.plane, here, asked(prompt, 5)) for prompt in ("good", f"please {DEADLY}")]
+        good, bad = await asyncio.gather(*calls, return_exceptions=True)
+        assert good == answer_to("good", 5)
+        assert isinstance(bad, errors.ModelportError)
+        with pytest.raises(errors.ModelportError):
+            await text_of(made.plane, here, asked(f"please {DEADLY}", 5))
+
+
+async def test_one_callers_flood_leaves_slots_to_others() -> None:
+    async with engine(letters(slots=4, pause_s=0.005)) as (made, here):
+        flood = [asyncio.ensure_future(text_of(made.plane, here, asked(f"f{n}", 200), "many")) for n in range(12)]
+        await asyncio.sleep(0.1)
+        assert await text_of(made.plane, here, asked("mine", 5), "one") == answer_to("mine", 5)
+        assert not any(call.done() for call in flood), "it has waited for none of them"
+        for call in flood:
+            call.cancel()
+
+
+async def test_beyond_its_room_callers_are_told_to_come_again() -> None:
+    async with engine(letters(slots=2, room=300, pause_s=0.01)) as (made, here):
+        calls = [asyncio.ensure_future(text_of(made.plane, here, asked("x" * 100, 90))) for _ in range(12)]
+        done = await asyncio.gather(*calls, return_exceptions=True)
+        refused = [one for one in done if isinstance(one, errors.Overloaded)]
+        assert refused
+        assert {one for one in done if isinstance(one, str)} == {answer_to("x" * 100, 90)}
+        assert len(refused) < 12
+
+
+async def test_a_prompt_beyond_the_context_names_both_numbers() -> None:
+    async with engine(letters(context=50)) as (made, here):
+        with pytest.raises(errors.ContextExceeded, match=r"50 tokens, but the prompt has 60"):
+            await text_of(made.plane, here, asked("x" * 60))
+        assert len(await text_of(made.plane, here, asked("x" * 45, 100))) == 5, "as much as the context holds"
+
+
+async def test_a_conversation_goes_where_its_beginning_is_known() -> None:
+    async with engine(letters(pause_s=0.001), replicas=2) as (_, here):
+        used = []
+        for turn in range(1, 5):
+            messages = [{"role": "user", "content": "tell me " * 200}] * turn
+            what = Asked(Sampling(max_tokens=2, temperature=0), messages=messages)
+            pending = here.dispatcher.submit(
+                InferRequest({}), {}, 1, None, stream=True, asked=what
+            )  # which link it takes is what counts; its own answer is an error
+            await asyncio.sleep(0.05)
+            used.append(here.dispatcher._affinity._seen[pending.beginnings[0]])
+        assert len(set(used)) == 1
