@@ -48,11 +48,12 @@ def tokenizer() -> dict[str, Any]:
                 "normalized": False, "special": True} for i in range(4)]  # fmt: skip
     pieces = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
               {"SpecialToken": {"id": "[SEP]", "type_id": 0}}]  # fmt: skip
+    second = [{"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}]
     return {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": special, "normalizer": None,
         "pre_tokenizer": {"type": "Whitespace"},
         "post_processor": {
-            "type": "TemplateProcessing", "single": pieces, "pair": pieces,
+            "type": "TemplateProcessing", "single": pieces, "pair": [*pieces, *second],
             "special_tokens": {name: {"id": name, "ids": [WORDS.index(name)], "tokens": [name]} for name in WORDS[2:4]},
         },
         "decoder": None,
@@ -93,5 +94,47 @@ def onnx_encoder(folder: Path) -> Callable[[list[str]], np.ndarray]:
         ids = [[2, *(WORDS.index(word) for word in text.split()), 3] for text in texts]
         means = np.stack([table()[row].mean(0) for row in ids])
         return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+
+    return expected
+
+
+def onnx_ranker(folder: Path, **config: Any) -> Callable[[str, list[str]], np.ndarray]:
+    """A cross-encoder whose network is an ONNX file (a weight for each word in each of the two texts, summed);
+    returns what its logits ought to be."""
+    weights = np.random.default_rng(5).normal(size=(2 * len(WORDS), 1)).astype(np.float32)
+    nodes = [
+        helper.make_node("Mul", ["token_type_ids", "words"], ["behind"]),
+        helper.make_node("Add", ["input_ids", "behind"], ["place"]),
+        helper.make_node("Gather", ["weights", "place"], ["each"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", ["each", "column"], ["counted"]),
+        helper.make_node("ReduceSum", ["counted", "first"], ["logits"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes, "ranker",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "l"])
+            for name in ("input_ids", "attention_mask", "token_type_ids")
+        ],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 1])],
+        [
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.array(len(WORDS)), "words"),
+            numpy_helper.from_array(np.array([2]), "last"),
+            numpy_helper.from_array(np.array([1]), "first"),
+        ],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    told = {"architectures": ["BertForSequenceClassification"], "model_type": "bert", "id2label": {"0": "LABEL_0"}}
+    write(
+        folder, config_json=told | config, tokenizer_json=tokenizer(),
+        model_safetensors=safetensors({"w": weights}), model_onnx=model.SerializeToString(),
+    )  # fmt: skip
+
+    def expected(query: str, texts: list[str]) -> np.ndarray:
+        first = weights[[2, *(WORDS.index(word) for word in query.split()), 3]].sum()
+        behind = [[WORDS.index(word) + len(WORDS) for word in text.split()] + [3 + len(WORDS)] for text in texts]
+        return np.array([first + weights[row].sum() for row in behind], np.float32)
 
     return expected

@@ -12,7 +12,7 @@ from contextlib import aclosing
 import numpy as np
 
 from modelport import errors
-from modelport.engine import texts
+from modelport.engine import frames, texts
 from modelport.engine.cache import Cache, size_of
 from modelport.engine.dispatcher import Dispatcher, Moved
 from modelport.engine.generation import Asked, Part, to_tensors
@@ -111,6 +111,8 @@ class DataPlane:
                 break
             except Moved:  # perhaps more than once, while one update follows another
                 endpoint = self.find(endpoint.route.project, endpoint.route.name)
+        if (counted := result.outputs.pop(frames.COUNTED, None)) is not None:
+            result.tokens = int(counted.sum())
         if request.outputs is not None:
             result.outputs = {name: result.outputs[name] for name in request.outputs}
         return result

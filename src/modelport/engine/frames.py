@@ -59,6 +59,9 @@ TOKENS: Final = 15
 """Replica of a language model to gateway: what each of the named requests gained by a step; the data is their parts
 as JSON (``generation``), and a part that says how it finished ends its request."""
 
+COUNTED: Final = "#tokens"
+"""A tensor of RESULT beside the model's outputs: how many tokens each row's texts were, INT32 [rows]."""
+
 _IN_SLAB: Final = 0x80
 """Added to a kind: the tensors' bytes lie in shared memory."""
 _LARGE: Final = 64 << 10

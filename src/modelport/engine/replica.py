@@ -30,7 +30,7 @@ from modelport.engine import frames, preprocessing, proof
 from modelport.engine.frames import Frame, Item
 from modelport.engine.heartbeat import Heartbeat
 from modelport.engine.running import Running, mark_of
-from modelport.engine.runtime import Generates, LoadOptions, Runtime, Streams, Trust
+from modelport.engine.runtime import CountsTokens, Generates, LoadOptions, Runtime, Streams, Trust
 from modelport.engine.slab import Slab
 from modelport.engine.turns import Turns
 from modelport.errors import DeadlineExceeded, ModelportError
@@ -81,6 +81,7 @@ class Replica:
     def __init__(self, spec: Spec, runtime: Runtime, proven: dict[str, Array], heartbeat: Heartbeat) -> None:
         self._spec = spec
         self._runtime = runtime
+        self._counts = runtime if isinstance(runtime, CountsTokens) else None
         self._proven = proven
         self._heartbeat = heartbeat
         self._selector = selectors.DefaultSelector()
@@ -329,6 +330,8 @@ class Replica:
         self._heartbeat.busy_since = time.monotonic()
         try:
             outputs = self._runtime.infer(tensors)
+            if self._counts is not None and (counted := self._counts.counted) is not None:
+                outputs = {**outputs, frames.COUNTED: counted}
         finally:
             self._heartbeat.busy_since = None
         elapsed = time.perf_counter_ns() - started

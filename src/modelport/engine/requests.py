@@ -67,3 +67,5 @@ class InferResult:
     """Rows of everything that shared the run."""
     replica: str = ""
     """Who ran it."""
+    tokens: int = 0
+    """Of the texts that were read, where the runtime tells."""

@@ -105,6 +105,15 @@ class MakesUpInputs(ABC):
         """Inputs to prove the model with: ``rows`` in a dynamic first dimension, ``size`` in the other dynamic ones."""
 
 
+class CountsTokens(ABC):
+    """The ability to tell how many tokens the texts of a run were."""
+
+    @property
+    @abstractmethod
+    def counted(self) -> Array | None:
+        """Tokens of each row of the last run, INT32 [rows]; None where it read no texts."""
+
+
 class Streams(ABC):
     """The ability to give an answer in parts."""
 

@@ -104,6 +104,50 @@ def test_a_classifier_against_transformers(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[:1], torch.softmax(logits, -1).numpy(), atol=1e-6)
 
 
+def pair(query: str, *found: str) -> dict[str, Array]:
+    return {"query": np.array([query.encode()] * len(found), object), **texts(*found)}
+
+
+def test_a_cross_encoder_reads_pairs_and_counts_their_tokens(tmp_path: Path) -> None:
+    for number, (config, is_probability) in enumerate(
+        [
+            ({}, True),
+            ({"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"}}, True),
+            ({"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}, False),
+            ({"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}, False),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        expected = huggingface_models.onnx_ranker(folder, **config)
+        runtime = load(folder)
+        logits = expected("the cat", ["a cat sat", "mat"])
+        want = 1 / (1 + np.exp(-logits)) if is_probability else logits
+        found = runtime.infer(pair("the cat", "a cat sat", "mat"))["score"]
+        np.testing.assert_allclose(found[:, 0], want, atol=1e-6)
+        assert runtime.counted is not None
+        assert runtime.counted.tolist() == [8, 6]  # with [CLS] and two [SEP]
+
+
+def test_a_cross_encoder_against_transformers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=10, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=16,
+        num_labels=1, pad_token_id=0,
+    )  # fmt: skip
+    model = transformers.BertForSequenceClassification(config).eval()
+    with torch.no_grad():
+        model.bert.embeddings.token_type_embeddings.weight.mul_(50)  # or nobody would miss them
+    model.save_pretrained(tmp_path)
+    huggingface_models.write(tmp_path, tokenizer_json=huggingface_models.tokenizer())
+    with torch.inference_mode():
+        logits = model(torch.tensor([[2, 4, 5, 3, 9, 5, 3]]), token_type_ids=torch.tensor([[0] * 4 + [1] * 3])).logits
+    found = load(tmp_path).infer(pair("the cat", "a cat"))["score"]
+    np.testing.assert_allclose(found, torch.sigmoid(logits).numpy(), atol=1e-6)
+
+
 def test_importing_the_runtime_changes_nothing_for_others() -> None:
     """Only a replica's process is kept off the hub: ``engine.replica`` sets what the class asks for."""
     names = list(HuggingFaceRuntime.environment)

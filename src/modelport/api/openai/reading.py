@@ -58,14 +58,19 @@ def _named(error: msgspec.ValidationError, unsupported: Mapping[str, str]) -> In
     return InvalidInput.of(field, f"{where}{message[0].lower()}{message[1:300]}") if field else InvalidInput(message)
 
 
-def language_endpoint(plane: DataPlane, request: HttpRequest, model: str) -> Endpoint:
-    """Of that name, in the caller's project; raises NotFound, and InvalidInput when it writes no texts."""
+def endpoint_of(plane: DataPlane, request: HttpRequest, model: str) -> Endpoint:
+    """Of that name, in the caller's project; raises NotFound."""
     try:
-        endpoint = plane.find(request.caller.project, model)
+        return plane.find(request.caller.project, model)
     except NotFound:
         raise NotFound(
             f"the model {model[:80]!r} does not exist or you do not have access to it; GET /v1/models lists yours"
         ) from None
+
+
+def language_endpoint(plane: DataPlane, request: HttpRequest, model: str) -> Endpoint:
+    """The same, and it writes texts; raises InvalidInput when it does not."""
+    endpoint = endpoint_of(plane, request, model)
     if endpoint.route.language is None:
         if endpoint.route.platform:
             raise InvalidInput.of("model", f"the model {model!r} writes no texts; ask it at /v2/models/{model}/infer")

@@ -49,6 +49,8 @@ def convert(request: dict[str, Any], out: Path) -> dict[str, Any]:
     """``model.onnx`` and ``tokenizer.json``."""
     folder, files = Path(request["folder"]), tuple(request["files"])
     recipe = read_recipe(folder, files)
+    if recipe.task == "rank":
+        raise InvalidInput("a cross-encoder reads pairs of texts, which a tokenizer step cannot; deploy it as it is")
     for what, there in (("a prompt", recipe.prompt), ("lower case by its settings", recipe.lower)):
         if there:
             raise InvalidInput(

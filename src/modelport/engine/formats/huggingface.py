@@ -1,7 +1,8 @@
 """Hugging Face: a folder with config.json, safetensors and a tokenizer.
 
-Encoders (sentence embeddings, BERT and its kin) and text classifiers are served: text in, numbers out. Models that
-generate are stored and shown. Nothing of the folder runs here but, where there is one, the check of its ONNX file.
+Encoders (sentence embeddings, BERT and its kin), text classifiers and cross-encoders (rerankers: a query and a text
+to one score) are served: text in, numbers out. Models that generate are stored and shown. Nothing of the folder runs
+here but, where there is one, the check of its ONNX file.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from modelport.errors import ArtifactRefused
 from modelport.tensors import Signature, TensorSpec
 
 TEXT, EMBEDDINGS, PROBABILITIES = "text", "embeddings", "probabilities"
+QUERY, SCORE = "query", "score"
 _LARGEST_HEADER = 100 << 20
 _NOT_SERVED = {
     "generate": "it generates text, and generation comes with the language runtime",
@@ -94,6 +96,9 @@ def _adapter(folder: Path, files: tuple[str, ...]) -> Inspected:
 
 
 def _signature(recipe: Recipe) -> Signature:
+    if recipe.task == "rank":
+        texts = tuple(TensorSpec(name, "BYTES", (-1,)) for name in (QUERY, TEXT))
+        return Signature(texts, (TensorSpec(SCORE, "FP32", (-1, 1)),))
     name = EMBEDDINGS if recipe.task == "embed" else PROBABILITIES
     return Signature((TensorSpec(TEXT, "BYTES", (-1,)),), (TensorSpec(name, "FP32", (-1, recipe.width)),))
 

@@ -37,7 +37,8 @@ class Recipe:
     """How a text becomes an answer."""
 
     task: str
-    """``embed``, ``classify``, or ``generate`` (stored, not served), or ``other``."""
+    """``embed``, ``classify``, ``rank`` (a pair of texts to one score), or ``generate`` (stored, not served), or
+    ``other``."""
     model_folder: str = ""
     """Where config.json and the weights are, relative to the folder; empty or ending with a slash."""
     onnx: str | None = None
@@ -53,7 +54,8 @@ class Recipe:
     """Length of an answer: of the embedding, or the number of classes."""
     labels: tuple[str, ...] = ()
     independent: bool = False
-    """Whether classes exclude each other not (sigmoid), or do (softmax)."""
+    """Whether classes exclude each other not (sigmoid), or do (softmax); of a score, whether it is a probability
+    (sigmoid), or stays as it is."""
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -102,11 +104,22 @@ def read_recipe(folder: Path, files: tuple[str, ...]) -> Recipe:
     if architecture.endswith("ForSequenceClassification"):
         names = config.get("id2label") or {}
         labels = tuple(str(names[key])[:300] for key in sorted(names, key=int))
+        if len(labels) == 1 and config.get("problem_type") != "regression":
+            return Recipe("rank", width=1, independent=not _stays_as_it_is(config), **common)
         independent = config.get("problem_type") == "multi_label_classification"
         return Recipe("classify", width=len(labels), labels=labels, independent=independent, **common)
     if architecture.endswith("Model") and not config.get("is_encoder_decoder") and "vocab_size" in config:
         return Recipe("embed", width=int(config.get("hidden_size") or config.get("dim") or 0), **common)
     return Recipe("other", **common)
+
+
+def _stays_as_it_is(config: dict[str, Any]) -> bool:
+    """Whether a cross-encoder's score is its logit, by what sentence-transformers (of either form) has written."""
+    about = config.get("sentence_transformers")
+    named = (
+        about.get("activation_fn") if isinstance(about, dict) else config.get("sbert_ce_default_activation_function")
+    )
+    return str(named).endswith(".Identity")
 
 
 def read_adapter(folder: Path, files: tuple[str, ...]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from modelport.engine.preprocessing.image import ImageInput
 from modelport.engine.preprocessing.step import Step
 from modelport.engine.preprocessing.text import TextInput
 from modelport.engine.proof import made_up_inputs
-from modelport.engine.runtime import LoadOptions, MakesUpInputs, Runtime, Streams
+from modelport.engine.runtime import CountsTokens, LoadOptions, MakesUpInputs, Runtime, Streams
 from modelport.errors import InvalidInput
 from modelport.tensors import Array, Signature, TensorSpec
 
@@ -60,7 +60,7 @@ def made_up(steps: Sequence[Step], outer: Signature, rows: int, size: int, seed:
     return inputs
 
 
-class Preprocessed(Runtime, MakesUpInputs):
+class Preprocessed(Runtime, MakesUpInputs, CountsTokens):
     """A loaded runtime behind its version's steps."""
 
     def __init__(self, runtime: Runtime, steps: Sequence[Step], signature: Signature) -> None:
@@ -81,6 +81,10 @@ class Preprocessed(Runtime, MakesUpInputs):
         for step in self._steps:
             tensors |= step.apply(tensors.pop(step.name).reshape(-1).tolist())
         return tensors
+
+    @property
+    def counted(self) -> Array | None:
+        return next((step.counted for step in self._steps if step.counted is not None), None)
 
     def made_up_inputs(self, rows: int, size: int, seed: int) -> dict[str, Array]:
         return made_up(self._steps, self._signature, rows, size, seed)

@@ -20,6 +20,8 @@ class Step(ABC):
     """First dimension of those inputs; -1 when it is dynamic."""
     file: str | None = None
     """Of the version: what it needs."""
+    counted: Array | None = None
+    """Tokens of each row that was last applied, INT32 [rows], where they were texts."""
 
     @abstractmethod
     def open(self, folder: Path) -> None:

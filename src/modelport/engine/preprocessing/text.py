@@ -68,6 +68,7 @@ class TextInput(Step):
     def apply(self, rows: list[bytes]) -> dict[str, Array]:
         """``[rows, tokens]`` of ids, mask and types; raises ModelRejectedInput naming the row."""
         found = self._encoded(rows)
+        self.counted = np.array([sum(each.attention_mask) for each in found], np.int32)
         parts = {"ids": "ids", "mask": "attention_mask", "types": "type_ids"}
         return {
             spec.name: _matrix(spec, [getattr(each, parts[part]) for each in found])

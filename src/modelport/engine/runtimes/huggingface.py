@@ -1,4 +1,4 @@
-"""Runs Hugging Face encoders and text classifiers: texts in, embeddings or probabilities out.
+"""Runs Hugging Face encoders, text classifiers and cross-encoders: texts in, embeddings, probabilities or scores out.
 
 Tokens by ``tokenizers``, the network by ONNX Runtime where the folder has an ONNX file, else by transformers on torch
 from safetensors; pooling and normalisation as the folder declares them. Knows nothing of requests or processes.
@@ -6,6 +6,7 @@ from safetensors; pooling and normalisation as the folder declares them. Knows n
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +15,7 @@ import numpy as np
 
 from modelport.engine.formats.huggingface_folder import Recipe, read_json, read_recipe
 from modelport.engine.pooling import pool, unit
-from modelport.engine.runtime import LoadOptions, Runtime
+from modelport.engine.runtime import CountsTokens, LoadOptions, Runtime
 from modelport.engine.runtimes.messages import first_line
 from modelport.engine.runtimes.texts import to_texts
 from modelport.errors import ArtifactRefused, MissingExtra, ModelRejectedInput
@@ -36,44 +37,59 @@ class Network(ABC):
         """Token ids, mask and types, INT64 [n, length], to token vectors [n, length, d] or logits [n, classes]."""
 
 
-class HuggingFaceRuntime(Runtime):
+class HuggingFaceRuntime(Runtime, CountsTokens):
     """One tokenizer and one network."""
 
     name = "huggingface"
     platform = "huggingface_encoder"
     environment = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # noqa: RUF012
 
-    def __init__(self, recipe: Recipe, tokenizer: Tokenizer, network: Network, names: tuple[str, str]) -> None:
+    def __init__(
+        self, recipe: Recipe, tokenizer: Tokenizer, network: Network, inputs: tuple[str, ...], output: str
+    ) -> None:
         self._recipe = recipe
         self._tokenizer = tokenizer
         self._network = network
-        self._input, self._output = names
+        self._inputs, self._output = inputs, output
+        self._counted: Array | None = None
 
     @classmethod
     def load(cls, options: LoadOptions) -> Self:
         """Load tokenizer and network; raises ArtifactRefused if they cannot be, MissingExtra without their library."""
         recipe = read_recipe(options.folder, options.files)
         network = (_OnnxNetwork if recipe.onnx else _TorchNetwork)(options, recipe)
-        names = options.signature.inputs[0].name, options.signature.outputs[0].name
-        return cls(recipe, _tokenizer(options.folder, options.files, recipe), network, names)
+        inputs, output = options.signature.inputs, options.signature.outputs[0].name
+        tokenizer = _tokenizer(options.folder, options.files, recipe)
+        return cls(recipe, tokenizer, network, tuple(spec.name for spec in inputs), output)
 
     def infer(self, inputs: dict[str, Array]) -> dict[str, Array]:
         """Run once; raises ModelRejectedInput when a text is not UTF-8."""
-        texts = [self._recipe.prompt + str(text) for text in to_texts(self._input, inputs[self._input]).tolist()]
-        if not texts:
+        columns = [self._texts(name, inputs[name]) for name in self._inputs]
+        if not columns[0]:
+            self._counted = np.zeros(0, np.int32)
             return {self._output: np.empty((0, self._recipe.width), np.float32)}
-        if self._recipe.lower:
-            texts = [text.lower() for text in texts]
-        found = self._tokenizer.encode_batch([text.strip() for text in texts])
+        found = self._tokenizer.encode_batch(columns[0] if len(columns) == 1 else list(zip(*columns, strict=True)))
         ids, mask, types = (
             np.array([getattr(row, part) for row in found], np.int64) for part in ("ids", "attention_mask", "type_ids")
         )
+        self._counted = mask.sum(1, dtype=np.int32)
         try:
             raw = self._network(ids, mask, types).astype(np.float32, copy=False)
         except _REJECTIONS as error:
             raise ModelRejectedInput(f"the model cannot run this input: {first_line(error)}") from None
-        answer = pooled(raw, mask, self._recipe) if self._recipe.task == "embed" else scores(raw, self._recipe)
-        return {self._output: answer}
+        if self._recipe.task == "embed":
+            return {self._output: pooled(raw, mask, self._recipe)}
+        return {self._output: scores(raw, self._recipe)}
+
+    def _texts(self, name: str, given: Array) -> list[str]:
+        texts = [self._recipe.prompt + str(text) for text in to_texts(name, given).tolist()]
+        if self._recipe.lower:
+            texts = [text.lower() for text in texts]
+        return [text.strip() for text in texts]
+
+    @property
+    def counted(self) -> Array | None:
+        return self._counted
 
 
 def pooled(vectors: Array, mask: Array, recipe: Recipe) -> Array:
@@ -83,9 +99,11 @@ def pooled(vectors: Array, mask: Array, recipe: Recipe) -> Array:
 
 
 def scores(logits: Array, recipe: Recipe) -> Array:
-    """Logits [n, classes] to probabilities: each class for itself, or all together."""
+    """Logits [n, classes] to probabilities: each class for itself, or all together; a score may stay as it is."""
     if recipe.independent:
         return (1 / (1 + np.exp(-logits))).astype(np.float32)
+    if recipe.task == "rank":
+        return logits
     raised = np.exp(logits - logits.max(1, keepdims=True))
     found: Array = (raised / raised.sum(1, keepdims=True)).astype(np.float32)
     return found
@@ -161,10 +179,16 @@ class _TorchNetwork(Network):
                 f"transformers cannot load the model: {first_line(error)}; save it again with save_pretrained"
             ) from None
         self._torch = torch
+        takes = inspect.signature(self._model.forward).parameters
+        kinds = getattr(self._model.config, "type_vocab_size", 0)
+        self._tells_types = "token_type_ids" in takes and (kinds or 0) > 1
 
     def __call__(self, ids: Array, mask: Array, types: Array) -> Array:
         torch = self._torch
         with torch.inference_mode():
-            found = self._model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))[0]
+            given = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+            if self._tells_types:
+                given["token_type_ids"] = torch.from_numpy(types)
+            found = self._model(**given)[0]
         array: Array = found.float().numpy()
         return array
