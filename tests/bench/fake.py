@@ -28,11 +28,15 @@ class Got:
     body: bytes
 
 
+Answer = bytes | list[tuple[float, bytes]] | None
+"""What is sent: at once, or each piece so many seconds after the request."""
+
+
 @dataclass
 class FakeServer:
     """``answer`` gets the request and its number from 0; None leaves it without an answer, b"" hangs up."""
 
-    answer: Callable[[Got, int], bytes | None]
+    answer: Callable[[Got, int], Answer]
     url: str = ""
     got: list[Got] = field(default_factory=list)
     connections: int = 0
@@ -62,7 +66,7 @@ class _Connection(asyncio.Protocol):
         while b"\r\n\r\n" in self.rest:
             head, _, rest = self.rest.partition(b"\r\n\r\n")
             first, *lines = head.decode().split("\r\n")
-            headers = dict(line.split(": ", 1) for line in lines)
+            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
             length = int(headers.get("content-length", "0"))
             if len(rest) < length:
                 return
@@ -77,14 +81,18 @@ class _Connection(asyncio.Protocol):
             got = Got(time.perf_counter(), first.split()[1], headers, body)
             self.server.got.append(got)
             raw = self.server.answer(got, len(self.server.got) - 1)
-            if raw == b"":
+            if isinstance(raw, list):
+                assert self.server.loop is not None
+                for after, piece in raw:
+                    self.server.loop.call_later(after, self.transport.write, piece)  # type: ignore[attr-defined]
+            elif raw == b"":
                 self.transport.close()  # type: ignore[attr-defined]
             elif raw is not None:
                 self.transport.write(raw)  # type: ignore[attr-defined]
 
 
 @contextmanager
-def fake_server(answer: Callable[[Got, int], bytes | None] = lambda got, number: OK) -> Iterator[FakeServer]:
+def fake_server(answer: Callable[[Got, int], Answer] = lambda got, number: OK) -> Iterator[FakeServer]:
     """A server for a test."""
     server = FakeServer(answer)
     ready = threading.Event()

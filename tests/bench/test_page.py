@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from modelport.bench.charts import linear_ticks, log_ticks
 from modelport.bench.figures import figures_of
-from modelport.bench.page import charts, linear_ticks, log_ticks, page
+from modelport.bench.page import charts, page
 from modelport.bench.plan import Report
 from modelport.bench.record import Record
 from modelport.cli.load_picture import bars, table

@@ -34,10 +34,10 @@ def run(tmp_path: Path) -> Any:
 
 
 def commands(command: Any, name: str = "modelport") -> Iterator[tuple[str, Any]]:
-    """Every command below one, with its full name."""
+    """Every command below one, with its full name; a group's default has the group's own."""
     yield name, command
     for key, below in getattr(command, "commands", {}).items():
-        yield from commands(below, f"{name} {key}")
+        yield from commands(below, name if key == getattr(command, "default", None) else f"{name} {key}")
 
 
 ALL = dict(commands(typer.main.get_command(app)))
@@ -66,6 +66,7 @@ def test_the_exported_names_are_those_that_were_promised() -> None:
         lines = [f"modelport.{name}" for name in modelport.__all__]
         lines += surface(client, "Client")
         for noun in (
+            "chat",
             "models",
             "datasets",
             "deployments",

@@ -55,6 +55,12 @@ def routes(plane: DataPlane) -> list[HttpRoute]:
     return [HttpRoute(method, re.compile(pattern), handler, error_answer) for method, pattern, handler in table]
 
 
+def _card(route: Route, project: str) -> dict[str, Any]:
+    """As OpenAI lists a model; with vLLM's word for the context where it writes texts."""
+    card = {"id": route.name, "object": "model", "created": 0, "owned_by": project}
+    return card if route.language is None else card | {"max_model_len": route.language.context}
+
+
 class V1:
     """The handlers, over one data plane."""
 
@@ -65,9 +71,9 @@ class V1:
         return self._plane.find(request.caller.project, path["model"], path.get("version"), path.get("alias"))
 
     async def models(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
-        names = [endpoint.route.name for endpoint in self._plane.endpoints(request.caller.project)]
-        cards = [{"id": name, "object": "model", "created": 0, "owned_by": request.caller.project} for name in names]
-        return answer({"models": names, "object": "list", "data": cards})
+        found = self._plane.endpoints(request.caller.project)
+        cards = [_card(endpoint.route, request.caller.project) for endpoint in found]
+        return answer({"models": [endpoint.route.name for endpoint in found], "object": "list", "data": cards})
 
     async def status(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         endpoint = self._endpoint(request, path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -68,6 +68,9 @@ class Figures:
         return asdict(self)
 
 
+F = TypeVar("F", bound=Figures)
+
+
 def percentile(times: Array, share: float) -> float | None:
     """The value that ``share`` of the sorted times do not exceed; None where none lies beyond it."""
     if len(times) * (1 - share) < 1 - 1e-9:
@@ -75,19 +78,29 @@ def percentile(times: Array, share: float) -> float | None:
     return float(np.percentile(times, 100 * share, method="higher"))
 
 
+def spread(seconds: Array) -> dict[str, float | None]:
+    """p50, p90, p99, p99.9, mean and max of times in seconds, as ms."""
+    times = np.sort(1e3 * seconds)
+    found = {name: percentile(times, share) for name, share in SHARES}
+    found["mean"] = float(times.mean()) if len(times) else None
+    found["max"] = float(times[-1]) if len(times) else None
+    return found
+
+
 def figures_of(record: Record, load: str, *, interrupted: bool = False, **more: Any) -> Figures:
     """The step's figures; ``more`` are fields that the record does not know."""
+    return made_of(Figures, record, load, interrupted=interrupted, **more)
+
+
+def made_of(kind: type[F], record: Record, load: str, *, interrupted: bool, **more: Any) -> F:
+    """Figures of a kind that has more fields than these: ``more`` holds them."""
     seconds = max(record.end - record.start, 1e-9)
-    ended = np.sort(1e3 * np.concatenate([np.array(record.latencies), np.array(record.given_up)]))
-    latency = {name: percentile(ended, share) for name, share in SHARES}
-    latency["mean"] = float(ended.mean()) if len(ended) else None
-    latency["max"] = float(ended[-1]) if len(ended) else None
     answered = np.array(record.latencies)
     endless = np.full(record.ended - len(answered), np.inf)
     asked = np.concatenate([1e3 * answered, endless])
     p99 = float(np.percentile(asked, 99, method="higher")) if len(asked) else np.inf
     late_ms = 1e3 * float(np.median(np.array(record.lateness))) if len(record.lateness) else 0.0
-    return Figures(
+    return kind(
         load=load,
         seconds=seconds,
         offered=record.due_in_window / seconds,
@@ -96,7 +109,7 @@ def figures_of(record: Record, load: str, *, interrupted: bool = False, **more: 
         ok=len(record.latencies),
         refused=record.refused,
         errors=dict(record.errors.most_common()),
-        latency_ms=latency,
+        latency_ms=spread(np.concatenate([np.array(record.latencies), np.array(record.given_up)])),
         slo_p99_ms=p99 if np.isfinite(p99) else None,
         backlog_most=record.backlog_most,
         unsent=record.unsent,

@@ -100,7 +100,11 @@ class HttpLine(asyncio.Protocol):
         if not self._parser.should_keep_alive():
             self.open = False
             self._transport.close()
-        self._finish(self._status, "" if self._status == 200 else said(self._kept))
+        self._finish(*self._outcome())
+
+    def _outcome(self) -> tuple[int, str]:
+        """Status and message of the answer that is whole now."""
+        return self._status, "" if self._status == 200 else said(self._kept)
 
     def _finish(self, status: int, message: str) -> None:
         done, self._done = self._done, None
@@ -118,7 +122,7 @@ def said(body: bytes) -> str:
     return " ".join(str(message).split())[:200]
 
 
-def http_opener(address: Address, timeout: float) -> Opener:
+def http_opener(address: Address, timeout: float, kind: type[HttpLine] = HttpLine) -> Opener:
     """Opens connections to a server; they raise Unreachable when nobody is there."""
     parts = urlsplit(address.url)
     host, port = parts.hostname or "", parts.port or (443 if address.tls else 80)
@@ -138,7 +142,7 @@ def http_opener(address: Address, timeout: float) -> Opener:
         tls: dict[str, Any] = {"ssl": address.tls, "server_hostname": host} if address.tls else {}
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, line = await loop.create_connection(lambda: HttpLine(write), host, port, **tls)
+                _, line = await loop.create_connection(lambda: kind(write), host, port, **tls)
         except TimeoutError as error:
             raise Unavailable(f"no connection to {address.url} within {CONNECT_TIMEOUT_S:g} s") from error
         except OSError as error:

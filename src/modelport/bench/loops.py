@@ -11,7 +11,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from modelport.bench.clock import Alarm
@@ -138,7 +138,7 @@ class Load(ABC):
 
 
 class OpenLoop(Load):
-    """Requests at given times, ``start`` being the first moment; one shot for all, or one for each."""
+    """Requests at given times, ``start`` being the first moment."""
 
     def __init__(
         self,
@@ -147,13 +147,12 @@ class OpenLoop(Load):
         timeout: float,
         start: float,
         times: Array,
-        shots: Shot | Sequence[Shot],
+        shots: Iterator[Shot],
         watch: Watch = ignore,
     ) -> None:
         super().__init__(lines, record, timeout, watch)
         self._due = (start + times).tolist()
-        self._shots = [shots] if isinstance(shots, Shot) else shots
-        self._same = isinstance(shots, Shot)
+        self._shots = shots
         self._next = 0
         self._backlog: deque[tuple[float, Shot]] = deque()
         self._opening = 0
@@ -189,7 +188,7 @@ class OpenLoop(Load):
         due, count, lateness = self._due, len(self._due), self.record.lateness
         while self._next < count and (moment := due[self._next]) <= (current := now()):
             lateness.append(current - moment)
-            shot = self._shots[0 if self._same else self._next]
+            shot = next(self._shots)
             self._next += 1
             line = None if self._backlog else self.lines.take()
             if line is None:
@@ -204,7 +203,7 @@ class OpenLoop(Load):
         line.send(shot, self._answered)
 
     def _answered(self, line: Line, status: int, message: str) -> None:
-        self.record.note(self._under_way.pop(line), status, message)
+        self.record.note(self._under_way.pop(line), status, message, line)
         if self._backlog and line.open:
             self._send(line, *self._backlog.popleft())
         else:
@@ -251,10 +250,10 @@ class ClosedLoop(Load):
     """
 
     def __init__(
-        self, lines: Lines, record: Record, timeout: float, callers: int, shot: Shot, watch: Watch = ignore
+        self, lines: Lines, record: Record, timeout: float, callers: int, shots: Iterator[Shot], watch: Watch = ignore
     ) -> None:
         super().__init__(lines, record, timeout, watch)
-        self._callers, self._shot = callers, shot
+        self._callers, self._shots = callers, shots
 
     def _begin(self) -> None:
         for _ in range(self._callers):
@@ -287,10 +286,10 @@ class ClosedLoop(Load):
 
     def _send(self, line: Line) -> None:
         self._under_way[line] = self._due()
-        line.send(self._shot, self._answered)
+        line.send(next(self._shots), self._answered)
 
     def _answered(self, line: Line, status: int, message: str) -> None:
-        self.record.note(self._under_way.pop(line), status, message)
+        self.record.note(self._under_way.pop(line), status, message, line)
         if now() >= self.record.end:
             self.lines.give(line)
         elif line.open and status not in (0, 429, 503):

@@ -10,7 +10,7 @@ import time
 from array import array
 from collections import Counter
 
-from modelport.bench.lines import LATE
+from modelport.bench.lines import LATE, Line
 from modelport.errors import DeadlineExceeded, Overloaded
 
 _KINDS = 20
@@ -44,8 +44,8 @@ class Record:
         self.cpu = 0.0
         """Of this process while it measured, in cores."""
 
-    def note(self, due: float, status: int, message: str) -> None:
-        """One request's end, now."""
+    def note(self, due: float, status: int, message: str, line: Line | None = None) -> None:
+        """One request's end, now; ``line`` carried it, where it came so far."""
         now = time.perf_counter()
         measured = self.start <= due < self.end
         if status == 200:

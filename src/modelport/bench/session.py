@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from modelport.bench import server_figures
 from modelport.bench.arrivals import Logged, poisson
 from modelport.bench.figures import Figures, figures_of
-from modelport.bench.lines import Line, Opener, http_opener
+from modelport.bench.lines import HttpLine, Line, Opener, http_opener
 from modelport.bench.loops import ClosedLoop, Lines, Load, OpenLoop, Watch, ignore
 from modelport.bench.record import Record
 from modelport.bench.shots import Shot
@@ -49,6 +50,8 @@ class Options:
 class Session:
     """A server, one request for it, and the connections that carry it."""
 
+    line_kind: type[HttpLine] = HttpLine
+
     def __init__(
         self, target: Target, model: str, shot: Shot, options: Options, grpc: str | None = None, watch: Watch = ignore
     ) -> None:
@@ -61,7 +64,7 @@ class Session:
         self._grpc = grpc
         opener: Opener
         if grpc is None:
-            opener = http_opener(self._address, options.timeout)
+            opener = http_opener(self._address, options.timeout, self.line_kind)
         else:
             from modelport.bench.grpc_lines import Channels  # noqa: PLC0415  (grpc takes time to load)
 
@@ -113,7 +116,7 @@ class Session:
         found = self._measure(
             "64 callers",
             lambda record, start: ClosedLoop(
-                self._lines, record, options.timeout, _CAPACITY_CALLERS, self._shot, self._watch
+                self._lines, record, options.timeout, _CAPACITY_CALLERS, self._shots(), self._watch
             ),
             min(options.duration, _CAPACITY_S),
             min(options.warmup, 1.0),
@@ -132,7 +135,9 @@ class Session:
         times = poisson(rate, options.warmup + options.duration, options.seed)
         return self._measure(
             rate_text(rate),
-            lambda record, start: OpenLoop(self._lines, record, options.timeout, start, times, self._shot, self._watch),
+            lambda record, start: OpenLoop(
+                self._lines, record, options.timeout, start, times, self._shots(), self._watch
+            ),
             options.duration,
             options.warmup,
             _LINES_AT_FIRST,
@@ -143,7 +148,7 @@ class Session:
         options = self._options
         return self._measure(
             f"{callers} callers" if callers != 1 else "1 caller",
-            lambda record, start: ClosedLoop(self._lines, record, options.timeout, callers, self._shot, self._watch),
+            lambda record, start: ClosedLoop(self._lines, record, options.timeout, callers, self._shots(), self._watch),
             options.duration,
             options.warmup,
             callers,
@@ -153,7 +158,7 @@ class Session:
     def as_logged(self, log: Sequence[Logged], speed: float) -> Figures | None:
         """An open loop at a log's own times, without warm-up. None when Ctrl-C came before any answer."""
         times = np.array([line.at for line in log])
-        shots = [self.shot_of(line) for line in log]
+        shots = iter([self.shot_of(line) for line in log])
         seconds = float(times[-1]) + 1e-3
         return self._measure(
             "log" if speed == 1 else f"log x {speed:g}",
@@ -172,11 +177,23 @@ class Session:
         headers = self._shot.headers if line.body is None else {"content-type": "application/json"}
         return Shot(line.path or self._shot.path, headers, self._shot.body if line.body is None else line.body)
 
+    # What another kind of answer has otherwise
+
+    def _shots(self) -> Iterator[Shot]:
+        """What is sent, one after another, without end."""
+        return repeat(self._shot)
+
+    def _record(self) -> Record:
+        return Record(0.0, 0.0)
+
+    def _figures(self, record: Record, load: str, **more: Any) -> Figures:
+        return figures_of(record, load, **more)
+
     def _measure(
         self, load: str, make: Make, seconds: float, warmup: float, lines: int, callers: int | None = None
     ) -> Figures | None:
         before = server_figures.read(self._driver, self._model)
-        record, interrupted = Record(0.0, 0.0), False
+        record, interrupted = self._record(), False
 
         async def work() -> None:
             await self._lines.fill(lines)
@@ -196,7 +213,7 @@ class Session:
             return None
         after = server_figures.read(self._driver, self._model) if before is not None else None
         more = after.since(before) if before is not None and after is not None else {}
-        return figures_of(record, load, interrupted=interrupted, callers=callers, **more)
+        return self._figures(record, load, interrupted=interrupted, callers=callers, **more)
 
 
 def rate_text(rate: float) -> str:

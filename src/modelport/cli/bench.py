@@ -1,4 +1,7 @@
-"""``modelport bench``: what to send and how, as a person types it; the figures as a table, bars, JSON or a page."""
+"""``modelport bench NAME``: what to send and how, as a person types it; the figures as a table, bars, JSON or a page.
+
+``modelport bench llm`` is of ``bench_llm``; an endpoint that is called llm is ``modelport bench -- llm``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
+from modelport.cli import bench_llm
 from modelport.cli.options import AsJson, Endpoint, Key, Url
 
 if TYPE_CHECKING:
@@ -67,6 +72,7 @@ def bench(
 
     Requests arrive at random moments, whatever the server does (an open loop, Poisson), and their time counts from
     when they were due: a stall shows. By default the load goes from 10 to 110 % of what the server can do.
+    For language models there is `modelport bench llm`.
 
     Example: modelport bench digits --rate 100,200,400 --slo-p99 50ms
 
@@ -83,9 +89,7 @@ def bench(
 
     plan = plan_of(rate, callers, replay, speed, duration, grpc=protocol == "grpc")
     limit = milliseconds(slo_p99)
-    options = Options(
-        _above_0(duration or 10.0, "--duration"), warmup, _above_0(timeout, "--timeout"), connections, seed
-    )
+    options = Options(above_0(duration or 10.0, "--duration"), warmup, above_0(timeout, "--timeout"), connections, seed)
     with Client(url, key) as client:
         shot = shot_of(protocol, model, _inputs(client, model, given))
         address = _grpc_address(client, grpc) if protocol == "grpc" else None
@@ -101,6 +105,22 @@ def bench(
     render.as_json(report.to_json()) if as_json else _print(report, html)
     if report.interrupted:
         raise typer.Exit(_INTERRUPTED)
+
+
+class BenchGroup(TyperGroup):
+    """``bench NAME`` is a command without a name of its own: that of any other first word."""
+
+    default = "model"
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in self.commands:
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
+group = typer.Typer(cls=BenchGroup, help="Measure a deployed model, or a language model, under load.")
+group.command(BenchGroup.default)(bench)
+group.command("llm")(bench_llm.bench_llm)
 
 
 def plan_of(
@@ -122,7 +142,7 @@ def plan_of(
     if callers is not None:
         return Plan(callers=tuple(int(value) for value in _numbers(callers, "--callers", whole=True)))
     if replay is not None:
-        log = tuple(replayed(replay, _above_0(speed, "--speed"), duration))
+        log = tuple(replayed(replay, above_0(speed, "--speed"), duration))
         if grpc and any(line.path is not None or line.body is not None for line in log):
             raise InvalidInput(
                 f"--replay {replay.name!r} holds paths or bodies, which gRPC cannot send; leave them out"
@@ -146,7 +166,8 @@ def _numbers(text: str, option: str, whole: bool = False) -> list[float]:
     return found
 
 
-def _above_0(value: float, option: str) -> float:
+def above_0(value: float, option: str) -> float:
+    """The value; raises InvalidInput."""
     from modelport.errors import InvalidInput
 
     if not 0 < value < float("inf"):
@@ -164,7 +185,7 @@ def milliseconds(text: str | None) -> float | None:
     if number.endswith("s"):
         number, factor = number.removesuffix("s"), 1000.0
     try:
-        return _above_0(float(number) * factor, "--slo-p99")
+        return above_0(float(number) * factor, "--slo-p99")
     except ValueError:
         raise InvalidInput(f"--slo-p99 {text[:50]!r} is no time; give one like 50ms or 0.05s") from None
 

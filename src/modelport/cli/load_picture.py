@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from modelport.bench.figures import Figures
     from modelport.bench.record import Record
 
+F = TypeVar("F", bound="Figures")
 _BLOCKS = (("p50", "█"), ("p90", "▓"), ("p99", "▒"), ("p99.9", "░"))
 _WIDEST = 100
 
@@ -60,12 +61,21 @@ def _rate(value: float) -> str:
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def bars(steps: Sequence[Figures], width: int) -> list[str]:
+def _latency(step: Figures) -> dict[str, float | None]:
+    return step.latency_ms
+
+
+def bars(
+    steps: Sequence[F],
+    width: int,
+    title: str = "latency",
+    times_of: Callable[[F], dict[str, float | None]] = _latency,
+) -> list[str]:
     """Percentiles on a logarithmic scale, then achieved beside offered load; empty where there are no times."""
-    times = [value for step in steps for name, _ in _BLOCKS if (value := step.latency_ms[name]) is not None]
+    times = [value for step in steps for name, _ in _BLOCKS if (value := times_of(step)[name]) is not None]
     if not times:
         return []
-    left = max(len(step.load) for step in steps) + 2
+    left = max(len(title), *(len(step.load) for step in steps)) + 2
     room = max(20, min(width, _WIDEST) - left - 14)
     low, high = math.floor(math.log10(max(min(times), 1e-3) / 1.5)), math.ceil(math.log10(max(*times, 1e-3)))
     high = max(high, low + 1)
@@ -74,11 +84,11 @@ def bars(steps: Sequence[Figures], width: int) -> list[str]:
         return round(room * (math.log10(max(value, 10**low)) - low) / (high - low))
 
     names = "  ".join(f"{block} {name}" for name, block in _BLOCKS)
-    lines = [f"{'latency':<{left}}{names}"]
+    lines = [f"{title:<{left}}{names}"]
     for step in steps:
         bar = ""
         for name, block in _BLOCKS:
-            if (value := step.latency_ms[name]) is not None:
+            if (value := times_of(step)[name]) is not None:
                 bar += block * (place(value) - len(bar))
         lines.append(f"{step.load:<{left}}{bar}")
     scale = [" "] * (room + 10)
@@ -92,5 +102,5 @@ def bars(steps: Sequence[Figures], width: int) -> list[str]:
     for step in steps:
         got = round(room * step.achieved / most)
         missing = max(0, round(room * step.offered / most) - got)
-        lines.append(f"{step.load:<{left}}{'█' * got}{'·' * missing} {step.achieved:,.0f}")
+        lines.append(f"{step.load:<{left}}{'█' * got}{'·' * missing} {_rate(step.achieved)}")
     return [*lines, ""]

@@ -19,6 +19,7 @@ from modelport.schemas.server import ServerStatus
 from modelport.sdk import endpoint as discovery
 from modelport.sdk.blocking import BlockingDriver
 from modelport.sdk.blocking import Transport as BlockingTransport
+from modelport.sdk.chat import Chat
 from modelport.sdk.compression import Compression
 from modelport.sdk.conversions import Conversions
 from modelport.sdk.datasets import Datasets
@@ -43,6 +44,7 @@ class Surface(Inference[D_co]):
     def __init__(self, driver: D_co) -> None:
         super().__init__(driver)
         self.models = Models(driver)
+        self.chat = Chat(driver)
         self.datasets = Datasets(driver)
         self.evaluations = Evaluations(driver)
         self.conversions = Conversions(driver)

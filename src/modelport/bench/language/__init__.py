@@ -1,0 +1,1 @@
+"""Load for a language model: what is asked, and how fast its answers come, token by token."""
