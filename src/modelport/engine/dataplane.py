@@ -15,7 +15,7 @@ from modelport import errors
 from modelport.engine import frames, texts
 from modelport.engine.cache import Cache, size_of
 from modelport.engine.dispatcher import Dispatcher, Moved
-from modelport.engine.generation import Asked, Part, to_tensors
+from modelport.engine.generation import Asked, Part, repeatable, to_tensors
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import Route, RoutingTable
 from modelport.engine.stats import EndpointStats
@@ -157,6 +157,7 @@ class DataPlane:
     async def generate(self, endpoint: Endpoint, asked: Asked, request: InferRequest) -> AsyncGenerator[Part]:
         """What a language model writes, part after part; of ``request`` the deadline, the caller and the id count.
         Close it to cancel the rest. Raises as ``infer``."""
+        asked = repeatable(asked)
         while True:
             pending = None
             try:

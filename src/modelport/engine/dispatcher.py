@@ -437,7 +437,7 @@ class Dispatcher:
                 pending.attempts -= 1
             elif link.alone:
                 pending.deaths_alone += 1
-            if pending.begun and pending.asked is not None and pending.asked.sampling.repeatable:
+            if pending.begun and pending.asked is not None:
                 written.take_up(pending)
             elif pending.begun:
                 self._give_up(pending, errors.RunFailed("the model's process died in the middle of this stream"))

@@ -13,6 +13,7 @@ import signal
 import socket
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,13 +28,14 @@ from modelport.engine.language.admission import Admission
 from modelport.engine.language.prompts import Prompts
 from modelport.engine.language.text import Text
 from modelport.engine.runtime import Generates, Runtime, Stepped
-from modelport.errors import ContextExceeded, InvalidInput, ModelportError
+from modelport.errors import ContextExceeded, InvalidInput, ModelportError, RunFailed
 from modelport.telemetry import log
 
 _PROOF_EVERY_S = 4.0
 _PROOF_TEXT = "Hello"
 _MOST_UNSENT = 16 << 20
 _READ = 1 << 18
+_DIFFERS = "the model's process died in the middle of this stream, and another one does not write the same; ask again"
 
 
 def prove(runtime: Generates) -> None:
@@ -68,6 +70,8 @@ class _Writing:
     written: int = 0
     skip: int = 0
     """Characters that another replica has given already."""
+    known: deque[int] = field(default_factory=deque)
+    """Tokens that another replica has given, as far as they have not been written again."""
     begun_ns: int = field(default_factory=time.perf_counter_ns)
 
 
@@ -195,6 +199,7 @@ class GeneratingReplica:
             writing = gateway.texts.get(frame.items[0].id)
             if writing is not None:
                 self._drop(writing)
+                log("cancelled", request_id=writing.item.request_id, running=self._admission.running)
                 self._tell(gateway, frames.encode(frames.END, [Item(writing.item.id, 1)]))
         elif frame.kind == frames.RUN:
             error = InvalidInput("a language model is asked for a stream")
@@ -235,9 +240,7 @@ class GeneratingReplica:
             prompt = self._prompts.tokens_of(asked)
             most = self._most(asked, len(prompt))
             text = Text(self._runtime.reader(), asked.sampling.stop)
-            writing = _Writing(item, gateway, asked, prompt, text, most, skip=asked.done_text)
-            if asked.done:
-                self._recall(writing)
+            writing = _Writing(item, gateway, asked, prompt, text, most, skip=asked.done_text, known=deque(asked.done))
             self._admission.add(writing, asked.caller, len(prompt) + most)
         except Exception as error:
             if not isinstance(error, ModelportError):
@@ -255,15 +258,6 @@ class GeneratingReplica:
             )
         wanted = asked.sampling.max_tokens
         return limit - prompt if wanted is None else min(wanted, limit - prompt)
-
-    def _recall(self, writing: _Writing) -> None:
-        """What another replica has written is part of the prompt, and of the text so far."""
-        done = list(writing.asked.done)
-        writing.prompt += done
-        writing.most = max(1, writing.most - len(done))
-        writing.written = len(done)
-        known = writing.text.add(done)
-        writing.skip = max(0, writing.asked.done_text - len(known))
 
     def _begin(self) -> None:
         while (writing := self._admission.next(self._numbers + 1)) is not None:
@@ -291,8 +285,13 @@ class GeneratingReplica:
             writing = self._texts.get(stepped.number)
             if writing is None:
                 continue
-            part = self._part(writing, stepped)
-            if part is not None:
+            repeated = _repeated(writing, stepped)
+            if repeated is None:
+                self._drop(writing)
+                self._tell(writing.gateway, _failure(writing.item, RunFailed(_DIFFERS)))
+                continue
+            part = self._part(writing, stepped, repeated)
+            if len(stepped.tokens) > repeated or part.finish is not None:
                 items, parts = told.setdefault(writing.gateway, ([], []))
                 items.append(Item(writing.item.id, 1))
                 parts.append(part)
@@ -300,8 +299,8 @@ class GeneratingReplica:
             self._tell(gateway, frames.encode(frames.TOKENS, items, data=encode_parts(parts)))
         self._heartbeat.facts["load"] = self._load()
 
-    def _part(self, writing: _Writing, stepped: Stepped) -> Part | None:
-        """What the caller is told; None while no character is certain."""
+    def _part(self, writing: _Writing, stepped: Stepped, repeated: int) -> Part:
+        """What the caller is told, but for so many tokens that he knows."""
         first = writing.written == 0
         writing.written += len(stepped.tokens)
         text = writing.text.add(stepped.tokens) if stepped.tokens else ""
@@ -320,17 +319,18 @@ class GeneratingReplica:
                 ms = round((time.perf_counter_ns() - writing.begun_ns) / 1e6, 3)
                 log("generate", request_ids=[writing.item.request_id], tokens=writing.written, ms=ms)
         wants_logprobs = writing.asked.sampling.logprobs is not None
+        tokens = stepped.tokens[repeated:]
         return Part(
             text,
-            stepped.tokens,
-            stepped.logprobs if wants_logprobs else (),
-            tuple(self._runtime.decode([token]) for token in stepped.tokens) if wants_logprobs else (),
+            tokens,
+            stepped.logprobs[repeated:] if wants_logprobs else (),
+            tuple(self._runtime.decode([token]) for token in tokens) if wants_logprobs else (),
             tuple(
                 tuple(Alternative(token, self._runtime.decode([token]), logprob) for token, logprob in each)
-                for each in stepped.alternatives
+                for each in stepped.alternatives[repeated:]
             ),
             finish,
-            len(writing.prompt) - len(writing.asked.done) if first or finish is not None else 0,
+            len(writing.prompt) if first or finish is not None else 0,
             stepped.cached_tokens,
             writing.text.stopped_by,
         )
@@ -370,6 +370,16 @@ class GeneratingReplica:
 
     def _succeeded(self) -> None:
         self._last_ok = self._heartbeat.last_ok = time.monotonic()
+
+
+def _repeated(writing: _Writing, stepped: Stepped) -> int | None:
+    """How many of these tokens another replica has given already; None when it wrote something else."""
+    count = 0
+    while writing.known and count < len(stepped.tokens):
+        if writing.known.popleft() != stepped.tokens[count]:
+            return None
+        count += 1
+    return None if writing.known and stepped.finish is not None else count
 
 
 def _failure(item: Item, error: Exception) -> list[frames.Buffer]:

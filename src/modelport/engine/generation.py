@@ -7,6 +7,7 @@ msgspec, which every engine's environment has.
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from modelport.tensors import Array
 
 REQUEST = "request"
 """Name of the one tensor that a request travels in."""
+_SEED_BITS = 62
 MOST_TOKENS = 1 << 24
 """More than any model's context."""
 
@@ -58,11 +60,6 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     ignore_eos: bool = False
     format: Format | None = None
 
-    @property
-    def repeatable(self) -> bool:
-        """Whether the same request gives the same text again, and can be taken up where it was cut."""
-        return self.temperature == 0
-
 
 class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     """One text to be written. Of ``messages``, ``prompt`` and ``tokens`` one is set."""
@@ -81,7 +78,7 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     adapter: str | None = None
     """Name of a LoRA adapter that the replica holds."""
     done: tuple[int, ...] = ()
-    """Tokens of the answer that another replica has given already, and that are not given again."""
+    """Tokens of the answer that another replica has given: they are written again and compared, and not given again."""
     done_text: int = 0
     """Characters of text that have been given already."""
 
@@ -128,6 +125,15 @@ class Facts(msgspec.Struct, frozen=True):
     """Whether there is a chat template."""
     tool_style: str = "hermes"
     adapters: tuple[str, ...] = ()
+
+
+def repeatable(asked: Asked) -> Asked:
+    """The same with a seed of its own where chance has none: whoever writes it again writes the same text."""
+    if asked.sampling.temperature == 0 or asked.sampling.seed is not None:
+        return asked
+    return msgspec.structs.replace(
+        asked, sampling=msgspec.structs.replace(asked.sampling, seed=secrets.randbits(_SEED_BITS))
+    )
 
 
 _request_encoder = msgspec.json.Encoder()

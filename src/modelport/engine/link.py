@@ -65,7 +65,7 @@ class Pending:
     begun: bool = False
     """Whether a part has been given: from then on a stream cannot be sent again."""
     asked: Asked | None = None
-    """What a language model is asked for: where it is repeatable, another replica takes it up from ``done``."""
+    """What a language model is asked for: another replica takes it up behind ``done``."""
     beginnings: tuple[bytes, ...] = ()
     """Of its prompt (``affinity``)."""
     done: list[int] = field(default_factory=list)

@@ -1,6 +1,7 @@
 """What a language model's steps mean for the requests that a gateway has sent: their parts, their end, their going on.
 
-Where the same request gives the same text again, one whose replica dies is taken up by another behind what was given.
+The same request gives the same text again: one whose replica dies is written again by another, and given from behind
+what was given.
 Knows links and requests; knows no queue.
 """
 
@@ -48,7 +49,7 @@ def gained(
 
 
 def take_up(pending: Pending) -> None:
-    """What it has got already becomes a part of what is asked: the next replica goes on behind it."""
+    """What it has got already becomes a part of what is asked: the next replica gives only what comes behind it."""
     assert pending.asked is not None
     asked = msgspec.structs.replace(pending.asked, done=tuple(pending.done), done_text=pending.done_text)
     pending.inputs = to_tensors(asked)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -25,7 +26,7 @@ DEADLY = "kill the replica"
 
 def following(tokens: Sequence[int], seed: int = 0) -> int:
     """The letter that comes next; a blank now and then."""
-    value = (sum((place % 7 + 1) * token for place, token in enumerate(tokens)) * 31 + len(tokens) + seed) % 28
+    value = zlib.crc32(bytes(tokens), seed & 0xFFFFFFFF) % 28
     return 32 if value >= 26 else 97 + value
 
 
@@ -38,7 +39,8 @@ def answer_to(prompt: str, count: int, seed: int = 0) -> str:
 
 
 def letters(**how: Any) -> Any:
-    """For ``tests.engine.replicas.engine``: context, slots, room and pause_s may be said."""
+    """For ``tests.engine.replicas.engine``: context, slots, room, pause_s and fickle (every process writes
+    something else) may be said."""
 
     def make(engine: Engine) -> None:
         engine.runtime, engine.files, engine.details = "tests.engine.language.fake:Letters", (), how
@@ -56,6 +58,7 @@ class Letters(Runtime, Generates):
 
     def __init__(self, how: dict[str, Any]) -> None:
         self._pause = how.get("pause_s", 0.0)
+        self._mood = os.getpid() if how.get("fickle") else 0
         self._facts = Facts(
             context=how.get("context", 4096), slots=how.get("slots", 8), room=how.get("room", 100_000), lacks=("min_p",)
         )
@@ -92,7 +95,7 @@ class Letters(Runtime, Generates):
         for number, (tokens, sampling, start) in list(self._texts.items()):
             if bytes(tokens[:start]).decode(errors="replace").endswith(DEADLY):
                 os._exit(9)
-            tokens.append(following(tokens, sampling.seed or 0 if sampling.temperature else 0))
+            tokens.append(following(tokens, self._mood + ((sampling.seed or 0) if sampling.temperature else 0)))
             done = len(tokens) - start >= (sampling.max_tokens or 0)
             if done:
                 del self._texts[number]

@@ -106,13 +106,41 @@ async def test_a_greedy_text_goes_on_where_a_dead_replica_stopped() -> None:
         assert here.stats.retried, "some were written by the one that died"
 
 
-async def test_a_text_by_chance_ends_with_an_error_when_its_replica_dies() -> None:
-    async with engine(letters(pause_s=0.01)) as (made, here):
-        call = asyncio.ensure_future(parts_of(made.plane, here, asked("tale", 80, temperature=1.0)))
-        await asyncio.sleep(0.2)
+async def test_a_text_by_chance_goes_on_with_its_seed_its_stop_text_and_its_probabilities() -> None:
+    whole = answer_to("tale", 400, 7)
+    stop = whole[150:156]
+    assert whole.index(stop) == 150
+    async with engine(letters(pause_s=0.01), replicas=2) as (made, here):
+        how = {"temperature": 1.0, "seed": 7, "stop": (stop,), "logprobs": 0}
+        calls = [asyncio.ensure_future(parts_of(made.plane, here, asked("tale", 400, **how))) for _ in range(4)]
+        await asyncio.sleep(0.5)
         made.kill("1")
-        with pytest.raises(errors.RunFailed, match="middle of this stream"):
-            await call
+        for parts in await asyncio.gather(*calls):
+            assert "".join(part.text for part in parts) == whole[:150]
+            assert "".join(piece for part in parts for piece in part.pieces) == whole[:156]
+            assert (parts[-1].finish, parts[-1].prompt_tokens) == ("stop", 4)
+        assert here.stats.retried
+
+
+async def test_without_a_seed_a_text_by_chance_goes_on_as_well() -> None:
+    async with engine(letters(pause_s=0.01), replicas=2) as (made, here):
+        calls = [asyncio.ensure_future(text_of(made.plane, here, asked("tale", 80, temperature=1.0))) for _ in range(6)]
+        await asyncio.sleep(0.4)
+        made.kill("1")
+        found = await asyncio.gather(*calls)
+        assert len(set(found)) > 1, "each has a seed of its own"
+        assert {len(text) for text in found} == {80}
+
+
+async def test_where_another_replica_writes_something_else_the_stream_ends_with_an_error() -> None:
+    async with engine(letters(pause_s=0.01, fickle=True), replicas=2) as (made, here):
+        calls = [asyncio.ensure_future(parts_of(made.plane, here, asked("tale", 80))) for _ in range(4)]
+        await asyncio.sleep(0.3)
+        made.kill("1")
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        failed = [one for one in found if isinstance(one, errors.RunFailed)]
+        assert len(failed) == 2, "those of the dead one"
+        assert all("does not write the same" in str(one) for one in failed)
 
 
 async def test_texts_that_have_not_begun_move_on_unseen() -> None:
@@ -123,10 +151,7 @@ async def test_texts_that_have_not_begun_move_on_unseen() -> None:
         ]
         await asyncio.sleep(0.2)
         made.kill("1")
-        found = await asyncio.gather(*calls, return_exceptions=True)
-        failed = [n for n, text in enumerate(found) if isinstance(text, errors.RunFailed)]
-        assert len(failed) <= 1, "only the one that had begun there"
-        assert all(text == answer_to(f"tale {n}", 40, n) for n, text in enumerate(found) if n not in failed)
+        assert list(await asyncio.gather(*calls)) == [answer_to(f"tale {n}", 40, n) for n in range(6)]
 
 
 async def test_a_text_that_kills_is_given_up_and_no_other() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Annotated, Any
 
 import msgspec
@@ -16,7 +15,6 @@ from modelport.errors import InvalidInput
 _STOPS = 16
 _LONGEST_STOP = 1000
 MOST_CHOICES = 128
-_random = random.SystemRandom()
 _PLAIN = Sampling()
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -157,9 +155,9 @@ def format_of(wanted: Writing, response_format: ResponseFormat | None) -> Format
 
 def choices_of(asked: Asked, n: int) -> list[Asked]:
     """The same request so many times; with a seed, each has one of its own that follows from it."""
-    if n == 1:
-        return [asked]
-    seed = asked.sampling.seed if asked.sampling.seed is not None else _random.getrandbits(62)
+    seed = asked.sampling.seed
+    if n == 1 or seed is None:
+        return [asked] * n
     return [
         msgspec.structs.replace(asked, sampling=msgspec.structs.replace(asked.sampling, seed=seed + index))
         for index in range(n)

