@@ -59,7 +59,9 @@ class Caller:
 
     def __init__(self, server: Server, name: str) -> None:
         made = httpx.post(f"{server.url}/api/v1/keys", json={"name": name, "role": "caller"}, headers=_as(server.token))
-        self.url, self.headers = server.url, _as(made.raise_for_status().json()["secret"])
+        key = _as(made.raise_for_status().json()["secret"])
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
+        self._client = httpx.Client(base_url=server.url, headers=key, timeout=120, limits=limits)
 
     def ask(self, prompt: str, tokens: int, leave_after: int | None = None, **how: Any) -> Said:
         """One stream, to its end or to so many events."""
@@ -68,27 +70,25 @@ class Caller:
             "temperature": 0, "stream": True, "ignore_eos": True, **how,
         }  # fmt: skip
         said, begun, events = Said(), time.perf_counter(), 0
-        with httpx.Client(timeout=120) as client:
-            where = f"{self.url}/v1/chat/completions"
-            with client.stream("POST", where, headers=self.headers, json=body) as answer:
-                said.status = answer.status_code
-                if said.status != 200:
-                    answer.read()
-                    return said
-                for line in answer.iter_lines():
-                    if not line.startswith("data: {"):
-                        continue
-                    event = json.loads(line[6:])
-                    if "error" in event:
-                        said.error = event["error"]["message"]
-                        break
-                    text = "".join(choice["delta"].get("content") or "" for choice in event["choices"])
-                    if text and said.first_s is None:
-                        said.first_s = time.perf_counter() - begun
-                    said.text += text
-                    events += 1
-                    if events == leave_after:
-                        break
+        with self._client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            said.status = answer.status_code
+            if said.status != 200:
+                answer.read()
+                return said
+            for line in answer.iter_lines():
+                if not line.startswith("data: {"):
+                    continue
+                event = json.loads(line[6:])
+                if "error" in event:
+                    said.error = event["error"]["message"]
+                    break
+                text = "".join(choice["delta"].get("content") or "" for choice in event["choices"])
+                if text and said.first_s is None:
+                    said.first_s = time.perf_counter() - begun
+                said.text += text
+                events += 1
+                if events == leave_after:
+                    break
         said.whole_s = time.perf_counter() - begun
         return said
 
@@ -236,6 +236,7 @@ def abuse() -> None:
             if number == 0:
                 bad.ask("leave", 2000, leave_after=2)
                 return "left"
+            time.sleep(0.02)
             return bad.ask("x", 4, **BAD[(number + turn) % len(BAD)]).status
 
         alone = sorted(one.whole_s * 1e3 for one in (good.ask(f"alone {n}", 16) for n in range(60)))

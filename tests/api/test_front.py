@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from modelport.api.gateway import Gateway, GatewayConfig
 from modelport.engine.dataplane import Endpoint
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import RoutingTable
+from modelport.errors import ModelRejectedInput
 from tests.api.plane import LocalPlane
 from tests.onnx_models import identity, mlp
 
@@ -37,6 +38,12 @@ class SlowPlane(LocalPlane):
             self.cancelled += 1
             raise
         return await super().infer(endpoint, request)
+
+    async def stream(self, endpoint: Endpoint, request: InferRequest) -> AsyncGenerator[InferResult]:
+        await asyncio.sleep(0.01)  # as long as the replica thinks about it
+        if request.inputs["input"][0, 0] < 0:
+            raise ModelRejectedInput("the model refuses this")
+        yield await super().infer(endpoint, request)
 
 
 class Served:
@@ -306,3 +313,19 @@ def test_names_that_nobody_deployed_are_not_counted_by_name(served: Served) -> N
             assert exchange(connection, request(path=f"/predict/x-{number}", authorization="Bearer mp_no"))[0] == 401
         assert exchange(connection, request(b"{"))[0] == 400
     assert served.app.http == {("predict", "", 404): 20, ("predict", "", 401): 20, ("predict", "m", 400): 1}
+
+
+def test_a_stream_that_is_refused_before_it_begins_leaves_the_connection_free(served: Served) -> None:
+    def stream(first: float) -> bytes:
+        return request(json.dumps({"input": [[first, 2.0, 3.0]]}).encode(), "/v2/models/m/generate_stream")
+
+    with served.connect() as connection:
+        connection.sendall(stream(1))
+        with connection.makefile("rb") as lines:  # a path takes the short way once it has answered well
+            while lines.readline() != b"0\r\n":
+                pass
+    with served.connect() as connection:
+        for _ in range(3):
+            status, _, body = exchange(connection, stream(-1))
+            assert (status, b"refuses this" in body) == (400, True)
+            assert exchange(connection, request())[0] == 200

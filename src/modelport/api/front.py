@@ -330,7 +330,8 @@ class Exchange:
         gateway.in_flight += 1
         try:
             response, request_id = await gateway.answer(self._head.known, self._head.headers, body, self._receive)
-            if response.stream is not None:
+            taken_over = cast("object", self._protocol.cycle) is not self  # by uvicorn's cycle, which has to end
+            if response.stream is not None or taken_over:
                 await gateway.send(response, request_id, "POST", cast("Send", self._ordinary().send))
             else:
                 self._write(response, request_id)
