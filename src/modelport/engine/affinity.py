@@ -28,6 +28,8 @@ _SPARE = 2
 
 def beginnings(asked: Asked) -> tuple[bytes, ...]:
     """A hash for each growing beginning of what is asked, shortest first."""
+    if asked.only is not None:  # the replica computes nothing that it could keep
+        return ()
     if asked.messages is not None:
         text = json.dumps([asked.adapter, asked.tools, asked.messages], separators=(",", ":"))
     else:

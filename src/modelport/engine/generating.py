@@ -237,6 +237,10 @@ class GeneratingReplica:
         (item,) = frame.items
         try:
             asked = from_tensors(frame.tensors)
+            if asked.only is not None:
+                told = encode_parts([self._prompts.told(asked)])
+                self._tell(gateway, frames.encode(frames.TOKENS, [Item(item.id, 1)], data=told))
+                return
             prompt = self._prompts.tokens_of(asked)
             most = self._most(asked, len(prompt))
             text = Text(self._runtime.reader(), asked.sampling.stop)

@@ -68,6 +68,8 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     messages: list[dict[str, Any]] | None = None
     """A conversation, rendered by the model's own chat template."""
     prompt: str | None = None
+    special: bool = True
+    """Whether a prompt gets the tokens that the model expects around a text."""
     tokens: tuple[int, ...] | None = None
     tools: list[dict[str, Any]] | None = None
     """Shown to the model by its chat template."""
@@ -81,6 +83,9 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens of the answer that another replica has given: they are written again and compared, and not given again."""
     done_text: int = 0
     """Characters of text that have been given already."""
+    only: str | None = None
+    """Nothing is written: the one part of the answer holds the prompt's ``tokens``, these and each one's own text
+    (``pieces``), or the ``text`` of ``tokens``."""
 
 
 class Alternative(msgspec.Struct, frozen=True, array_like=True):
@@ -125,6 +130,8 @@ class Facts(msgspec.Struct, frozen=True):
     """Whether there is a chat template."""
     tool_style: str = "hermes"
     adapters: tuple[str, ...] = ()
+    words: int = 0
+    """Of its vocabulary: tokens are below; 0 where that is not known."""
 
 
 def repeatable(asked: Asked) -> Asked:

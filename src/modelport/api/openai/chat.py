@@ -151,12 +151,12 @@ def asked_of(wanted: ChatRequest, caller: str) -> Asked:
     most = wanted.max_completion_tokens or wanted.max_tokens
     sampling = sampling_of(wanted, most, (wanted.top_logprobs or 0) if wanted.logprobs else None, calls or form)
     return Asked(
-        sampling, messages=_messages_of(wanted.messages), tools=shown,
+        sampling, messages=messages_of(wanted.messages), tools=shown,
         template_values=wanted.chat_template_kwargs or {}, caller=caller,
     )  # fmt: skip
 
 
-def _messages_of(given: list[Message]) -> list[dict[str, Any]]:
+def messages_of(given: list[Message]) -> list[dict[str, Any]]:
     """As chat templates know them; raises InvalidInput naming what is not text."""
     if not 1 <= len(given) <= _MOST_MESSAGES:
         raise InvalidInput.of("messages", f"'messages' holds 1 to {_MOST_MESSAGES} messages, not {len(given)}")

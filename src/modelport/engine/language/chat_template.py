@@ -41,8 +41,9 @@ class ChatTemplate:
             raise InvalidInput(f"the model's chat template is no Jinja template: {error}") from None
 
     def render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, values: dict[str, Any]) -> str:
-        """The prompt, up to where the model goes on; raises InvalidInput when the template refuses."""
-        known = {**self._names, **values, "messages": messages, "tools": tools, "add_generation_prompt": True}
+        """The prompt, up to where the model goes on (unless ``values`` say otherwise); raises InvalidInput when the
+        template refuses."""
+        known = {**self._names, "add_generation_prompt": True, **values, "messages": messages, "tools": tools}
         pieces, size = [], 0
         try:
             for piece in self._template.generate(known):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modelport.engine.generation import Asked
+from modelport.engine.generation import Asked, Part
 from modelport.engine.language.chat_template import ChatTemplate
 from modelport.engine.runtime import Generates
 from modelport.errors import InvalidInput
@@ -30,14 +30,30 @@ class Prompts:
 
     def tokens_of(self, asked: Asked) -> list[int]:
         """Raises InvalidInput when there is nothing to go on from, or no template for a conversation."""
+        tokens = self.read(asked)
+        if not tokens:
+            raise InvalidInput("the prompt is empty")
+        return tokens
+
+    def told(self, asked: Asked) -> Part:
+        """The answer to who asks only for the prompt's tokens, or for the text of tokens."""
+        tokens = self.read(asked)
+        text = self._runtime.decode(tokens) if asked.only == "text" else ""
+        pieces = tuple(self._runtime.decode([token]) for token in tokens) if asked.only == "pieces" else ()
+        return Part(text, tuple(tokens), pieces=pieces, finish="stop", prompt_tokens=len(tokens))
+
+    def read(self, asked: Asked) -> list[int]:
+        """What is asked as tokens, perhaps none; raises InvalidInput."""
         if asked.tokens is not None:
             tokens = list(asked.tokens)
+            words = self._runtime.facts.words
+            strange = next((token for token in tokens if token < 0 or (words and token >= words)), None)
+            if strange is not None:
+                raise InvalidInput(f"{strange} is no token of this model: they are 0 to {words - 1}")
         elif asked.messages is not None:
             tokens = self._runtime.encode(self.text_of(asked), special=False)
         else:
-            tokens = self._runtime.encode(asked.prompt or "", special=True)
-        if not tokens:
-            raise InvalidInput("the prompt is empty")
+            tokens = self._runtime.encode(asked.prompt, special=asked.special) if asked.prompt else []
         return tokens
 
     def text_of(self, asked: Asked) -> str:

@@ -79,7 +79,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         names = {"bos_token": tokenizer.get_bos_token(), "eos_token": tokenizer.get_eos_token()}
         facts = Facts(
             context=int(details.get("max_tokens") or 4096), slots=_SLOTS, room=_room(pipeline, details),
-            lacks=_LACKS, chat=bool(source),
+            lacks=_LACKS, chat=bool(source), words=max(tokenizer.get_vocab().values(), default=-1) + 1,
         )  # fmt: skip
         return cls(pipeline, facts, (source, names) if source else None)
 
