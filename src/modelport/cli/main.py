@@ -18,6 +18,7 @@ from modelport.cli import (
     bench,
     build,
     bundle,
+    chat,
     compress,
     convert,
     data,
@@ -86,6 +87,7 @@ app.command()(deployments.deploy)
 app.command()(deployments.undeploy)
 app.command()(predict.predict)
 app.command()(predict_batch.predict_batch)
+app.command()(chat.chat)
 app.command()(train.train)
 app.command()(train.recipes)
 app.command()(evaluate.evaluate)
