@@ -10,20 +10,10 @@ import torch
 import transformers
 
 from tests.services.served import serve
-from tests.training.tiny_models import llama
+from tests.training.tiny_models import llama, widened
 
 TEXTS = ["the cat sat on the mat, and the dog barked at it", "a quick brown fox"] * 4
 FORM = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
-
-
-def widened(folder: Path, seed: int = 1) -> Path:
-    """Weights so far apart that the likeliest token is no matter of rounding."""
-    model = transformers.LlamaForCausalLM.from_pretrained(folder)
-    torch.manual_seed(seed)
-    for weights in model.parameters():
-        weights.data += 0.2 * torch.randn_like(weights)
-    model.save_pretrained(folder)
-    return folder
 
 
 def greedy(folder: Path, model: torch.nn.Module, text: str, most: int = 20) -> str:

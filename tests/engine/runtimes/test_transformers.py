@@ -26,7 +26,7 @@ from modelport.engine.runtimes.transformers import TransformersRuntime
 from modelport.engine.runtimes.transformers_steps import OneByOne, SideBySide, tried
 from modelport.errors import ArtifactRefused, InvalidInput
 from tests.engine.language.schemas import made
-from tests.training.tiny_models import llama
+from tests.training.tiny_models import llama, widened
 
 TEXTS = ["the cat sat on the mat, and the dog barked at it", 'a quick brown fox: {"name": "x", "n": [1, 2.5]}'] * 4
 GREEDY = Sampling(max_tokens=24, temperature=0)
@@ -39,13 +39,7 @@ SIZES: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = llama(tmp_path_factory.mktemp("language"), TEXTS)
-    model = transformers.LlamaForCausalLM.from_pretrained(made)
-    torch.manual_seed(1)
-    for weights in model.parameters():
-        weights.data += 0.2 * torch.randn_like(weights)
-    model.save_pretrained(made)
-    return made
+    return widened(llama(tmp_path_factory.mktemp("language"), TEXTS))
 
 
 def load(folder: Path) -> TransformersRuntime:
@@ -321,7 +315,7 @@ def test_conversations_and_texts(runtime: TransformersRuntime) -> None:
 def test_tokens_that_the_model_has_not(runtime: TransformersRuntime) -> None:
     with pytest.raises(InvalidInput, match="the model's are 0 to"):
         runtime.begin(1, [5, 1 << 20], GREEDY, None)
-    with pytest.raises(InvalidInput, match="no adapter 'x'"):
+    with pytest.raises(InvalidInput, match="holds no adapter 'x'"):
         runtime.begin(1, [5], GREEDY, "x")
 
 

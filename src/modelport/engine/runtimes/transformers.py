@@ -10,11 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Self
+
+import msgspec
 
 from modelport.engine.formats.huggingface_folder import read_recipe
 from modelport.engine.generation import Facts, Sampling
-from modelport.engine.runtime import Generates, LoadOptions, Runtime, Stepped
+from modelport.engine.runtime import Adapts, Generates, LoadOptions, Runtime, Stepped
 from modelport.engine.runtimes.messages import first_line
 from modelport.errors import ArtifactRefused, InvalidInput, MissingExtra
 from modelport.tensors import Array
@@ -50,6 +54,7 @@ class _Text:
     sampling: Sampling
     choice: Choice
     ends: frozenset[int]
+    adapter: str | None
     memory: Any
     cached: int
     next: list[int] = field(default_factory=list)
@@ -57,7 +62,7 @@ class _Text:
     written: int = 0
 
 
-class TransformersRuntime(Runtime, Generates):
+class TransformersRuntime(Runtime, Generates, Adapts):
     """One model and the texts that it writes."""
 
     name = "transformers"
@@ -76,8 +81,10 @@ class TransformersRuntime(Runtime, Generates):
         self._room = room or _SLOTS * context
         self._grammars: Grammars | None = None
         self._texts: dict[int, _Text] = {}
-        self._kept: list[Memory] = []
-        """What ended texts left, the latest last."""
+        self._kept: list[tuple[str | None, Memory]] = []
+        """What ended texts left, the latest last, by the adapter that they were written with."""
+        self._model = model
+        self._adapters: Any = None
 
     @classmethod
     def load(cls, options: LoadOptions) -> Self:
@@ -122,8 +129,8 @@ class TransformersRuntime(Runtime, Generates):
         return (source, names) if source else None
 
     def begin(self, number: int, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> None:
-        if adapter is not None:
-            raise InvalidInput(f"the engine {self.name} holds no adapter {adapter[:100]!r}")
+        if adapter is not None and adapter not in self._facts.adapters:
+            raise InvalidInput(f"the replica holds no adapter {adapter[:100]!r}")
         if (strange := next((token for token in prompt if not 0 <= token < self._words), None)) is not None:
             raise InvalidInput(f"the prompt has the token {strange}, and the model's are 0 to {self._words - 1}")
         ends = frozenset(sampling.stop_token_ids) | (frozenset() if sampling.ignore_eos else self._ends)
@@ -133,10 +140,10 @@ class TransformersRuntime(Runtime, Generates):
                 self._grammars = Grammars(self._tokenizer, self._words, sorted(self._ends))
             grammar = self._grammars.of(sampling.format)
         choice = Choice(sampling, prompt, ends, self._words, grammar)
-        memory = self._remembered(list(prompt))
+        memory = self._remembered(adapter, list(prompt))
         cached = len(memory.tokens)
         self._texts[number] = _Text(
-            number, list(prompt), sampling, choice, ends, memory, cached, list(prompt[cached:])
+            number, list(prompt), sampling, choice, ends, adapter, memory, cached, list(prompt[cached:])
         )  # fmt: skip
         self._make_room(sampling.max_tokens or 1)
 
@@ -151,8 +158,27 @@ class TransformersRuntime(Runtime, Generates):
                 text.next = text.next[count:]
         if not work:
             return []
-        logits = self._steps.logits([(text.memory, new) for text, new in work]).cpu()
-        return [self._chosen(text, row) for (text, _), row in zip(work, logits, strict=True) if not text.next]
+        gained = []
+        for adapter in dict.fromkeys(text.adapter for text, _ in work):  # a pass goes with one adapter or with none
+            theirs = [(text, new) for text, new in work if text.adapter == adapter]
+            if self._adapters is not None:
+                self._adapters.wear(adapter)
+            logits = self._steps.logits([(text.memory, new) for text, new in theirs]).cpu()
+            gained += [self._chosen(text, row) for (text, _), row in zip(theirs, logits, strict=True) if not text.next]
+        return gained
+
+    def attach(self, adapter: str, folder: Path) -> None:
+        if self._adapters is None:
+            room = import_module("modelport.engine.runtimes.transformers_adapters")  # peft is slow to import
+            self._adapters = room.Adapters(self._model)
+        self._adapters.put_on(adapter, folder)
+        self._facts = msgspec.structs.replace(self._facts, adapters=(*self._facts.adapters, adapter))
+
+    def detach(self, adapter: str) -> None:
+        left = tuple(held for held in self._facts.adapters if held != adapter)
+        self._facts = msgspec.structs.replace(self._facts, adapters=left)
+        self._kept = [(whose, memory) for whose, memory in self._kept if whose != adapter]
+        self._adapters.take_off(adapter)
 
     def _chosen(self, text: _Text, logits: torch.Tensor) -> Stepped:
         """The next token of a text whose prompt has been read."""
@@ -188,19 +214,19 @@ class TransformersRuntime(Runtime, Generates):
 
     # -- what ended texts leave --------------------------------------------------------------------------------------
 
-    def _remembered(self, prompt: list[int]) -> Any:
+    def _remembered(self, adapter: str | None, prompt: list[int]) -> Any:
         """Memory for a prompt, with as much of its beginning as an ended text left; the last token is left to read."""
         best, shared = None, 0
-        for memory in self._kept:
-            common = _common(memory.tokens, prompt[:-1])
+        for whose, memory in self._kept:
+            common = _common(memory.tokens, prompt[:-1]) if whose == adapter else 0
             if common >= max(_LEAST_SHARED, shared):
                 best, shared = memory, common
         if best is None:
             return self._steps.new()
-        self._kept.remove(best)
+        self._kept.remove((adapter, best))
         if shared == len(best.tokens):
             return best  # it is gone on with
-        self._kept.append(best)
+        self._kept.append((adapter, best))
         return best.beginning(shared)
 
     def _forget(self, number: int) -> None:
@@ -208,7 +234,7 @@ class TransformersRuntime(Runtime, Generates):
         if text is None:
             return
         if isinstance(text.memory, Memory) and len(text.memory.tokens) >= _LEAST_SHARED:
-            self._kept.append(text.memory)
+            self._kept.append((text.adapter, text.memory))
         self._make_room(0)
 
     def _make_room(self, tokens: int) -> None:
@@ -218,7 +244,7 @@ class TransformersRuntime(Runtime, Generates):
 
     def _used(self) -> int:
         under_way = sum(len(text.memory.tokens) + len(text.next) for text in self._texts.values())
-        return under_way + sum(len(memory.tokens) for memory in self._kept)
+        return under_way + sum(len(memory.tokens) for _, memory in self._kept)
 
 
 def _common(left: list[int], right: list[int]) -> int:
