@@ -181,19 +181,19 @@ def test_texts_through_the_real_tokenizer(formats: Server, tmp_path: Path) -> No
         assert client.deployments.get("topics").batching == "up to 32 rows a run"
 
 
-def test_a_model_that_generates_is_kept_and_not_deployed(formats: Server, tmp_path: Path) -> None:
+def test_a_model_without_its_tokenizer_is_kept_and_not_deployed(formats: Server, tmp_path: Path) -> None:
     from tests import huggingface_models
 
     huggingface_models.causal(tmp_path / "llm")
     serve = [sys.executable, "-m", "modelport.cli.main", "serve", str(tmp_path / "llm"), "--port", "0"]
     alone = subprocess.run(serve, capture_output=True, text=True, timeout=60)
     assert alone.returncode == 1
-    assert "generation comes with the language runtime" in alone.stderr
+    assert "the folder has no tokenizer.json" in alone.stderr
     with formats.client() as client:
         version = client.models.push(tmp_path / "llm", "llm")
         assert version.format == "huggingface"
         assert version.manifest.details["architecture"] == "LlamaForCausalLM"
-        with pytest.raises(InvalidInput, match="generation comes with the language runtime"):
+        with pytest.raises(InvalidInput, match="the folder has no tokenizer.json"):
             client.deploy("llm")
 
 

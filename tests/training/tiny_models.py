@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import peft
 import tokenizers
 import torch
 import transformers
@@ -47,4 +49,26 @@ def llama(folder: Path, texts: Sequence[str], width: int = 32, layers: int = 2) 
     )  # fmt: skip
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
     wrapped.save_pretrained(folder)
+    return folder
+
+
+def widened(folder: Path, seed: int = 1) -> Path:
+    """A language model whose weights are so far apart that the likeliest token is no matter of rounding."""
+    model = transformers.LlamaForCausalLM.from_pretrained(folder)
+    torch.manual_seed(seed)
+    for weights in model.parameters():
+        weights.data += 0.2 * torch.randn_like(weights)
+    model.save_pretrained(folder)
+    return folder
+
+
+def adapter(folder: Path, base: Path, seed: int, **how: Any) -> Path:
+    """What peft writes of an adapter that says something else than its base."""
+    config = peft.LoraConfig(**{"r": 8, "lora_alpha": 16, "task_type": "CAUSAL_LM", **how})
+    model = peft.get_peft_model(transformers.AutoModelForCausalLM.from_pretrained(base), config)
+    torch.manual_seed(seed)
+    for name, weights in model.named_parameters():
+        if "lora_A" in name or "lora_B" in name:
+            weights.data = 0.5 * torch.randn_like(weights)
+    model.save_pretrained(folder)
     return folder

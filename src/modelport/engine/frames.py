@@ -58,6 +58,9 @@ AHEAD: Final = 14
 TOKENS: Final = 15
 """Replica of a language model to gateway: what each of the named requests gained by a step; the data is their parts
 as JSON (``generation``), and a part that says how it finished ends its request."""
+ADAPT: Final = 16
+"""Control to a language model's replica: the adapters that it holds from now on, and back: what could not be done; the
+data is JSON (``adapting``)."""
 
 COUNTED: Final = "#tokens"
 """A tensor of RESULT beside the model's outputs: how many tokens each row's texts were, INT32 [rows]."""

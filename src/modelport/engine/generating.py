@@ -21,13 +21,14 @@ from pathlib import Path
 import msgspec
 
 from modelport.engine import frames
+from modelport.engine.adapting import Adapted, to_adapt
 from modelport.engine.frames import Frame, Item
 from modelport.engine.generation import Alternative, Asked, Part, Sampling, encode_parts, from_tensors
 from modelport.engine.heartbeat import Heartbeat
 from modelport.engine.language.admission import Admission
 from modelport.engine.language.prompts import Prompts
 from modelport.engine.language.text import Text
-from modelport.engine.runtime import Generates, Runtime, Stepped
+from modelport.engine.runtime import Adapts, Generates, Runtime, Stepped
 from modelport.errors import ContextExceeded, InvalidInput, ModelportError, RunFailed
 from modelport.telemetry import log
 
@@ -133,6 +134,8 @@ class GeneratingReplica:
         self._numbers = 0
         self._selector = selectors.DefaultSelector()
         self._gateways: set[_Gateway] = set()
+        self._leaving: set[str] = set()
+        """Adapters that go with the last text that wants them."""
         self._draining = False
         self._last_ok = heartbeat.last_ok = time.monotonic()
 
@@ -163,6 +166,8 @@ class GeneratingReplica:
                 else:
                     self._attend(key.data, events)
             self._begin()
+            if self._leaving:
+                self._let_adapters_go()
             if self._texts:
                 self._step()
             elif time.monotonic() - self._last_ok >= _PROOF_EVERY_S:
@@ -186,7 +191,7 @@ class GeneratingReplica:
                     self._hear(gateway, frame)
         except BlockingIOError:
             return
-        except (OSError, EOFError, frames.BrokenFrame) as error:
+        except (OSError, EOFError, frames.BrokenFrame, msgspec.MsgspecError) as error:
             self._hang_up(gateway, error)
 
     def _hear(self, gateway: _Gateway, frame: Frame) -> None:
@@ -201,10 +206,38 @@ class GeneratingReplica:
                 self._drop(writing)
                 log("cancelled", request_id=writing.item.request_id, running=self._admission.running)
                 self._tell(gateway, frames.encode(frames.END, [Item(writing.item.id, 1)]))
+        elif frame.kind == frames.ADAPT:
+            self._adapt(gateway, to_adapt(frame.data).folders)
         elif frame.kind == frames.RUN:
             error = InvalidInput("a language model is asked for a stream")
             for item in frame.items:
                 self._tell(gateway, _failure(item, error))
+
+    def _adapt(self, gateway: _Gateway, folders: dict[str, str]) -> None:
+        """Hold these adapters; one that is told no more goes when the last text that wants it is complete."""
+        refused = {}
+        held = self._runtime.facts.adapters
+        self._leaving = {name for name in held if name not in folders}
+        for name in [name for name in folders if name not in held]:
+            try:
+                if not isinstance(self._runtime, Adapts):
+                    raise InvalidInput(f"the engine {self._runtime.name} takes no adapters while it runs")
+                self._runtime.attach(name, Path(folders[name]))
+            except Exception as error:
+                log("adapter_refused", adapter=name, error=traceback.format_exc())
+                refused[name] = error.message if isinstance(error, ModelportError) else type(error).__name__
+        self._let_adapters_go()
+        self._heartbeat.facts["language"] = facts = msgspec.to_builtins(self._runtime.facts)
+        answer = msgspec.json.encode(Adapted(refused, facts))
+        self._tell(gateway, frames.encode(frames.ADAPT, data=answer))
+
+    def _let_adapters_go(self) -> None:
+        wanted = {writing.asked.adapter for gateway in self._gateways for writing in gateway.texts.values()}
+        for name in self._leaving - wanted:
+            assert isinstance(self._runtime, Adapts)
+            self._runtime.detach(name)
+            self._leaving.discard(name)
+            self._heartbeat.facts["language"] = msgspec.to_builtins(self._runtime.facts)
 
     def _tell(self, gateway: _Gateway, buffers: list[frames.Buffer]) -> None:
         if gateway not in self._gateways:

@@ -164,6 +164,18 @@ class Generates(ABC):
         """The share of the cache that is used, 0 to 1."""
 
 
+class Adapts(ABC):
+    """The ability of a runtime that ``Generates`` to hold LoRA adapters beside its model; ``facts`` names them."""
+
+    @abstractmethod
+    def attach(self, adapter: str, folder: Path) -> None:
+        """Hold one more, of the files that peft writes; raises ArtifactRefused. Texts under way go on as they were."""
+
+    @abstractmethod
+    def detach(self, adapter: str) -> None:
+        """Hold it no longer. No text under way is written with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stepped:
     """What one text gained by a step."""

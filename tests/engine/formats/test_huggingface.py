@@ -48,12 +48,20 @@ def test_a_classifier_shows_its_classes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("architecture", "why"),
-    [("LlamaForCausalLM", "generates"), ("T5ForConditionalGeneration", "generates"), ("ViTForX", "encoders")],
+    [("T5ForConditionalGeneration", "has an encoder"), ("ViTForX", "encoders")],
 )
 def test_what_is_kept_but_not_served(tmp_path: Path, architecture: str, why: str) -> None:
     found = look(encoder(tmp_path, architectures=[architecture]))
     assert found.runtime == ""
     assert why in found.details["not_served"]
+
+
+def test_a_language_model(tmp_path: Path) -> None:
+    found = look(encoder(tmp_path, architectures=["GPT2LMHeadModel"], n_positions=64))
+    assert (found.format, found.runtime) == ("huggingface", "transformers")
+    assert found.signature.inputs == (TensorSpec("text_input", "BYTES", (-1,)),)
+    assert found.signature.outputs == (TensorSpec("text_output", "BYTES", (-1,)),)
+    assert (found.details["task"], found.details["max_tokens"]) == ("generate", 64)
 
 
 def test_an_onnx_file_is_inspected_as_one(tmp_path: Path) -> None:

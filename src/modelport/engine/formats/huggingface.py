@@ -1,7 +1,7 @@
 """Hugging Face: a folder with config.json, safetensors and a tokenizer.
 
 Encoders (sentence embeddings, BERT and its kin), text classifiers and cross-encoders (rerankers: a query and a text
-to one score) are served: text in, numbers out. Models that generate are stored and shown. Nothing of the folder runs
+to one score) are served: text in, numbers out. So are language models: text in, text out. Nothing of the folder runs
 here but, where there is one, the check of its ONNX file.
 """
 
@@ -21,15 +21,17 @@ from modelport.engine.formats.huggingface_folder import (
     read_recipe,
 )
 from modelport.engine.runtime import Format, Inspected, Trust
+from modelport.engine.texts import SIGNATURE
 from modelport.errors import ArtifactRefused
 from modelport.tensors import Signature, TensorSpec
 
 TEXT, EMBEDDINGS, PROBABILITIES = "text", "embeddings", "probabilities"
 QUERY, SCORE = "query", "score"
 _LARGEST_HEADER = 100 << 20
+_NO_TOKENIZER = "the folder has no tokenizer.json: save the fast tokenizer with tokenizer.save_pretrained(folder)"
 _NOT_SERVED = {
-    "generate": "it generates text, and generation comes with the language runtime",
-    "adapter": "it is an adapter of a language model, and generation comes with the language runtime",
+    "translate": "of models that generate, those that go on with a text are (ForCausalLM), and this has an encoder",
+    "adapter": "it is an adapter of a language model, and runs on a deployment of that (modelport deploy NAME --base)",
     "other": "of Hugging Face folders, encoders and text classifiers are; export other models to ONNX",
 }
 
@@ -59,13 +61,16 @@ class HuggingFaceFormat(Format):
             "task": recipe.task,
             "parameters": parameters,
         }
-        if recipe.task in _NOT_SERVED:
-            details |= {"max_tokens": recipe.max_length, "not_served": _NOT_SERVED[recipe.task]}
+        has_tokenizer = f"{place}tokenizer.json" in files
+        why = _NOT_SERVED.get(recipe.task) or (recipe.task == "generate" and not has_tokenizer and _NO_TOKENIZER)
+        if why:
+            details |= {"max_tokens": recipe.max_length, "not_served": why}
             return Inspected(self.name, "", Signature((), ()), {}, details)
-        if f"{place}tokenizer.json" not in files:
-            raise ArtifactRefused(
-                "the folder has no tokenizer.json: save the fast tokenizer with tokenizer.save_pretrained(folder)"
-            )
+        if not has_tokenizer:
+            raise ArtifactRefused(_NO_TOKENIZER)
+        if recipe.task == "generate":
+            details |= {"max_tokens": recipe.max_length, "runs_on": "transformers"}
+            return Inspected(self.name, "transformers", SIGNATURE, {}, details)
         if not 0 < recipe.width < 1 << 20:
             raise ArtifactRefused(
                 "config.json does not say how long an embedding is, or which classes there are: "

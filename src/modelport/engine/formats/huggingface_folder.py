@@ -37,8 +37,8 @@ class Recipe:
     """How a text becomes an answer."""
 
     task: str
-    """``embed``, ``classify``, ``rank`` (a pair of texts to one score), or ``generate`` (stored, not served), or
-    ``other``."""
+    """``embed``, ``classify``, ``rank`` (a pair of texts to one score), ``generate``; ``translate`` and ``other`` are
+    stored, not served."""
     model_folder: str = ""
     """Where config.json and the weights are, relative to the folder; empty or ending with a slash."""
     onnx: str | None = None
@@ -99,7 +99,9 @@ def read_recipe(folder: Path, files: tuple[str, ...]) -> Recipe:
     common |= {"max_length": _max_length(folder, files, place, config)}
     if "modules.json" in files:
         return _sentence_recipe(folder, files, common)
-    if architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
+    if architecture.endswith("ForConditionalGeneration") or config.get("is_encoder_decoder"):
+        return Recipe("translate", **common)
+    if architecture.endswith(("ForCausalLM", "LMHeadModel")):
         return Recipe("generate", **common)
     if architecture.endswith("ForSequenceClassification"):
         names = config.get("id2label") or {}
@@ -170,6 +172,8 @@ def _sentence_recipe(folder: Path, files: tuple[str, ...], common: dict[str, Any
 
 
 _SETTINGS = "config_sentence_transformers.json"
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
+"""What architectures call the most tokens of a text."""
 
 
 def _max_length(folder: Path, files: tuple[str, ...], place: str, config: dict[str, Any]) -> int:
@@ -178,7 +182,7 @@ def _max_length(folder: Path, files: tuple[str, ...], place: str, config: dict[s
         declared = read_json(folder, name).get("max_seq_length") if name in files else None
         if isinstance(declared, int) and declared > 0:
             return declared
-    limits = [config.get("max_position_embeddings")]
+    limits = [config.get(name) for name in _POSITIONS]
     if f"{place}tokenizer_config.json" in files:
         limits.append(read_json(folder, f"{place}tokenizer_config.json").get("model_max_length"))
     return min((int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < 1 << 24), default=512)

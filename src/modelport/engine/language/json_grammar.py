@@ -209,7 +209,7 @@ class _Grammar:
         if not least and most is None:
             return self._basic("string")
         self._basic("char")
-        return self._new(f'"\\"" char{{{least},{"" if most is None else most}}} "\\""', path)
+        return self._new(f'"\\"" {_times("char", least, most)} "\\""', path)
 
     def _integer(self, node: dict[str, Any], path: str, depth: int) -> str:
         low, high = self._limits(node, path)
@@ -268,15 +268,11 @@ class _Grammar:
             raise self._refuse(path, "'minItems' is more than 'prefixItems' and 'items' allow")
         if first:
             fixed = first if most is None else first[:most]
-            tail = (
-                f' (", " {rest}){{{max(0, least - len(fixed))},{"" if most is None else most - len(fixed)}}}'
-                if rest
-                else ""
-            )
-            return self._new('"[" ' + ' ", " '.join(fixed) + tail + ' "]"', path)
+            tail = _times(f'(", " {rest})', least - len(fixed), None if most is None else most - len(fixed))
+            return self._new('"[" ' + ' ", " '.join(fixed) + f' {tail if rest else ""} "]"', path)
         if rest is None or most == 0:
             return quoted("[]")
-        more = f'(", " {rest}){{{max(0, least - 1)},{"" if most is None else most - 1}}}'
+        more = _times(f'(", " {rest})', least - 1, None if most is None else most - 1)
         body = f'"[" {rest} {more} "]"'
         return self._new(body if least else f'"[]" | {body}', path)
 
@@ -366,3 +362,8 @@ def _digits(first: int, last: int) -> Iterator[str]:
         tail = f" [0-9]{{{free}}}" if free else ""
         yield f"{lead}[{digit}-{most}]{tail}"
         first += (most - digit + 1) * step
+
+
+def _times(rule: str, least: int, most: int | None) -> str:
+    """A rule repeated; nothing for none, which grammar libraries do not all read."""
+    return "" if most == 0 else f"{rule}{{{max(0, least)},{'' if most is None else most}}}"

@@ -83,6 +83,8 @@ class _Rule:
         most = low if endless else high
         if most > _MOST_REPEATS or times * max(most, 1) > _MOST_REPEATED:
             raise self._refuse(f"repeating more than {_MOST_REPEATS} times")
+        if high == 0:
+            return '""'
         body = f"({self.sequence(inner, times * max(most, 1)) or chr(34) * 2})"
         if endless and self._in_json:  # a small model would not find the end
             high, endless = max(low, _ENDLESS), False
