@@ -16,8 +16,9 @@ from torch import nn
 
 from modelport.compression.method import Model
 from modelport.compression.methods.quantize_language import QuantizeLanguageOptions
-from modelport.compression.quantizing import gguf_file
-from modelport.compression.quantizing.gguf_file import Source
+from modelport.compression.quantizing import blocks
+from modelport.conversion.tools import gguf_file
+from modelport.conversion.tools.gguf_file import Source
 from modelport.errors import InvalidInput
 from modelport.tensors import Array
 from modelport.training import randomness
@@ -156,7 +157,12 @@ def _written(
     def told(number: int, name: str) -> None:
         run.progress(number, None, f"writing {name} as {options.type}", "tensors")
 
-    return gguf_file.write(run.out / FILE, source, options.type, embedding, importance, told)
+    def pack(name: str, values: Array, kind: str) -> Array:
+        if kind in ("q4_0", "q4_1"):
+            return blocks.quantized(values, kind, (importance or {}).get(name))  # type: ignore[arg-type]
+        return gguf_file.packed(name, values, kind)
+
+    return gguf_file.write(run.out / FILE, source, options.type, embedding, told, pack)
 
 
 def _judge(
