@@ -42,8 +42,10 @@ def test_heads_and_widths_go(tmp_path: Path, texts: Version, request: Any) -> No
     heads = 0.5 if request.node.callspec.params["texts"] == "bert" else 0.0  # the small one's are in one layer
     made, out, _ = work(PruneStructured(), tmp_path, model, data, ratio=0.5, heads=heads, epochs=1, multiple=4, rows=32)
     assert made.report["times_fewer_macs"] > 1.2
-    shapes = {name: (tuple(one["before"]), tuple(one["after"])) for name, one in made.report["layers"].items()}
-    assert any(after[0] * 2 == before[0] for before, after in shapes.values())
+    widths = [(one["before"][0], one["after"][0]) for one in made.report["layers"].values()]
+    narrower = [(before, after) for before, after in widths if after < before]
+    before, after = map(sum, zip(*narrower, strict=True))
+    assert 0.4 < after / before < 0.6, widths  # half of all: one layer may lose more than another
     assert (out / "model.onnx").exists()
 
 

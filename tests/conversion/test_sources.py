@@ -43,6 +43,10 @@ def test_models_are_told_by_their_content(tmp_path: Path) -> None:
     assert of("h", any=b'{"version":[3,2,0],"learner":{}') == ("xgboost", "any")
     assert of("i", any=b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner{") == ("xgboost", "any")
     assert of("j", config_dot_json=vit, preprocessor_config_dot_json=b"{}") == ("image_classifier", "")
+    writer = json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}).encode()
+    assert of("k", config_dot_json=writer, model_dot_safetensors=b"x") == ("language", "")
+    encoder = json.dumps({"architectures": ["BertModel"], "model_type": "bert", "vocab_size": 9}).encode()
+    assert of("l", config_dot_json=encoder, model_dot_safetensors=b"x") is None
 
 
 def test_other_files_are_no_models(tmp_path: Path) -> None:
@@ -59,10 +63,13 @@ def test_routes_are_the_shortest_and_what_there_is_not_is_told() -> None:
     assert [step.tool for step in routes.route("keras", "openvino")] == ["keras_onnx", "onnx_openvino"]
     assert [step.tool for step in routes.route("torch_export", "litert")] == ["torch_litert"]
     assert [step.tool for step in routes.route("image_classifier", "litert")] == ["image_torch", "torch_litert"]
+    assert [step.tool for step in routes.route("language", "gguf")] == ["language_gguf"]
     with pytest.raises(InvalidInput, match="the model is onnx already"):
         routes.route("onnx", "onnx")
     with pytest.raises(InvalidInput, match=r"'sklearn' cannot become torch: it can become onnx, openvino, litert$"):
         routes.route("sklearn", "torch")
+    with pytest.raises(InvalidInput, match="'language' cannot become onnx: it can become gguf$"):
+        routes.route("language", "onnx")
     with pytest.raises(InvalidInput, match="there is no converter from it"):
         routes.route("predictor", "onnx")
 

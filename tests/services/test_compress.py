@@ -182,7 +182,7 @@ def test_a_killed_search_ends_as_if_nothing_had_happened(
             for worker in workers_of(server):
                 worker.kill()
         hurt = client.jobs.wait(job.id)
-        assert hurt.attempts > 1
+        assert hurt.attempt > 1
         one, other = calm.result or {}, hurt.result or {}
         assert one["label"] == other["label"]
         assert [c["steps"] for c in one["candidates"]] == [c["steps"] for c in other["candidates"]]

@@ -408,6 +408,43 @@ def environment(server: Server, kind: str, folder: Path) -> str:
 
 
 @long
+def test_a_language_model_becomes_one_file(client: Client, tmp_path: Path) -> None:
+    """Both are asked what comes next after real texts; the file is read again by transformers, and quantized."""
+    pytest.importorskip("gguf")
+    transformers = pytest.importorskip("transformers")
+    import torch
+
+    from tests.training import tiny_models
+    from tests.training.real_texts import topics
+
+    texts = [text for text, _ in topics(60)]
+    tiny_models.llama(tmp_path / "writer", texts, width=64)
+    client.datasets.collect(pa.table({"text": texts}), "writings")
+    client.models.push(tmp_path / "writer", "writer", licence="MIT")
+    made = client.conversions.convert("writer", "gguf", data="writings").result or {}
+    assert made["model"] == "writer:2" and made["format"] == "gguf"
+    assert made["parity"]["rows"] == 16 and made["parity"]["label_agreement"] == 1.0
+    assert made["parity"]["max_absolute"] < 1e-3
+    version = client.models.version("writer").manifest
+    assert version.licence == "MIT" and version.details["architecture"] == "llama"
+    client.models.pull("writer", 2, tmp_path / "pulled")
+    read = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "pulled", gguf_file="model.gguf").eval()
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "writer").eval()
+    ids = torch.tensor([[5, 80, 300, 12]])
+    with torch.no_grad():
+        assert float((read(ids).logits.float() - plain(ids).logits).abs().max()) < 0.02
+    quantized = [{"method": "quantize-language", "options": {"type": "q8_0"}}]
+    smaller = client.compression.compress("writer", methods=quantized, data="writings", name="less").result or {}
+    assert client.models.version("less").manifest.parents and smaller["model"] == "less:1"
+    with pytest.raises(InvalidInput, match="cannot become onnx: it can become gguf"):
+        client.conversions.convert(tmp_path / "writer", "onnx", name="no")
+    changed = json.loads((tmp_path / "writer" / "config.json").read_text()) | {"architectures": ["GPTNeoXForCausalLM"]}
+    (tmp_path / "writer" / "config.json").write_text(json.dumps(changed))
+    with pytest.raises(ModelportError, match="the model is a GPTNeoXForCausalLM; GGUF files are written of Llama"):
+        client.conversions.convert(tmp_path / "writer", "gguf", name="no")
+
+
+@long
 def test_a_text_classifier_brings_its_tokenizer(client: Client, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     from tests.huggingface_models import tokenizer, write

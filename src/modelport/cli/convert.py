@@ -18,7 +18,7 @@ Source = Annotated[
     ),
 ]
 To = Annotated[
-    str, typer.Option("--to", metavar="onnx|openvino|litert|torch", help="What it becomes.", show_default=False)
+    str, typer.Option("--to", metavar="onnx|openvino|litert|torch|gguf", help="What it becomes.", show_default=False)
 ]
 Name = Annotated[str | None, typer.Option("--name", "-n", help="Model that gets the version. [its own name]")]
 Data = Annotated[

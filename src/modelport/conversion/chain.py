@@ -39,7 +39,7 @@ class Source:
     place: str = ""
     """The file, or folder, inside that holds the model, where it is no version."""
     manifest: Manifest | None = None
-    """Of what a runtime serves."""
+    """Of what the registry knows."""
 
 
 @dataclass(slots=True)
@@ -97,6 +97,19 @@ class Workshop:
         self._run(step, "answer", request, "library", [source.folder, inputs])
         _plain_files(self._folder / "library" / "out", step)
         return self._folder / "library" / "out" / ANSWERS
+
+    def both_answers(self, source: Source, step: Converter, converted: Path, inputs: Path | None) -> tuple[Path, Path]:
+        """What the converter's library answers of the source, and of what became of it, to the same inputs."""
+        found = []
+        for name, folder, files in (
+            ("source", source.folder, source.files), ("converted", converted, _plain_files(converted, step))
+        ):  # fmt: skip
+            request = self._request(step, folder, files, source.place if name == "source" else "", None)
+            request["inputs"] = str(inputs.resolve()) if inputs else None
+            self._run(step, "answer", request, name, [folder, *([inputs] if inputs else [])])
+            _plain_files(self._folder / name / "out", step)
+            found.append(self._folder / name / "out" / ANSWERS)
+        return found[0], found[1]
 
     def served_answers(
         self, name: str, folder: Path, manifest: Manifest, runtime: str, inputs: Path | None, own: bool = False

@@ -14,12 +14,15 @@ from typing import Literal
 
 from modelport.errors import InvalidInput, MissingExtra
 
-Target = Literal["onnx", "openvino", "litert", "torch"]
-TARGETS: tuple[Target, ...] = ("onnx", "openvino", "litert", "torch")
+Target = Literal["onnx", "openvino", "litert", "torch", "gguf"]
+TARGETS: tuple[Target, ...] = ("onnx", "openvino", "litert", "torch", "gguf")
 #: What the runtime of a format needs: it has to answer here, to be compared.
-_RUNTIMES = {"openvino": ("openvino", "openvino"), "litert": ("ai_edge_litert", "litert"), "torch": ("torch", "torch")}
+_RUNTIMES = {
+    "openvino": ("openvino", "openvino"), "litert": ("ai_edge_litert", "litert"), "torch": ("torch", "torch"),
+    "gguf": ("transformers", "finetune"),
+}  # fmt: skip
 #: A target and the format that the registry calls it.
-FORMATS = {"onnx": "onnx", "openvino": "openvino", "litert": "litert", "torch": "torch_export"}
+FORMATS = {"onnx": "onnx", "openvino": "openvino", "litert": "litert", "torch": "torch_export", "gguf": "gguf"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Converter:
     """What answers may differ by unless the caller says otherwise."""
     static: bool = False
     """Whether the number of rows is fixed."""
+    asks_both: bool = False
+    """Whether the tool asks the source and what became of it, for no runtime here serves them."""
 
 
 CONVERTERS: tuple[Converter, ...] = (
@@ -60,6 +65,10 @@ CONVERTERS: tuple[Converter, ...] = (
         extra="litert", static=True,
     ),
     Converter("keras_torch", "keras", "torch_export", ("keras", "torch"), "keras"),
+    Converter(
+        "language_gguf", "language", "gguf", ("gguf", "transformers", "torch"), "finetune", tolerance=1e-2,
+        asks_both=True,
+    ),
 )  # fmt: skip
 
 

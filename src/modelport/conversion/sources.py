@@ -10,12 +10,13 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelport.engine.formats.huggingface_folder import model_folder
+from modelport.engine.formats.huggingface_folder import model_folder, read_recipe
 from modelport.engine.formats.litert_file import find_litert
 from modelport.engine.formats.onnx_wire import likeness
 from modelport.engine.formats.openvino_file import find_openvino
 from modelport.engine.formats.skops_zip import find_skops
 from modelport.engine.formats.torch_archive import find_archives
+from modelport.errors import ArtifactRefused
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HEAD = 4096
@@ -24,7 +25,7 @@ _LARGEST_JSON = 1 << 30
 NAMES = {
     "keras": "a Keras model", "saved_model": "a TensorFlow SavedModel", "paddle": "a PaddlePaddle model",
     "xgboost": "an XGBoost model", "lightgbm": "a LightGBM model",
-    "image_classifier": "a Hugging Face image classifier",
+    "image_classifier": "a Hugging Face image classifier", "language": "a Hugging Face language model",
 }  # fmt: skip
 
 
@@ -37,6 +38,8 @@ def recognise(folder: Path, files: Sequence[str]) -> tuple[str, str] | None:
         return "paddle", found
     if (found := _image_classifier(folder, files)) is not None:
         return "image_classifier", found
+    if (found := _language(folder, files)) is not None:
+        return "language", found
     for name in files:
         if (kind := _kind(folder / name)) is not None:
             return kind, name
@@ -77,6 +80,17 @@ def _image_classifier(folder: Path, files: Sequence[str]) -> str | None:
     except (ValueError, AttributeError, TypeError, IndexError, RecursionError):
         return None
     return "" if architecture.endswith("ForImageClassification") else None
+
+
+def _language(folder: Path, files: Sequence[str]) -> str | None:
+    """The folder's place where a model that writes is configured."""
+    place = model_folder(folder, tuple(files))
+    if place is None:
+        return None
+    try:
+        return place if read_recipe(folder, tuple(files)).task == "generate" else None
+    except ArtifactRefused:
+        return None  # the way of the registry tells why
 
 
 def _kind(path: Path) -> str | None:

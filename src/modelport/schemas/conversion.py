@@ -11,7 +11,7 @@ from modelport.schemas.models import FileEntry
 from modelport.schemas.names import AliasName, LabelKey, LabelValue, Name
 from modelport.schemas.training import ModelRef
 
-Target = Literal["onnx", "openvino", "litert", "torch"]
+Target = Literal["onnx", "openvino", "litert", "torch", "gguf"]
 
 
 class ConvertParams(BaseModel):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from torch import nn
 
 from modelport.compression.method import Model
 from modelport.compression.methods.quantize_language import QuantizeLanguageOptions
-from modelport.compression.quantizing import gguf_file
-from modelport.compression.quantizing.gguf_file import Source
+from modelport.compression.quantizing import blocks
+from modelport.conversion.tools import gguf_file
+from modelport.conversion.tools.gguf_file import Source
 from modelport.errors import InvalidInput
 from modelport.tensors import Array
 from modelport.training import randomness
@@ -30,6 +30,8 @@ from modelport.training.recipe import Trained, TrainingData, TrainingRun
 FILE = "model.gguf"
 _BATCH = 4
 _ADVICE = "take a smaller model"
+_BESIDES, _ROOM = 256 << 20, 1 << 30
+"""Bytes for activations, and for what goes into layers together: the product of every two inputs of each."""
 
 
 def compress(run: TrainingRun, model: Model, data: TrainingData | None, options: QuantizeLanguageOptions) -> Trained:
@@ -45,15 +47,15 @@ def compress(run: TrainingRun, model: Model, data: TrainingData | None, options:
     embedding = options.embedding or ("q8_0" if options.type.startswith("q4") else options.type)
     report: dict[str, Any] = {"type": options.type, "embedding": embedding}
     texts = _texts(run, base, data, options) if data is not None else None
-    importance = None
+    inputs = None
     if texts is not None:
-        check_fits(bases.parameters_of(base.folder), 0, what="the model", advice=_ADVICE)
+        check_fits(bases.parameters_of(base.folder), 0, _BESIDES + _ROOM, what="the model", advice=_ADVICE)
         network = _network(base)
         report["before"] = _perplexity(run, network, texts[1], "before")
         if options.importance and options.type.startswith("q4") and texts[0] is not None:
-            importance = _importance(run, network, texts[0], source)
+            inputs = _inputs(run, network, texts[0], source)
         del network
-    written = _written(run, source, options, embedding, importance)
+    written = _written(run, source, options, embedding, inputs)
     path = run.out / FILE
     report.setdefault("before", {})
     report["before"] |= {"model_bytes": source.bytes, "bits_per_weight": 8 * source.bytes / written.parameters}
@@ -62,7 +64,7 @@ def compress(run: TrainingRun, model: Model, data: TrainingData | None, options:
         "bits_per_weight": 8 * path.stat().st_size / written.parameters,
     }
     report |= {
-        "parameters": written.parameters, "weights_by_type": written.types, "importance": importance is not None,
+        "parameters": written.parameters, "weights_by_type": written.types, "importance": inputs is not None,
         "layers": [{"name": name, "relative_error": error} for name, error in written.errors.items()],
         "times_smaller_than_fp32": 4 * written.parameters / path.stat().st_size,
         "times_smaller_than_bf16": 2 * written.parameters / path.stat().st_size,
@@ -121,42 +123,59 @@ def _perplexity(run: TrainingRun, network: nn.Module, texts: causal.Examples, na
     return found
 
 
-def _importance(run: TrainingRun, network: nn.Module, texts: causal.Examples, source: Source) -> dict[str, Array]:
-    """The mean square of what goes into each tensor, by its name in GGUF."""
+def _inputs(run: TrainingRun, network: nn.Module, texts: causal.Examples, source: Source) -> dict[str, Array]:
+    """What goes into each tensor, by its name in GGUF: mean products, and mean squares where there is no room."""
+    seen = {name: module for module, name in _heard(network, source)}
     sums: dict[str, torch.Tensor] = {}
-    counts: dict[str, int] = {}
-    known = {theirs: ours for ours, theirs in source.names.items()}
+    free = _ROOM
+    for name, module in seen.items():
+        width = int(module.weight.shape[1])
+        together = 4 * width**2 <= free
+        free -= 4 * width**2 if together else 0
+        sums[name] = torch.zeros((width, width) if together else (width,))
 
     def seeing(name: str) -> Callable[[nn.Module, Any], None]:
         def see(module: nn.Module, given: Any) -> None:
-            flat = given[0].detach().reshape(-1, given[0].shape[-1]).double()
-            sums[name] = sums.get(name, torch.zeros(flat.shape[1], dtype=torch.float64)) + (flat**2).sum(0)
-            counts[name] = counts.get(name, 0) + len(flat)
+            flat = given[0].detach().reshape(-1, given[0].shape[-1]).float()
+            sums[name] += flat.T @ flat if sums[name].ndim == 2 else (flat**2).sum(0)
 
         return see
 
-    hooks = [
-        module.register_forward_pre_hook(seeing(known[name]))
-        for name, module in network.named_modules()
-        if name in known
-    ]
+    hooks = [module.register_forward_pre_hook(seeing(name)) for name, module in seen.items()]
+    tokens_seen = 0
     with torch.no_grad():
         for number, batch in enumerate(in_turn(texts, _BATCH)):
             run.progress(number * _BATCH, len(texts), "seeing what goes through the layers", "rows")
             network(input_ids=batch[0], position_ids=batch[1], use_cache=False)
+            tokens_seen += batch[0].numel()
     for hook in hooks:
         hook.remove()
-    return {name: np.asarray(total / counts[name]) + 1e-12 for name, total in sums.items()}
+    return {name: (total / tokens_seen).numpy() + 1e-12 for name, total in sums.items()}
+
+
+def _heard(network: nn.Module, source: Source) -> Iterator[tuple[nn.Module, str]]:
+    """Layers and the tensors that they have in GGUF; first what scores tokens, which costs most."""
+    head = network.get_output_embeddings()
+    yield head, "token_embd.weight" if network.config.tie_word_embeddings else "output.weight"
+    known = {theirs: ours for ours, theirs in source.names.items()}
+    for name, module in network.named_modules():
+        if name in known:
+            yield module, known[name]
 
 
 def _written(
     run: TrainingRun, source: Source, options: QuantizeLanguageOptions, embedding: str,
-    importance: dict[str, Array] | None,
+    inputs: dict[str, Array] | None,
 ) -> gguf_file.Written:  # fmt: skip
     def told(number: int, name: str) -> None:
         run.progress(number, None, f"writing {name} as {options.type}", "tensors")
 
-    return gguf_file.write(run.out / FILE, source, options.type, embedding, importance, told)
+    def pack(name: str, values: Array, kind: str) -> Array:
+        if kind in ("q4_0", "q4_1"):
+            return blocks.quantized(values, kind, (inputs or {}).get(name))  # type: ignore[arg-type]
+        return gguf_file.packed(name, values, kind)
+
+    return gguf_file.write(run.out / FILE, source, options.type, embedding, told, pack)
 
 
 def _judge(

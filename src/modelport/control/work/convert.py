@@ -32,6 +32,7 @@ from modelport.schemas.conversion import ConvertParams
 from modelport.schemas.models import FileEntry, Manifest, ModelVersion, VersionPush
 from modelport.storage.disk import told_of_disk
 from modelport.storage.paths import check_paths
+from modelport.tensors import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from modelport.control.assembly import Services
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 REPORT = "conversion/conversion.json"
+_TEXTS = Signature((TensorSpec("text", "BYTES", (-1,)),), ())
+"""What a model that writes is asked about, which says of itself that it takes nothing."""
 
 
 class Convert:
@@ -107,11 +110,13 @@ def _source(services: Services, actor: Actor, params: ConvertParams, look: bool 
     if params.model is not None:
         manifest = made.model_of(services, actor, params.model).manifest
         files = tuple(entry.path for entry in manifest.files)
-        if manifest.runtime and not look:
-            return Source(manifest.format, Path(), files, "", manifest)
+        writes = manifest.format == "huggingface" and manifest.details.get("task") == "generate"
+        kind = "language" if writes else manifest.format
+        if (manifest.runtime or writes) and not look:
+            return Source(kind, Path(), files, "", manifest)
         folder = services.artifacts.materialize(actor.project_id, manifest.digest, manifest.files)
-        if manifest.runtime:
-            return Source(manifest.format, folder, files, "", manifest)
+        if manifest.runtime or writes:
+            return Source(kind, folder, files, "", manifest)
         found = recognise(folder, files)
         if found is None:
             why = manifest.details.get("not_served", "no runtime here serves it")
@@ -122,10 +127,10 @@ def _source(services: Services, actor: Actor, params: ConvertParams, look: bool 
     found = recognise(folder, files)
     if found is not None:
         return Source(found[0], folder, files, found[1])
-    kind = served_format(folder, files)
-    if kind is None:
+    served = served_format(folder, files)
+    if served is None:
         raise ArtifactRefused(advice(folder, files))
-    return Source(kind, folder, files)
+    return Source(served, folder, files)
 
 
 @dataclass
@@ -208,6 +213,9 @@ class Conversion:
     def _answers(self, workshop: Workshop, folder: Path, draft: Manifest, place: Path) -> tuple[Path, Path, str]:
         """Files with what was expected and what was found; and what was asked about."""
         source = self.source.manifest
+        if self.steps[-1].asks_both:
+            asked, compared_on = self._asked(draft.model_copy(update={"signature": _TEXTS}), place)
+            return *workshop.both_answers(self.source, self.steps[-1], folder, asked), compared_on
         asked, compared_on = self._asked(source or draft, place)
         runtime = plugins.reference("runtimes", draft.runtime)
         if source is not None:

@@ -16,6 +16,7 @@ import tokenizers
 import torch
 import transformers
 
+from modelport.engine.formats import safetensors_file
 from modelport.engine.formats.huggingface_folder import Recipe, model_folder, read_recipe
 from modelport.errors import ArtifactRefused, InvalidInput, MissingExtra
 from modelport.training.recipe import TrainingRun
@@ -205,21 +206,9 @@ def parameters_of(folder: Path) -> int:
     """The number of weights in a folder's safetensors, by their headers."""
     total = 0
     for path in folder.glob("*.safetensors"):
-        with safetensors_open(path) as file:
+        with safetensors_file.opened(path) as file:
             total += sum(torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())  # noqa: SIM118
     return total
-
-
-@contextmanager
-def safetensors_open(path: Path) -> Iterator[Any]:
-    """A safetensors file; raises InvalidInput when it is damaged."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
-
-    try:
-        with safe_open(path, "pt") as file:
-            yield file
-    except SafetensorError as error:
-        raise InvalidInput(f"{path.name[:100]!r} is damaged ({first_line(error)}): copy it again") from None
 
 
 @contextmanager

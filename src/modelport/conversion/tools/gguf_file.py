@@ -16,11 +16,10 @@ import gguf
 import numpy as np
 import torch
 
-from modelport.compression.quantizing import blocks
+from modelport.engine.formats.safetensors_file import opened
 from modelport.errors import InvalidInput
 from modelport.storage.disk import told_of_disk
 from modelport.tensors import Array
-from modelport.training.language.base import safetensors_open
 
 _TYPES = {
     "f16": gguf.GGMLQuantizationType.F16, "q8_0": gguf.GGMLQuantizationType.Q8_0,
@@ -35,6 +34,10 @@ _WRITTEN = ("GGUF.", "general.architecture", "general.file_type", "general.quant
 _ENDS = ("token_embd.weight", "output.weight")
 _TURNED = ("llama",)
 """Architectures whose queries and keys GGUF has in another order."""
+_BLOCK = 32
+"""Weights that share a scale."""
+Pack = Callable[[str, Array, str], Array]
+"""Bytes of a tensor: its name in GGUF, FP32 values [rows, columns], one of the types."""
 _ARCHITECTURES = {
     "LlamaForCausalLM": (gguf.MODEL_ARCH.LLAMA, "llama"),
     "MistralForCausalLM": (gguf.MODEL_ARCH.LLAMA, "llama"),
@@ -139,7 +142,7 @@ def from_folder(folder: Path) -> Source:
     def tensors() -> Iterator[tuple[str, Array]]:
         tied = bool(config.get("tie_word_embeddings"))
         for path in files:
-            with safetensors_open(path) as file:
+            with opened(path) as file:
                 for theirs in sorted(file.keys()):
                     if tied and theirs == "lm_head.weight":
                         continue
@@ -155,7 +158,7 @@ def from_folder(folder: Path) -> Source:
 
 def _names(files: list[Path]) -> Iterator[str]:
     for path in files:
-        with safetensors_open(path) as file:
+        with opened(path) as file:
             yield from file.keys()
 
 
@@ -224,11 +227,16 @@ def _pieces(rule: str) -> str:
     return "qwen2" if "Split" in rule else "gpt-2"
 
 
+def packed(name: str, values: Array, kind: str) -> Array:
+    """As the library packs it."""
+    return np.asarray(gguf.quantize(values, _TYPES[kind]))
+
+
 def write(
-    path: Path, source: Source, kind: str, embedding: str, importance: dict[str, Array] | None,
-    told: Callable[[int, str], None],
+    path: Path, source: Source, kind: str, embedding: str, told: Callable[[int, str], None] = lambda number, name: None,
+    pack: Pack = packed,
 ) -> Written:  # fmt: skip
-    """The file; ``importance`` has what the inputs of tensors matter, by their names in GGUF."""
+    """The file; tensors that are no matrices stay in 32 bits."""
     writer = gguf.GGUFWriter(path, source.architecture)
     source.describe(writer)
     writer.add_file_type(_FILE_TYPES[kind])
@@ -237,11 +245,11 @@ def write(
     for number, (name, values) in enumerate(source.tensors()):
         told(number, name)
         wanted = embedding if name in _ENDS else kind
-        if values.ndim < 2 or (wanted != "f16" and values.shape[-1] % blocks.BLOCK):
+        if values.ndim < 2 or (wanted != "f16" and values.shape[-1] % _BLOCK):
             writer.add_tensor(name, values.astype(np.float32))
             wanted = "f32"
         else:
-            made = _tensor(values, wanted, (importance or {}).get(name))
+            made = pack(name, values, wanted)
             writer.add_tensor(name, made, raw_dtype=_TYPES[wanted])
             again = gguf.dequantize(made, _TYPES[wanted]).reshape(values.shape)
             found.errors[name] = float(np.sqrt(((again - values) ** 2).mean() / max(float((values**2).mean()), 1e-30)))
@@ -253,9 +261,3 @@ def write(
         writer.write_tensors_to_file()
     writer.close()
     return found
-
-
-def _tensor(values: Array, kind: str, importance: Array | None) -> Array:
-    if kind in ("q4_0", "q4_1"):
-        return blocks.quantized(values, kind, importance)  # type: ignore[arg-type]
-    return np.asarray(gguf.quantize(values, _TYPES[kind]))
