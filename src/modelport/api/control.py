@@ -33,6 +33,7 @@ from modelport.api.proxy import SOCKET
 from modelport.control.assembly import Services, build_services, trust_of
 from modelport.control.collector import Collector
 from modelport.control.deployments import Deployments
+from modelport.control.engines import Engines
 from modelport.control.environments import Environments
 from modelport.control.imports import Imports
 from modelport.control.jobs.runner import JobRunner
@@ -69,6 +70,7 @@ class Control:
             settings.home / "logs",
             tuple(settings.trust.sklearn_types),
             self.environments,
+            Engines(settings.vllm),
         )
         self.jobs = Jobs(services, settings)
         self.schedules = Schedules(self.jobs)

@@ -27,6 +27,13 @@ StartTimeout = Annotated[
     float | None, typer.Option("--start-timeout", min=0, help="Seconds that a replica has to load. [120]")
 ]
 
+Engine = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine", metavar="OPTION=VALUE", help="Of a language model's engine: max_model_len=4096; repeatable."
+    ),
+]
+
 
 def deploy(
     model: Reference,
@@ -42,6 +49,7 @@ def deploy(
     run_timeout: RunTimeout = None,
     start_timeout: StartTimeout = None,
     runtime: Annotated[str | None, typer.Option("--runtime", help="Runtime; by default the one of the format.")] = None,
+    engine: Engine = None,
     env: Env = None,
     follow: Annotated[bool, typer.Option("--follow", help="Roll on when the alias moves.")] = False,
     no_wait: NoWait = False,
@@ -55,7 +63,7 @@ def deploy(
     Example: modelport deploy digits@champion --replicas 2 --max-batch 64
     """
     from modelport.cli import render
-    from modelport.cli.inputs import variables
+    from modelport.cli.inputs import pairs, variables
     from modelport.sdk.client import Client
 
     fields: dict[str, Any] = {
@@ -70,6 +78,7 @@ def deploy(
         "timeout_s": run_timeout,
         "start_timeout_s": start_timeout,
         "runtime": runtime,
+        "engine": pairs(engine, "--engine") or None,
         "env": variables(env) or None,
     }
     spec = {field: value for field, value in fields.items() if value is not None}

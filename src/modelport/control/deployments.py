@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
@@ -19,6 +18,7 @@ from sqlalchemy.orm import Session
 from modelport import plugins
 from modelport.control import audit, resolved
 from modelport.control.actors import Actor
+from modelport.control.machine import gpu_count
 from modelport.errors import Conflict, InvalidInput, NotFound
 from modelport.schemas.deployments import Deployment, DeploymentApply, DeploymentSpec, ReplicaStatus
 from modelport.schemas.models import Manifest
@@ -37,6 +37,11 @@ class Wish:
     spec: DeploymentSpec
     manifest: Manifest
     state: str
+
+    @property
+    def runtime(self) -> str:
+        """Name of what runs it."""
+        return self.spec.runtime or self.manifest.runtime
 
     @property
     def group(self) -> str:
@@ -291,7 +296,7 @@ def _check(wish: DeploymentApply) -> None:
     if wish.spec.runtime is not None and wish.spec.runtime not in plugins.names("runtimes"):
         known = ", ".join(plugins.names("runtimes"))
         raise InvalidInput(f"spec.runtime: no runtime {wish.spec.runtime!r} is installed; there are {known}")
-    gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    gpus = gpu_count()
     if wish.spec.gpu > gpus:
         raise InvalidInput(f"spec.gpu: {wish.spec.gpu} asked, this machine has {gpus}")
 

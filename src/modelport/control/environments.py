@@ -45,11 +45,13 @@ class Environment:
     folder: Path
     source: Path
     """A folder with the package ``modelport`` and nothing else."""
+    interpreter: Path | None = None
+    """Where it is not at its usual place."""
 
     @property
     def python(self) -> str:
         """The interpreter."""
-        return str(self.folder / "bin" / "python")
+        return str(self.interpreter or self.folder / "bin" / "python")
 
     @property
     def packages(self) -> list[str]:
@@ -82,6 +84,12 @@ class Environments:
             async with self._building:
                 await self._build(environment, requirements, log)
         return environment
+
+    def given(self, python: Path) -> Environment:
+        """One that an operator made; raises Unavailable when there is no such interpreter."""
+        if not python.is_file():
+            raise Unavailable("there is no interpreter where the server's settings say; correct the setting")
+        return Environment("", python.parent.parent, self._show_source(), python)
 
     async def _build(self, environment: Environment, requirements: Sequence[str], log: Path) -> None:
         with log.open("ab") as out:

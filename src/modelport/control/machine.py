@@ -9,6 +9,11 @@ from pathlib import Path
 from modelport.control.jobs.gate import machine_cores
 
 
+def gpu_count() -> int:
+    """NVIDIA's, as their driver says."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
 @cache
 def machine() -> str:
     """Processor and cores that may be used, such as ``AMD EPYC 7B13, 2 cores``."""

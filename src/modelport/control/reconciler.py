@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from modelport import errors, plugins
 from modelport.control.deployments import Deployments, Observation, Wish, Wishes
+from modelport.control.engines import Engines
 from modelport.control.environments import BuildFailed, Environment, Environments, name_of
 from modelport.control.identity import Identity
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
@@ -96,6 +97,7 @@ class Reconciler:
         logs: Path,
         trusted_sklearn_types: tuple[str, ...],
         environments: Environments,
+        engines: Engines,
     ) -> None:
         self.fleet: Fleet
         self._deployments = deployments
@@ -105,6 +107,7 @@ class Reconciler:
         self._logs = logs
         self._trusted = trusted_sklearn_types
         self._environments = environments
+        self._engines = engines
         self._groups: dict[str, Group] = {}
         self._wishes: list[Wishes] = []
         self._stale = True
@@ -235,7 +238,7 @@ class Reconciler:
         """The version's files, on this machine, and what runs them."""
         try:
             self._deployments.check(wish.manifest, wish.spec)
-            group.runtime = plugins.reference("runtimes", wish.spec.runtime or wish.manifest.runtime)
+            group.runtime = plugins.reference("runtimes", wish.runtime)
             folder = await asyncio.to_thread(self._materialize, wishes.project_id, wish.version_id)
             group.environment = await self._environment(wishes, wish, group)
             group.folder = folder
@@ -250,7 +253,9 @@ class Reconciler:
 
     async def _environment(self, wishes: Wishes, wish: Wish, group: Group) -> Environment | None:
         """Where a version with requirements runs; built first, which callers see."""
-        requirements = wish.manifest.details.get("requirements")
+        if (python := self._engines.python(wish.runtime)) is not None:
+            return self._environments.given(python)
+        requirements = self._requirements(wish)
         if requirements is None:
             return None
         log_file = self._logs / f"replica-{_name(wishes, wish)}-environment.log"
@@ -261,13 +266,19 @@ class Reconciler:
             group.log_tail = tail(log_file, _TAIL_LINES)
             raise
         group.reason = None
-        await asyncio.to_thread(self._deployments.resolved, wishes, wish, made.packages)
+        if "requirements" in wish.manifest.details:
+            await asyncio.to_thread(self._deployments.resolved, wishes, wish, made.packages)
         return made
+
+    def _requirements(self, wish: Wish) -> list[str] | None:
+        """Of an environment of its own: the version's, or those of the engine that runs it."""
+        declared: list[str] | None = wish.manifest.details.get("requirements")
+        return self._engines.requirements(wish.runtime) if declared is None else declared
 
     def environments_in_use(self) -> set[str]:
         """The names of those that a wish or a running replica needs; from any thread."""
         wishes = [wish for w in self._deployments.wishes() for wish in (w.desired, w.serving) if wish is not None]
-        wished = {name_of(r) for w in wishes if (r := w.manifest.details.get("requirements")) is not None}
+        wished = {name_of(r) for w in wishes if (r := self._requirements(w)) is not None}
         return wished | {group.environment.name for group in list(self._groups.values()) if group.environment}
 
     def _start(self, name: str, wish: Wish, group: Group) -> None:
@@ -281,6 +292,7 @@ class Reconciler:
                 signature=manifest.signature.to_json(), labels=manifest.labels, threads=spec.threads,
                 sample=manifest.sample, memory=_bytes(spec.memory), trusted_sklearn_types=self._trusted,
                 details={key: fact for key, fact in manifest.details.items() if key != "requirements"},
+                engine=spec.engine.asked,
                 preprocessing=[step.model_dump() for step in manifest.preprocessing],
                 model_signature=manifest.model_signature.to_json() if manifest.model_signature else None,
             ),

@@ -6,13 +6,19 @@ operator's word. Knows manifests and what the operator trusts; knows no replica.
 
 from __future__ import annotations
 
+from modelport import plugins
+from modelport.control.machine import gpu_count
 from modelport.control.predictors import check_predictor
 from modelport.engine.runtime import Trust
 from modelport.errors import InvalidInput, NotAllowed
-from modelport.schemas.deployments import DeploymentSpec
+from modelport.schemas.deployments import DeploymentSpec, EngineOptions
 from modelport.schemas.models import Manifest
 
 _NATIVE_RUNTIME = "aotinductor"
+_ALSO = {("huggingface", "generate"): ("transformers", "vllm")}
+"""By format and task, the runtimes that run such a version when it is asked for; its format's own always does."""
+_OPTIONS = {"vllm": frozenset(EngineOptions.model_fields)}
+"""Engine options that our runtimes know."""
 
 
 def check_runnable(trust: Trust, manifest: Manifest, spec: DeploymentSpec) -> None:
@@ -22,8 +28,38 @@ def check_runnable(trust: Trust, manifest: Manifest, spec: DeploymentSpec) -> No
         why = manifest.details.get("not_served", "no runtime here serves it")
         raise InvalidInput(f"model {manifest.model!r} is kept, but cannot be deployed: {why}")
     check_predictor(trust.python_predictors, manifest, spec)
+    _check_choice(manifest, wanted)
+    _check_engine(wanted, spec.engine)
     if wanted == _NATIVE_RUNTIME and not trust.native_code:
         raise NotAllowed(
             "the version is native code, which this server does not run: an operator who trusts its author can set "
             "MODELPORT_TRUST_NATIVE_CODE=true"
         )
+
+
+def _check_choice(manifest: Manifest, wanted: str) -> None:
+    """Runtimes of other packages are let through: their authors know what they run."""
+    choices = _ALSO.get((manifest.format, str(manifest.details.get("task"))), ())
+    if wanted == manifest.runtime or wanted in choices or not _is_ours(wanted):
+        return
+    also = ", ".join(dict.fromkeys(name for name in (manifest.runtime, *choices) if name)) or "none"
+    raise InvalidInput(
+        f"spec.runtime: {wanted} does not run model {manifest.model!r}, which is {manifest.format}; "
+        f"of the runtimes here {also} may: leave it out, or name one of them"
+    )
+
+
+def _check_engine(wanted: str, options: EngineOptions) -> None:
+    known = _OPTIONS.get(wanted, frozenset())
+    if _is_ours(wanted) and (strange := [name for name in options.asked if name not in known]):
+        raise InvalidInput(f"spec.engine: the runtime {wanted} has no option {strange[0]!r}; leave it out")
+    gpus = gpu_count()
+    if gpus and options.devices > gpus:
+        raise InvalidInput(
+            f"spec.engine: tensor_parallel_size × pipeline_parallel_size is {options.devices}, and this machine has "
+            f"{gpus} GPUs"
+        )
+
+
+def _is_ours(runtime: str) -> bool:
+    return plugins.reference("runtimes", runtime).startswith("modelport.")

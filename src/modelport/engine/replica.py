@@ -69,6 +69,8 @@ class Spec:
     trusted_sklearn_types: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
     """What the version's format found out."""
+    engine: dict[str, Any] = field(default_factory=dict)
+    """What the deployment asks of a language model's engine."""
     preprocessing: list[dict[str, Any]] | None = None
     """Steps before the model, as the manifest declares them."""
     model_signature: dict[str, Any] | None = None
@@ -405,7 +407,7 @@ def load(spec: Spec, cls: type[Runtime]) -> Runtime:
     """The version's runtime, behind its preprocessing."""
     folder, own = Path(spec.folder), Signature.from_json(spec.model_signature or spec.signature)
     trust = Trust(tuple(spec.trusted_sklearn_types))
-    options = LoadOptions(folder, tuple(spec.files), own, spec.labels, spec.threads, trust, spec.details)
+    options = LoadOptions(folder, tuple(spec.files), own, spec.labels, spec.threads, trust, spec.details, spec.engine)
     runtime = cls.load(options)
     return preprocessing.wrap(runtime, spec.preprocessing, own, folder) if spec.preprocessing else runtime
 

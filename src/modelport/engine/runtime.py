@@ -68,6 +68,8 @@ class LoadOptions:
     trust: Trust = Trust()
     details: dict[str, Any] = field(default_factory=dict)
     """What the format found out."""
+    engine: dict[str, Any] = field(default_factory=dict)
+    """What the deployment asks of a language model's engine; see ``schemas.deployments.EngineOptions``."""
 
 
 class Runtime(ABC):

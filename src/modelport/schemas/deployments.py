@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -25,6 +25,37 @@ def _harmless(name: str) -> str:
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"), AfterValidator(_harmless)]
 VariableValue = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=32_000)]
+
+
+class EngineOptions(BaseModel):
+    """What is asked of a language model's engine; an engine that does not know an option refuses it by its name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_model_len: Annotated[int, Field(ge=16, le=1 << 24)] | None = None
+    """Tokens of prompt and answer together; by default what the model was made for."""
+    max_num_seqs: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Texts that one replica writes at once."""
+    cache_gb: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    """Memory of the cache of all texts together, GiB, on each device."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of each GPU's memory that weights and cache may take together."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = None
+    """What is computed in; by default what the weights are stored in."""
+    tensor_parallel_size: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Devices that share every layer."""
+    pipeline_parallel_size: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Devices in a row, each with some of the layers."""
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Those that are set."""
+        return self.model_dump(exclude_none=True)
+
+    @property
+    def devices(self) -> int:
+        """That one replica needs."""
+        return (self.tensor_parallel_size or 1) * (self.pipeline_parallel_size or 1)
 
 
 class DeploymentSpec(BaseModel):
@@ -55,6 +86,8 @@ class DeploymentSpec(BaseModel):
     """A run that takes longer is hung: its replica is killed and replaced."""
     start_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 120
     """Time that a replica has to load and prove itself."""
+    engine: EngineOptions = EngineOptions()
+    """What is asked of a language model's engine, such as vLLM."""
     env: Annotated[dict[VariableName, VariableValue], Field(max_length=100)] = {}
     """Environment variables of the replica."""
 
