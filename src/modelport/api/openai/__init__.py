@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from modelport.api.messages import HttpRoute
-from modelport.api.openai import chat, completions, embeddings, rerank
+from modelport.api.openai import chat, completions, embeddings, rerank, responses
 from modelport.engine.dataplane import DataPlane
 
 
 def routes(plane: DataPlane) -> list[HttpRoute]:
     """Every path."""
-    return [route for room in (chat, completions, embeddings, rerank) for route in room.routes(plane)]
+    return [route for room in (chat, completions, embeddings, rerank, responses) for route in room.routes(plane)]
