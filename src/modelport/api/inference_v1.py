@@ -1,7 +1,7 @@
 """The V1 protocol over HTTP, as TensorFlow Serving and KServe speak it.
 
-    GET  /v1/models                                           names, also as OpenAI lists them
-    GET  /v1/models/{m}[/versions/{v}|/labels/{alias}]        status
+    GET  /v1/models                                           names, and cards as OpenAI's and Anthropic's clients read
+    GET  /v1/models/{m}[/versions/{v}|/labels/{alias}]        status, and the card
     GET  …/metadata                                           the signature, in TensorFlow's terms
     POST …:predict                                            ``instances`` (rows) or ``inputs`` (columns)
 
@@ -16,6 +16,8 @@ from typing import Any
 from modelport.api import rows
 from modelport.api.answers import answer, error_answer
 from modelport.api.messages import Handler, HttpRequest, HttpResponse, HttpRoute
+from modelport.api.model_facts import card
+from modelport.api.openai.errors import error_answer as openai_error
 from modelport.api.tensor_json import parse_object, shown
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.routing import Route
@@ -48,17 +50,15 @@ def routes(plane: DataPlane) -> list[HttpRoute]:
     table: list[tuple[str, str, Handler]] = [
         ("POST", _MODEL + ":predict", doors.predict),
         ("POST", _MODEL + ":(?P<verb>[^/:]+)", doors.other_verb),
-        ("GET", "/v1/models", doors.models),
         ("GET", _MODEL, doors.status),
         ("GET", _MODEL + "/metadata", doors.metadata),
     ]
-    return [HttpRoute(method, re.compile(pattern), handler, error_answer) for method, pattern, handler in table]
-
-
-def _card(route: Route, project: str) -> dict[str, Any]:
-    """As OpenAI lists a model; with vLLM's word for the context where it writes texts."""
-    card = {"id": route.name, "object": "model", "created": 0, "owned_by": project}
-    return card if route.language is None else card | {"max_model_len": route.language.context}
+    shared = [  # V1's clients go by the status, those of OpenAI and Anthropic want to be told
+        HttpRoute("GET", re.compile("/v1/models"), doors.models, openai_error),
+        HttpRoute("GET", re.compile("/v1/models/(?P<model>[^/:]+)"), doors.status, openai_error),
+    ]
+    own = [HttpRoute(method, re.compile(pattern), handler, error_answer) for method, pattern, handler in table]
+    return shared + own
 
 
 class V1:
@@ -71,9 +71,10 @@ class V1:
         return self._plane.find(request.caller.project, path["model"], path.get("version"), path.get("alias"))
 
     async def models(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
-        found = self._plane.endpoints(request.caller.project)
-        cards = [_card(endpoint.route, request.caller.project) for endpoint in found]
-        return answer({"models": [endpoint.route.name for endpoint in found], "object": "list", "data": cards})
+        routes = [endpoint.route for endpoint in self._plane.endpoints(request.caller.project)]
+        names = [route.name for route in routes]
+        page = {"has_more": False, "first_id": names[0] if names else None, "last_id": names[-1] if names else None}
+        return answer({"models": names, "object": "list", "data": [card(route) for route in routes], **page})
 
     async def status(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         endpoint = self._endpoint(request, path)
@@ -82,7 +83,8 @@ class V1:
             "state": "AVAILABLE" if endpoint.ready else "LOADING",
             "status": {"error_code": "OK", "error_message": ""},
         }
-        return answer({"name": endpoint.route.name, "ready": endpoint.ready, "model_version_status": [version]})
+        status = {"name": endpoint.route.name, "ready": endpoint.ready, "model_version_status": [version]}
+        return answer(status | card(endpoint.route))
 
     async def metadata(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         return answer(_metadata(self._endpoint(request, path).route))

@@ -1,4 +1,7 @@
-"""What the server says of itself and of a model, in Triton's terms; REST answers it as it is, gRPC as messages."""
+"""What the server says of itself and of a model, in Triton's terms; REST answers it as it is, gRPC as messages.
+
+A model's ``card`` is for clients of OpenAI, vLLM and Anthropic, in one object.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,25 @@ def metadata(route: Route) -> dict[str, Any]:
         "inputs": inputs,
         "outputs": [_tensor(spec) for spec in route.signature.outputs],
     }
+
+
+def card(route: Route) -> dict[str, Any]:
+    """A model as ``/v1/models`` lists it. When it was made is not known here: 1970, which Anthropic's API allows."""
+    found = {
+        "id": route.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": route.project,
+        "root": f"{route.model}:{route.version}",
+        "parent": None,
+        "type": "model",
+        "display_name": route.name,
+        "created_at": "1970-01-01T00:00:00Z",
+        "lifecycle": "active",
+    }
+    if route.language is not None:
+        found |= {"max_model_len": route.language.context, "max_input_tokens": route.language.context}
+    return found
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:

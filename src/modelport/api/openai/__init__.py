@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from modelport.api.messages import HttpRoute
-from modelport.api.openai import chat, completions, embeddings, rerank, tokens
+from modelport.api.openai import chat, completions, embeddings, rerank, responses, tokens
 from modelport.engine.dataplane import DataPlane
+
+_ROOMS = (chat, completions, responses, embeddings, rerank, tokens)
 
 
 def routes(plane: DataPlane) -> list[HttpRoute]:
     """Every path."""
-    return [route for room in (chat, completions, embeddings, rerank, tokens) for route in room.routes(plane)]
+    return [route for room in _ROOMS for route in room.routes(plane)]

@@ -19,9 +19,9 @@ from modelport.api.openai.reading import facts_of, language_endpoint, read
 from modelport.api.openai.sampling import ResponseFormat, Writing, check_engine, choices_of, format_of, sampling_of
 from modelport.api.openai.tools import Calls, Choice, Tool
 from modelport.api.openai.tools import format_of as calls_format
-from modelport.api.openai.writing import Writer, Written, usage_of
+from modelport.api.openai.writing import Writer, Written, logprobs_of, usage_of
 from modelport.engine.dataplane import DataPlane, Endpoint
-from modelport.engine.generation import Asked, Part
+from modelport.engine.generation import Asked
 from modelport.errors import InvalidInput
 
 _MOST_MESSAGES = 4096
@@ -211,7 +211,7 @@ class _Reply:
                 if calls.found:
                     message["tool_calls"] = calls.found
                     finish = "tool_calls"
-            logprobs = {"content": [_logprob(token) for part in one.parts for token in _single(part)], "refusal": None}
+            logprobs = {"content": [token for part in one.parts for token in logprobs_of(part)], "refusal": None}
             choices.append({
                 "index": index, "message": message, "finish_reason": finish,
                 "logprobs": logprobs if self._wanted.logprobs else None,
@@ -242,8 +242,7 @@ class _Reply:
                 if text or (self._wanted.logprobs and part.tokens):
                     extra = b""
                     if self._wanted.logprobs:
-                        entries = [_logprob(each) for each in _single(part)]
-                        extra = b',"logprobs":' + to_json({"content": entries, "refusal": None})
+                        extra = b',"logprobs":' + to_json({"content": logprobs_of(part), "refusal": None})
                     chunk += sse.choice(head, index, b'{"content":' + to_json(text) + b"}", usage, extra)
                 if finish is not None:
                     chunk += sse.choice(head, index, b"{}", usage, finish=finish)
@@ -252,21 +251,3 @@ class _Reply:
         if self._wanted.wants_usage:
             yield sse.data(head + b',"choices":[],"usage":' + to_json(usage_of(self._writer.written)) + b"}")
         yield sse.DONE
-
-
-def _single(part: Part) -> list[tuple[str, float, list[tuple[str, float]]]]:
-    """The tokens of a part, with their probabilities and those of the likeliest beside them."""
-    return [
-        (piece, logprob, [(other.text, other.logprob) for other in others])
-        for piece, logprob, others in zip(
-            part.pieces, part.logprobs, part.alternatives or ((),) * len(part.pieces), strict=False
-        )
-    ]
-
-
-def _logprob(token: tuple[str, float, list[tuple[str, float]]]) -> dict[str, Any]:
-    piece, logprob, others = token
-    return {
-        "token": piece, "logprob": logprob, "bytes": list(piece.encode()),
-        "top_logprobs": [{"token": text, "logprob": of, "bytes": list(text.encode())} for text, of in others],
-    }  # fmt: skip

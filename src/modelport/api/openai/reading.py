@@ -27,23 +27,33 @@ def _decoder(cls: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(cls)
 
 
-def read(body: bytes, cls: type[T], unsupported: Mapping[str, str] | None = None) -> T:
-    """The request; ``unsupported`` tells of fields that OpenAI knows and this server does not. Raises InvalidInput."""
+def read(body: bytes | msgspec.Raw, cls: type[T], unsupported: Mapping[str, str] | None = None, where: str = "") -> T:
+    """The request, or the part of one that stands ``where``; ``unsupported`` tells of fields that OpenAI knows and this
+    server does not. Raises InvalidInput."""
     try:
         found: T = _decoder(cls).decode(body)
         return found
     except msgspec.ValidationError as error:
-        raise _named(error, unsupported or {}) from None
+        raise _named(error, unsupported or {}, where) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"the body is no JSON: {error}") from None
     except RecursionError:
         raise InvalidInput("the body is nested too deeply") from None
 
 
-def _named(error: msgspec.ValidationError, unsupported: Mapping[str, str]) -> InvalidInput:
+def refuse(wanted: msgspec.Struct, unsupported: Mapping[str, str], neutral: Mapping[str, Any] | None = None) -> None:
+    """Raises InvalidInput for fields that are here to be refused, unless they say what is so without them."""
+    for name, why in unsupported.items():
+        value = getattr(wanted, name)
+        if value is not None and value != (neutral or {}).get(name):
+            raise InvalidInput.of(name, f"{name!r} is not supported here: {why}")
+
+
+def _named(error: msgspec.ValidationError, unsupported: Mapping[str, str], where: str) -> InvalidInput:
     found = _AT.match(str(error))
     assert found is not None
-    message, field = found["message"], found["field"] or None
+    message, at = found["message"], found["field"] or ""
+    field = f"{where}{'.' if at and where and not at.startswith('[') else ''}{at}" or None
     unknown = _UNKNOWN.search(message)
     if unknown is not None:
         name = unknown["name"][:80]
@@ -54,8 +64,8 @@ def _named(error: msgspec.ValidationError, unsupported: Mapping[str, str]) -> In
     if missing is not None:
         field = f"{field}.{missing[1]}" if field else missing[1]
         return InvalidInput.of(field, f"{field!r} is missing")
-    where = f"{field!r}: " if field else ""
-    return InvalidInput.of(field, f"{where}{message[0].lower()}{message[1:300]}") if field else InvalidInput(message)
+    named = f"{field!r}: " if field else ""
+    return InvalidInput.of(field, f"{named}{message[0].lower()}{message[1:300]}") if field else InvalidInput(message)
 
 
 def endpoint_of(plane: DataPlane, request: HttpRequest, model: str) -> Endpoint:

@@ -1,4 +1,4 @@
-"""How a text is to be written, as chat and completions both say it."""
+"""How a text is to be written, as chat, completions and responses say it."""
 
 from __future__ import annotations
 
@@ -45,18 +45,16 @@ class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True):
     json_schema: JsonSchema | None = None
 
 
-class Writing(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Fields of both. Those that mean nothing to a model of one's own are taken and left alone."""
+class Choosing(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Fields of all. Those that mean nothing to a model of one's own are taken and left alone."""
 
     model: str
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    n: Annotated[int, Meta(ge=1, le=MOST_CHOICES)] | None = None
     stop: str | list[str] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     seed: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
-    max_tokens: Positive | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
@@ -68,14 +66,21 @@ class Writing(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     min_tokens: Annotated[int, Meta(ge=0)] | None = None
     ignore_eos: bool | None = None
     stop_token_ids: list[Annotated[int, Meta(ge=0)]] | None = None
-    guided_json: dict[str, Any] | None = None
-    guided_regex: str | None = None
-    guided_grammar: str | None = None
 
     @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with the count of tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+
+class Writing(Choosing, kw_only=True):
+    """What chat and completions have beside them."""
+
+    n: Annotated[int, Meta(ge=1, le=MOST_CHOICES)] | None = None
+    max_tokens: Positive | None = None
+    guided_json: dict[str, Any] | None = None
+    guided_regex: str | None = None
+    guided_grammar: str | None = None
 
 
 def stops_of(given: str | list[str] | None) -> tuple[str, ...]:
@@ -88,7 +93,7 @@ def stops_of(given: str | list[str] | None) -> tuple[str, ...]:
     return stops
 
 
-def sampling_of(wanted: Writing, most: int | None, logprobs: int | None, form: Format | None) -> Sampling:
+def sampling_of(wanted: Choosing, most: int | None, logprobs: int | None, form: Format | None) -> Sampling:
     """Raises InvalidInput; ``most`` are tokens."""
     if wanted.stream_options is not None and not wanted.stream:
         raise InvalidInput.of("stream_options", "'stream_options' is for 'stream': true")

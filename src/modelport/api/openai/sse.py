@@ -37,6 +37,11 @@ def data(value: bytes) -> bytes:
     return b"data: " + value + b"\n\n"
 
 
+def event(kind: str, value: bytes) -> bytes:
+    """One event with a name."""
+    return b"event: " + kind.encode() + b"\ndata: " + value + b"\n\n"
+
+
 def choice(
     head: bytes, index: int, delta: bytes, usage: bytes = b"", extra: bytes = b"", finish: str | None = None
 ) -> bytes:

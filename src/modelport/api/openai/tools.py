@@ -52,9 +52,13 @@ class Choice(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def format_of(
-    tools: list[Tool] | None, choice: str | Choice | None, parallel: bool | None
+    tools: list[Tool] | None,
+    choice: str | Choice | None,
+    parallel: bool | None,
+    where: str = "tools[{}].function.parameters",
 ) -> tuple[list[dict[str, Any]] | None, Format | None]:
-    """What the model is shown, and what its words have to be; raises InvalidInput."""
+    """What the model is shown, and what its words have to be; raises InvalidInput, which finds a tool's schema
+    ``where``."""
     if not tools:
         if choice not in (None, "none"):
             raise InvalidInput.of("tool_choice", "'tool_choice' needs 'tools'")
@@ -71,7 +75,7 @@ def format_of(
     grammars = {
         tool.function.name: grammar_of(
             {"type": "object", **(tool.function.parameters or {"additionalProperties": False})},
-            f"tools[{number}].function.parameters",
+            where.format(number),
         )
         for number, tool in enumerate(tools)
     }

@@ -47,6 +47,19 @@ def usage_of(written: Sequence[Written], of_prompts: Sequence[Written] | None = 
     }
 
 
+def logprobs_of(part: Part) -> list[dict[str, Any]]:
+    """The tokens of a part, with their log-probabilities and those of the likeliest beside them, in OpenAI's form."""
+    alternatives = part.alternatives or ((),) * len(part.pieces)
+    return [
+        {**_logprob(piece, logprob), "top_logprobs": [_logprob(other.text, other.logprob) for other in others]}
+        for piece, logprob, others in zip(part.pieces, part.logprobs, alternatives, strict=False)
+    ]
+
+
+def _logprob(text: str, logprob: float) -> dict[str, Any]:
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+
+
 class Writer:
     """The answers of one request."""
 
