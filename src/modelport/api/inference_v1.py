@@ -68,10 +68,11 @@ class V1:
         self._plane = plane
 
     def _endpoint(self, request: HttpRequest, path: dict[str, str]) -> Endpoint:
-        return self._plane.find(request.caller.project, path["model"], path.get("version"), path.get("alias"))
+        caller = request.caller
+        return self._plane.find(caller.project, path["model"], path.get("version"), path.get("alias"), caller.models)
 
     async def models(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
-        found = self._plane.endpoints(request.caller.project)
+        found = self._plane.endpoints(request.caller.project, request.caller.models)
         cards = [_card(endpoint.route, request.caller.project) for endpoint in found]
         return answer({"models": [endpoint.route.name for endpoint in found], "object": "list", "data": cards})
 

@@ -82,6 +82,12 @@ class KeyEntry(msgspec.Struct, frozen=True):
     role: str
     expires_at: float | None = None
     """Seconds since the epoch."""
+    models: tuple[str, ...] | None = None
+    """The only endpoints that it may call; None for every one."""
+    tokens_per_minute: int | None = None
+    """That it may spend on each language model."""
+    max_tokens: int | None = None
+    """Of one answer of a language model."""
 
 
 class RoutingTable(msgspec.Struct, frozen=True):

@@ -61,7 +61,7 @@ def _named(error: msgspec.ValidationError, unsupported: Mapping[str, str]) -> In
 def endpoint_of(plane: DataPlane, request: HttpRequest, model: str) -> Endpoint:
     """Of that name, in the caller's project; raises NotFound."""
     try:
-        return plane.find(request.caller.project, model)
+        return plane.find(request.caller.project, model, only=request.caller.models)
     except NotFound:
         raise NotFound(
             f"the model {model[:80]!r} does not exist or you do not have access to it; GET /v1/models lists yours"
