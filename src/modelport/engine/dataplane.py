@@ -12,7 +12,7 @@ from contextlib import aclosing
 import numpy as np
 
 from modelport import errors
-from modelport.engine import frames, texts
+from modelport.engine import cascade, fallback, frames, texts
 from modelport.engine.allowance import Allowances
 from modelport.engine.cache import Cache, size_of
 from modelport.engine.dispatcher import Dispatcher, Moved
@@ -111,6 +111,12 @@ class DataPlane:
         self.allowances.check(request.caller, endpoint.route.name)
         if endpoint.route.language is not None:
             return await texts.infer(self, endpoint, request)
+        if endpoint.route.fallback:
+            return await fallback.infer(self, endpoint, request)
+        return await self.infer_here(endpoint, request)
+
+    async def infer_here(self, endpoint: Endpoint, request: InferRequest) -> InferResult:
+        """By this endpoint and no other."""
         while True:
             check_inputs(endpoint.route.signature, request.inputs)
             _check_outputs(endpoint.route, request.outputs)
@@ -139,12 +145,26 @@ class DataPlane:
         if not endpoint.route.streams:
             yield await self.infer(endpoint, request)
             return
+        if endpoint.route.fallback:
+            parts = fallback.stream(self, endpoint, request)
+        else:
+            parts = self.stream_here(endpoint, request)
+        async with aclosing(parts):
+            async for part in parts:
+                yield part
+
+    async def stream_here(self, endpoint: Endpoint, request: InferRequest) -> AsyncGenerator[InferResult]:
+        """By this endpoint and no other."""
+        if not endpoint.route.streams:
+            yield await self.infer_here(endpoint, request)
+            return
         try:
             async with aclosing(self._stream(endpoint, request)) as parts:
                 async for part in parts:
                     yield part
         except Moved:  # said of what waits: nothing has been given yet
-            async with aclosing(self.stream(self.find(endpoint.route.project, endpoint.route.name), request)) as parts:
+            now = self.find(endpoint.route.project, endpoint.route.name)
+            async with aclosing(self.stream_here(now, request)) as parts:
                 async for part in parts:
                     yield part
 
@@ -169,8 +189,17 @@ class DataPlane:
     def generate(self, endpoint: Endpoint, asked: Asked, request: InferRequest) -> AsyncGenerator[Part]:
         """What a language model writes, part after part; of ``request`` the deadline, the caller and the id count.
         Close it to cancel the rest. Raises as ``infer``, and Overloaded when the key has spent its tokens."""
+        route = endpoint.route
+        self.allowances.check(request.caller, route.name)
+        if route.cascade is not None:
+            return cascade.generate(self, endpoint, route.cascade, asked, request)
+        if route.fallback:
+            return fallback.generate(self, endpoint, asked, request)
+        return self.generate_here(endpoint, asked, request)
+
+    def generate_here(self, endpoint: Endpoint, asked: Asked, request: InferRequest) -> AsyncGenerator[Part]:
+        """By this endpoint and no other."""
         name = endpoint.route.name
-        self.allowances.check(request.caller, name)
         asked = self.allowances.capped(request.caller, asked)
         parts = self._generate(endpoint, asked, request)
         limit = self.allowances.limit(request.caller)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ import msgspec
 from modelport.api.messages import HttpRequest
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.generation import Facts
-from modelport.errors import InvalidInput, NotFound, Unavailable
+from modelport.errors import InvalidInput, ModelportError, NotFound, Unavailable
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -74,6 +75,9 @@ def language_endpoint(plane: DataPlane, request: HttpRequest, model: str) -> End
     if endpoint.route.language is None:
         if endpoint.route.platform:
             raise InvalidInput.of("model", f"the model {model!r} writes no texts; ask it at /v2/models/{model}/infer")
+        for name in endpoint.route.fallback:
+            with suppress(ModelportError):
+                return language_endpoint(plane, request, name)
         raise Unavailable(f"the model {model!r} is being started; try again")
     return endpoint
 
