@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Container
 from typing import Any
 
 import onnxruntime as ort
@@ -79,7 +80,10 @@ class LocalPlane(DataPlane):
     def ready(self) -> bool:
         return all(endpoint.ready for endpoint in self.by_name.values())
 
-    def find(self, project: str, name: str, version: str | None = None, alias: str | None = None) -> Endpoint:
+    def find(
+        self, project: str, name: str, version: str | None = None, alias: str | None = None,
+        only: Container[str] | None = None,
+    ) -> Endpoint:  # fmt: skip
         endpoint = self.by_name.get(name)
         if endpoint is None or endpoint.route.project != project:
             raise NotFound(f"no endpoint {name[:80]!r}")
@@ -92,7 +96,7 @@ class LocalPlane(DataPlane):
     def has(self, project: str, name: str) -> bool:
         return name in self.by_name and self.by_name[name].route.project == project
 
-    def endpoints(self, project: str) -> list[Endpoint]:
+    def endpoints(self, project: str, only: Container[str] | None = None) -> list[Endpoint]:
         return [self.by_name[name] for name in sorted(self.by_name) if self.by_name[name].route.project == project]
 
     async def infer(self, endpoint: Endpoint, request: InferRequest) -> InferResult:

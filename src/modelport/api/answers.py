@@ -7,8 +7,11 @@ from typing import Any
 import orjson
 
 from modelport.api.messages import HttpResponse
+from modelport.engine.requests import InferRequest
 from modelport.errors import CODE_HEADER, ModelportError, NotAuthenticated, Overloaded
 
+ANSWERED_BY = "x-modelport-model"
+"""Names the endpoint that has answered, where that need not be the one that was asked."""
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -31,6 +34,20 @@ def native_error_answer(error: ModelportError, request_id: str) -> HttpResponse:
 def error_answer(error: ModelportError) -> HttpResponse:
     """The wire form of an error in V1, V2 and ``/predict``."""
     return HttpResponse(error.status, to_json({"error": error.message}), headers=hints(error))
+
+
+def notes(asked: InferRequest) -> list[tuple[str, str]]:
+    """The headers that tell who has answered in an endpoint's place, and what a key has left: OpenAI's names."""
+    found = []
+    if asked.answered_by is not None:
+        found.append((ANSWERED_BY, asked.answered_by.name))
+    if (budget := asked.budget) is not None:
+        found += [
+            ("x-ratelimit-limit-tokens", str(budget.limit)),
+            ("x-ratelimit-remaining-tokens", str(budget.left)),
+            ("x-ratelimit-reset-tokens", f"{budget.full_in_s:.3f}s"),
+        ]
+    return found
 
 
 def hints(error: ModelportError) -> list[tuple[str, str]]:

@@ -69,7 +69,9 @@ class Authenticator:
         key = self._keys.get(digest)  # looked up by hash: nothing about a key shows in the time this takes
         if key is None or (key.expires_at is not None and key.expires_at < time.time()):
             raise NotAuthenticated(f"this key is unknown, expired or revoked; {HOW}")
-        return Caller(key.project, key.role, key.id, secret), math.inf if key.expires_at is None else key.expires_at
+        models = None if key.models is None else frozenset(key.models)
+        caller = Caller(key.project, key.role, key.id, models, secret)
+        return caller, math.inf if key.expires_at is None else key.expires_at
 
     def _could_be_ours(self, secret: str) -> bool:
         return secret.startswith(_PREFIX) or _digest(secret) == self._owner

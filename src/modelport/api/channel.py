@@ -1,4 +1,5 @@
-"""The conversation between control and every gateway: routing tables one way, confirmations and figures the other.
+"""The conversation between control and every gateway: routing tables one way, confirmations and figures the other;
+loans of a limited key's tokens are asked for and granted.
 
 Each message is a length and JSON. A gateway that loses control keeps its last table and tries again.
 """
@@ -6,17 +7,21 @@ Each message is a length and JSON. A gateway that loses control keeps its last t
 from __future__ import annotations
 
 import asyncio
+import itertools
 import struct
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
 
+from modelport.engine.allowance import Granted, Loan
 from modelport.engine.routing import RoutingTable
 from modelport.engine.stats import EndpointStats
 
 SOCKET = "routes.sock"
 _RETRY_S = 0.2
+_LOAN_S = 1.0
+"""How long a caller waits for control to answer; then its gateway counts by itself."""
 T = TypeVar("T")
 _LENGTH = struct.Struct("<I")
 
@@ -45,13 +50,19 @@ class Report(msgspec.Struct):
     memory: int = 0
     asked: int = 0
     """The question that this answers; 0 when it confirms a table."""
+    loan: Loan | None = None
+    """Set: it is about nothing else than tokens for a key."""
+    loan_number: int = 0
 
 
 class Order(msgspec.Struct):
-    """Control to gateway: a table to act on, or a question for figures."""
+    """Control to gateway: a table to act on, a question for figures, or the answer to a loan."""
 
     table: RoutingTable | None = None
     ask: int = 0
+    granted: Granted | None = None
+    """What became of the loan of that number."""
+    loan_number: int = 0
 
 
 def pack(message: msgspec.Struct) -> bytes:
@@ -66,7 +77,50 @@ async def read(reader: asyncio.StreamReader, kind: type[T]) -> T:
     return msgspec.json.decode(await reader.readexactly(length), type=kind)
 
 
-async def follow_control(act: Callable[[RoutingTable], Awaitable[None]], report: Callable[[bool], Report]) -> None:
+class Borrower:
+    """A gateway's loans of tokens at control."""
+
+    def __init__(self) -> None:
+        self._writer: asyncio.StreamWriter | None = None
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Granted]] = {}
+
+    def connected(self, writer: asyncio.StreamWriter | None) -> None:
+        """Control can be asked from now on; with None it cannot, and whoever waits is told so."""
+        self._writer = writer
+        if writer is None:
+            for waiting in self._waiting.values():
+                if not waiting.done():
+                    waiting.set_exception(ConnectionResetError("control has gone"))
+
+    def answered(self, number: int, granted: Granted) -> None:
+        """By the channel."""
+        waiting = self._waiting.get(number)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(granted)
+
+    def tell(self, loan: Loan, number: int = 0) -> None:
+        """Raises ConnectionError when control is not there."""
+        if self._writer is None:
+            raise ConnectionResetError("control is not there")
+        self._writer.write(pack(Report(0, 0, 0, loan=loan, loan_number=number)))
+
+    async def ask(self, loan: Loan) -> Granted:
+        """Raises ConnectionError when control is not there, or busy for too long."""
+        number = next(self._numbers)
+        waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
+        try:
+            self.tell(loan, number)
+            return await asyncio.wait_for(waiting, _LOAN_S)
+        except TimeoutError:
+            raise ConnectionResetError("control is busy") from None
+        finally:
+            del self._waiting[number]
+
+
+async def follow_control(
+    act: Callable[[RoutingTable], Awaitable[None]], report: Callable[[bool], Report], borrower: Borrower
+) -> None:
     """A gateway's side, for ever: act on each table, confirm it, answer questions."""
     while True:
         try:
@@ -76,8 +130,12 @@ async def follow_control(act: Callable[[RoutingTable], Awaitable[None]], report:
             continue
         try:
             writer.write(pack(report(False)))
+            borrower.connected(writer)
             while True:
                 order = await read(reader, Order)
+                if order.granted is not None:
+                    borrower.answered(order.loan_number, order.granted)
+                    continue
                 if order.table is not None:
                     await act(order.table)
                 answer = report(bool(order.ask))
@@ -85,5 +143,6 @@ async def follow_control(act: Callable[[RoutingTable], Awaitable[None]], report:
                 writer.write(pack(answer))
                 await writer.drain()
         except (asyncio.IncompleteReadError, OSError):
+            borrower.connected(None)
             writer.close()
             await asyncio.sleep(_RETRY_S)

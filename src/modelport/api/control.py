@@ -39,6 +39,7 @@ from modelport.control.imports import Imports
 from modelport.control.jobs.runner import JobRunner
 from modelport.control.jobs.schedules import Schedules
 from modelport.control.jobs.service import Jobs
+from modelport.control.quotas import Quotas
 from modelport.control.reconciler import Reconciler
 from modelport.control.runnable import check_runnable
 from modelport.engine.fleet import Fleet
@@ -61,7 +62,7 @@ class Control:
         self.deployments = Deployments(services.database, services.registry.resolve)
         self.deployments.check = partial(check_runnable, trust_of(settings))
         self.environments = Environments(settings.home / "environments")
-        self.hub = Hub()
+        self.hub = Hub(Quotas().lend)
         self.reconciler = Reconciler(
             self.deployments,
             services.identity,

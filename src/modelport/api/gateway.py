@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from modelport.api import generate, health, inference_mlflow, inference_predict, inference_v1, inference_v2, openai
-from modelport.api.answers import error_answer, native_error_answer
+from modelport.api.answers import error_answer, native_error_answer, notes
 from modelport.api.auth import Authenticator
 from modelport.api.bodies import read_body
-from modelport.api.channel import EndpointFigures, Report, follow_control
+from modelport.api.channel import Borrower, EndpointFigures, Report, follow_control
 from modelport.api.front import Server
 from modelport.api.messages import Caller, HttpRequest, HttpResponse, HttpRoute
 from modelport.api.proxy import ControlProxy, Receive, Send
@@ -107,6 +107,9 @@ class Gateway:
         self.open = False
         """Set with the first routing table: before it, nobody's key could be checked."""
         self._opened = asyncio.Event()
+        self.borrower = Borrower()
+        if proxy is not None:
+            plane.allowances.lender = self.borrower
         self.in_flight = 0
         self.http: Counter[tuple[str, str, int]] = Counter()
         """Answers by protocol, model and status."""
@@ -170,7 +173,7 @@ class Gateway:
     ) -> tuple[HttpResponse, str]:
         """The answer to one request and its id. ``body`` is None where it is still to be received."""
         request_id, traced = request_id_of(headers.get("x-request-id"))
-        route, caller = known.route, _NOBODY
+        route, caller, request = known.route, _NOBODY, None
         try:
             if not self.open and not route.public:
                 raise NotYetOpen("the server is starting; try again in a moment")
@@ -188,6 +191,8 @@ class Gateway:
         except Exception:
             log("internal_error", request_id=request_id, path=known.path, error=traceback.format_exc())
             response = error_answer(ModelportError(f"internal error; the log has it under request id {request_id}"))
+        if request is not None and request.asked is not None:
+            response.headers += notes(request.asked)
         name = known.params.get("model", "")
         if response.status >= 400 and not self.plane.has(caller.project, name):  # inventions are not kept
             name = ""
@@ -352,7 +357,7 @@ async def run(index: int, fd: int, pulse: int, boot: dict[str, Any]) -> None:
     app = Gateway(config, ControlProxy())
     os.set_blocking(pulse, False)
     beating = asyncio.create_task(_beat(pulse))
-    following = asyncio.create_task(follow_control(app.act, lambda figures: app.report(index, figures)))
+    following = asyncio.create_task(follow_control(app.act, lambda figures: app.report(index, figures), app.borrower))
     await app.opened(_FIRST_TABLE_S)
     grpc_server = await start_grpc(app, config)
     await serve_http(app, [socket.socket(fileno=fd)], config, grpc_server, lambda: _say(pulse, GOODBYE))

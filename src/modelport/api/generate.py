@@ -60,7 +60,9 @@ class Generate:
         self._plane = plane
 
     def _read(self, request: HttpRequest, path: dict[str, str]) -> tuple[Endpoint, Asked, InferRequest]:
-        endpoint = self._plane.find(request.caller.project, path["model"], path.get("version"))
+        endpoint = self._plane.find(
+            request.caller.project, path["model"], path.get("version"), only=request.caller.models
+        )
         asked = read_generate(endpoint.route.signature, request.body)
         seconds = self._plane.default_timeout_s
         return endpoint, asked, request.infer_request(asked.inputs, seconds, timeout_us=asked.timeout_us)

@@ -7,7 +7,10 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from modelport.api.channel import SOCKET, Order, Report, pack, read
+from modelport.engine.allowance import Granted, Loan
 from modelport.engine.routing import RoutingTable
 
 _CONFIRM_S = 5.0
@@ -17,7 +20,8 @@ _ANSWER_S = 1.0
 class Hub:
     """All connected gateways."""
 
-    def __init__(self) -> None:
+    def __init__(self, lend: Callable[[Loan], Granted]) -> None:
+        self._lend = lend
         self._table: RoutingTable | None = None
         self._gateways: dict[asyncio.StreamWriter, Report | None] = {}
         self._heard = asyncio.Condition()
@@ -72,6 +76,11 @@ class Hub:
                 writer.write(pack(Order(self._table)))
             while True:
                 report = await read(reader, Report)
+                if report.loan is not None:
+                    granted = msgspec.structs.replace(self._lend(report.loan), gateways=len(self._gateways))
+                    if report.loan_number:
+                        writer.write(pack(Order(granted=granted, loan_number=report.loan_number)))
+                    continue
                 async with self._heard:
                     self._gateways[writer] = report
                     self._heard.notify_all()

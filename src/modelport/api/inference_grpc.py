@@ -217,7 +217,7 @@ class _Service:
         return _Call(caller, metadata, request_id, is_callers, ends)
 
     def _find(self, name: str, version: str, call: _Call) -> Endpoint:
-        return self._plane.find(call.caller.project, name, version or None)
+        return self._plane.find(call.caller.project, name, version or None, only=call.caller.models)
 
     async def ServerLive(self, request: Any, call: _Call) -> Any:
         return message("ServerLiveResponse")(live=True)
@@ -247,7 +247,7 @@ class _Service:
         if request.name:
             endpoints = [self._find(request.name, request.version, call)]
         else:
-            endpoints = self._plane.endpoints(call.caller.project)
+            endpoints = self._plane.endpoints(call.caller.project, call.caller.models)
         return _from_dict("ModelStatisticsResponse", model_facts.statistics(endpoints))
 
     async def RepositoryIndex(self, request: Any, call: _Call) -> Any:

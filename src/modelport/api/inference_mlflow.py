@@ -72,7 +72,7 @@ class Invocations:
 
     async def invoke(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         name = path.get("model") or request.query.get("model") or request.headers.get(TARGET_HEADER)
-        endpoint = rows.chosen(self._plane, request.caller.project, name)
+        endpoint = rows.chosen(self._plane, request.caller, name)
         route = endpoint.route
         media = request.headers.get("content-type", "")
         form = _answer_form(request.headers.get("accept", ""))

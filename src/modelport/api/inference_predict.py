@@ -36,7 +36,7 @@ class Predict:
         self._plane = plane
 
     async def predict(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
-        endpoint = rows.chosen(self._plane, request.caller.project, path.get("model") or request.query.get("model"))
+        endpoint = rows.chosen(self._plane, request.caller, path.get("model") or request.query.get("model"))
         route = endpoint.route
         classes = rows.class_outputs(route, request.query)
         body = parse(request.body)

@@ -68,10 +68,12 @@ class V1:
         self._plane = plane
 
     def _endpoint(self, request: HttpRequest, path: dict[str, str]) -> Endpoint:
-        return self._plane.find(request.caller.project, path["model"], path.get("version"), path.get("alias"))
+        caller = request.caller
+        return self._plane.find(caller.project, path["model"], path.get("version"), path.get("alias"), caller.models)
 
     async def models(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
-        routes = [endpoint.route for endpoint in self._plane.endpoints(request.caller.project)]
+        found = self._plane.endpoints(request.caller.project, request.caller.models)
+        routes = [endpoint.route for endpoint in found]
         names = [route.name for route in routes]
         page = {"has_more": False, "first_id": names[0] if names else None, "last_id": names[-1] if names else None}
         return answer({"models": names, "object": "list", "data": [card(route) for route in routes], **page})

@@ -81,7 +81,7 @@ class V2:
         self._plane = plane
 
     def _endpoint(self, request: HttpRequest, path: dict[str, str]) -> Endpoint:
-        return self._plane.find(request.caller.project, path["model"], path.get("version"))
+        return self._plane.find(request.caller.project, path["model"], path.get("version"), only=request.caller.models)
 
     async def server(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         return answer(model_facts.server_metadata())
@@ -94,7 +94,8 @@ class V2:
         return answer({"ready": ready}, 200 if ready else 503)
 
     async def models(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
-        return answer({"models": [each.route.name for each in self._plane.endpoints(request.caller.project)]})
+        found = self._plane.endpoints(request.caller.project, request.caller.models)
+        return answer({"models": [each.route.name for each in found]})
 
     async def metadata(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         return answer(model_facts.metadata(self._endpoint(request, path).route))
@@ -111,7 +112,8 @@ class V2:
         return answer(model_facts.statistics([self._endpoint(request, path)]))
 
     async def all_statistics(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
-        return answer(model_facts.statistics(self._plane.endpoints(request.caller.project)))
+        found = self._plane.endpoints(request.caller.project, request.caller.models)
+        return answer(model_facts.statistics(found))
 
     async def infer(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         endpoint = self._endpoint(request, path)

@@ -19,6 +19,8 @@ class Caller:
     project: str = "default"
     role: str = "admin"
     key_id: str | None = None
+    models: frozenset[str] | None = None
+    """The only endpoints that it may call; None for every one."""
     secret: str | None = field(default=None, repr=False)
     """The key itself, for what has to be asked of control in the caller's name."""
 
@@ -38,6 +40,8 @@ class HttpRequest:
     request_id: str
     traced: bool = False
     """Whether the caller gave the request id itself."""
+    asked: InferRequest | None = None
+    """What the data plane was asked, if it was."""
 
     def infer_request(
         self,
@@ -49,7 +53,7 @@ class HttpRequest:
     ) -> InferRequest:
         """What the data plane is asked; for the last two see ``urgency``. Raises InvalidInput."""
         moment = deadline(self.headers, default_s, timeout_us)
-        return InferRequest(
+        self.asked = InferRequest(
             inputs,
             self.request_id,
             moment,
@@ -58,6 +62,7 @@ class HttpRequest:
             priority(self.headers, priority_asked),
             self.traced,
         )
+        return self.asked
 
 
 @dataclass(slots=True)

@@ -37,6 +37,13 @@ class _Figures(Collector):
         recalled = CounterMetricFamily(
             "modelport_cache_hits", "Requests answered by an equal one's answer, without a run.", labels=_LABELS
         )
+        passed_on = CounterMetricFamily(
+            "modelport_fallbacks", "Requests that another endpoint has answered in this one's place.", labels=_LABELS
+        )
+        cascades = CounterMetricFamily(
+            "modelport_cascade_texts", "Texts of a cascade, by the model whose answer was kept.",
+            labels=(*_LABELS, "kept"),
+        )  # fmt: skip
         runs = CounterMetricFamily("modelport_runs", "Runs of a model; one may serve several requests.", labels=_LABELS)
         queue = CounterMetricFamily("modelport_queue_seconds", "Time that requests waited, summed.", labels=_LABELS)
         compute = CounterMetricFamily("modelport_compute_seconds", "Time that models ran, summed.", labels=_LABELS)
@@ -52,6 +59,11 @@ class _Figures(Collector):
             inferences.add_metric((*labels, "failure"), sum(s.failed for s in stats))
             retried.add_metric(labels, sum(s.retried for s in stats))
             recalled.add_metric(labels, sum(s.recalled for s in stats))
+            passed_on.add_metric(labels, sum(s.passed_on for s in stats))
+            small, large = sum(s.kept_small for s in stats), sum(s.kept_large for s in stats)
+            if small or large:
+                cascades.add_metric((*labels, "small"), small)
+                cascades.add_metric((*labels, "large"), large)
             runs.add_metric(labels, sum(s.executions for s in stats))
             queue.add_metric(labels, sum(s.queue_ns for s in stats) / 1e9)
             compute.add_metric(labels, sum(s.compute_ns for s in stats) / 1e9)
@@ -63,7 +75,8 @@ class _Figures(Collector):
             for s in stats:
                 sizes.update(s.batch_sizes)
             batch.add_metric(labels, *_batches(sizes))
-        yield from (inferences, retried, recalled, runs, queue, compute, waiting, in_flight, latency, batch)
+        yield from (inferences, retried, recalled, passed_on, cascades, runs)
+        yield from (queue, compute, waiting, in_flight, latency, batch)
 
     def _http(self) -> Iterable[Metric]:
         requests = CounterMetricFamily(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from modelport.api import classification
+from modelport.api.messages import Caller
 from modelport.api.tensor_json import from_array, json_name, shown, to_array
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.routing import Route
@@ -21,11 +22,11 @@ from modelport.tensors import Array, Signature, TensorSpec
 _LISTED = 10
 
 
-def chosen(plane: DataPlane, project: str, name: str | None) -> Endpoint:
+def chosen(plane: DataPlane, caller: Caller, name: str | None) -> Endpoint:
     """The named endpoint, or the only one of the project; raises InvalidInput when there are several."""
     if name is not None:
-        return plane.find(project, name)
-    endpoints = plane.endpoints(project)
+        return plane.find(caller.project, name, only=caller.models)
+    endpoints = plane.endpoints(caller.project, caller.models)
     if not endpoints:
         raise Unavailable("no model is deployed; `modelport deploy NAME` deploys one")
     if len(endpoints) > 1:

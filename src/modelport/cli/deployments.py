@@ -35,6 +35,30 @@ Engine = Annotated[
 ]
 
 
+Fallback = Annotated[
+    str | None, typer.Option("--fallback", metavar="A,B", help="Endpoints that answer when it cannot, in this order.")
+]
+Cascade = Annotated[
+    str | None,
+    typer.Option(
+        "--cascade",
+        metavar="FIRST,TEST=VALUE",
+        help="Smaller language model to ask first, and when its answer is kept: mean_logprob, min_logprob, agreement"
+        " (with samples), valid_json.",
+    ),
+]
+
+
+def cascade_of(text: str) -> dict[str, Any]:
+    """``small,mean_logprob=-0.4`` as the fields of a cascade; numbers are checked where all of a wish is."""
+    first, *tests = [part.strip() for part in text.split(",")]
+    found: dict[str, Any] = {"first": first}
+    for test in tests:
+        name, equals, value = test.partition("=")
+        found[name.strip().replace("-", "_")] = value.strip() if equals else True
+    return found
+
+
 def deploy(
     model: Reference,
     name: Annotated[str | None, typer.Option("--name", "-n", help="Endpoint name; by default the model's.")] = None,
@@ -51,6 +75,8 @@ def deploy(
     runtime: Annotated[str | None, typer.Option("--runtime", help="Runtime; by default the one of the format.")] = None,
     engine: Engine = None,
     env: Env = None,
+    fallback: Fallback = None,
+    cascade: Cascade = None,
     follow: Annotated[bool, typer.Option("--follow", help="Roll on when the alias moves.")] = False,
     no_wait: NoWait = False,
     wait_timeout: Annotated[float, typer.Option("--wait-timeout", min=0, help="Seconds to wait at most.")] = 300,
@@ -61,6 +87,8 @@ def deploy(
     """Serve a version of a model, and wait until it answers.
 
     Example: modelport deploy digits@champion --replicas 2 --max-batch 64
+
+    Example: modelport deploy large --fallback small,tiny --cascade small,mean_logprob=-0.4
     """
     from modelport.cli import render
     from modelport.cli.inputs import pairs, variables
@@ -80,6 +108,8 @@ def deploy(
         "runtime": runtime,
         "engine": pairs(engine, "--engine") or None,
         "env": variables(env) or None,
+        "fallback": [each.strip() for each in fallback.split(",")] if fallback is not None else None,
+        "cascade": cascade_of(cascade) if cascade is not None else None,
     }
     spec = {field: value for field, value in fields.items() if value is not None}
     with Client(url, key) as client:

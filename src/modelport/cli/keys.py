@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +27,13 @@ def create(
     ] = "caller",
     project: Annotated[str, typer.Option("--project", help="Project of the key; made when it is new.")] = "default",
     days: Annotated[int | None, typer.Option("--days", min=1, help="Days until it expires; never by default.")] = None,
+    models: Annotated[
+        str | None, typer.Option("--models", metavar="A,B", help="The only endpoints it may call.")
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option("--tokens-per-minute", min=1, help="That it may spend on each language model.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Most tokens of one answer.")] = None,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
@@ -36,10 +43,21 @@ def create(
     Works without a server too, on this machine's home. From the first key on every caller needs one, on loopback too.
 
     Example: modelport keys create --name mobile-app --role caller --days 90
+
+    Example: modelport keys create --name intern --models small,tiny --tokens-per-minute 6000 --max-tokens 500
     """
     from modelport.cli import render
 
-    made = _create(name, role, project, days, url, key)
+    wish = {
+        "name": name,
+        "role": role,
+        "project": project,
+        "days": days,
+        "models": [model.strip() for model in models.split(",")] if models is not None else None,
+        "tokens_per_minute": tokens_per_minute,
+        "max_tokens": max_tokens,
+    }
+    made = _create(wish, url, key)
     render.console(stderr=True).print(CLOSED)
     if as_json:
         render.as_json(made)
@@ -51,19 +69,15 @@ def create(
             ("role", made.role),
             ("project", made.project),
             ("expires", made.expires_at or "never"),
+            ("models", ", ".join(made.models) if made.models is not None else None),
+            ("tokens a minute", made.tokens_per_minute),
+            ("tokens an answer", made.max_tokens),
             ("use", "Authorization: Bearer SECRET, or MODELPORT_KEY=SECRET; it is not shown again"),
         ]
     )
 
 
-def _create(
-    name: str,
-    role: Literal["caller", "viewer", "developer", "admin"],
-    project: str,
-    days: int | None,
-    url: str | None,
-    key: str | None,
-) -> NewKey:
+def _create(fields: dict[str, Any], url: str | None, key: str | None) -> NewKey:
     from modelport.sdk.client import Client
     from modelport.sdk.endpoint import local_server
 
@@ -76,12 +90,12 @@ def _create(
         from modelport.settings import load_settings
 
         try:
-            wish = KeyCreate(name=name, role=role, project=project, days=days)
+            wish = KeyCreate(**fields)
         except ValidationError as error:
             raise refused(error) from None
         return create_key(load_settings(), wish)
     with Client(url, key) as client:
-        return client.keys.create(name, role, project=project, days=days)
+        return client.keys.create(**fields)
 
 
 @group.command("list")

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from modelport import plugins
-from modelport.control import audit, resolved
+from modelport.control import audit, resolved, stand_ins
 from modelport.control.actors import Actor
 from modelport.control.machine import gpu_count
 from modelport.errors import Conflict, InvalidInput, NotFound
@@ -25,7 +25,7 @@ from modelport.schemas.models import Manifest
 from modelport.storage import tables
 from modelport.storage.database import Database
 
-_NOT_OF_A_REPLICA = {"replicas", "max_batch", "max_delay_ms", "cache"}
+_NOT_OF_A_REPLICA = {"replicas", "max_batch", "max_delay_ms", "cache", "fallback", "cascade"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,7 @@ class Deployments:
                 raise Conflict(
                     f"deployment {name!r} serves model {row.model!r}; delete it first, or choose another name"
                 )
+            _check_others(session, row, wish.spec, target.manifest)
             row.alias, row.follow = wish.alias, wish.follow
             self._revise(session, row, version.id, _with_defaults(wish.spec, target.manifest))
             audit.record(
@@ -299,6 +300,17 @@ def _check(wish: DeploymentApply) -> None:
     gpus = gpu_count()
     if wish.spec.gpu > gpus:
         raise InvalidInput(f"spec.gpu: {wish.spec.gpu} asked, this machine has {gpus}")
+
+
+def _check_others(session: Session, row: tables.Deployment, spec: DeploymentSpec, manifest: Manifest) -> None:
+    """Raises InvalidInput for other endpoints that cannot stand in for this one."""
+    if not stand_ins.named(spec):
+        return
+    query = select(tables.Deployment).where(
+        tables.Deployment.project_id == row.project_id, tables.Deployment.desired_revision > 0
+    )
+    known = {each.name: _wish(session, each, each.desired_revision) for each in session.scalars(query)}
+    stand_ins.check(row.name, spec, manifest, {name: (wish.spec, wish.manifest) for name, wish in known.items()})
 
 
 def _find(session: Session, actor: Actor, name: str) -> tables.Deployment | None:

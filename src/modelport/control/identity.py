@@ -32,6 +32,7 @@ _BODY, _CHECK = 43, 6
 """Base62 digits of 256 bits, and of a CRC-32."""
 _SHOWN = 9
 """Characters of a secret that are kept to recognise it by."""
+_LIMITS = {"models", "tokens_per_minute", "max_tokens"}
 
 
 class Identity:
@@ -99,9 +100,10 @@ class Identity:
                 role=wish.role,
                 created_at=now,
                 expires_at=now + timedelta(days=wish.days) if wish.days else None,
+                limits=wish.model_dump(include=_LIMITS, exclude_none=True),
             )
             session.add(key)
-            detail = {"name": wish.name, "role": wish.role, "project": wish.project, "days": wish.days}
+            detail = {"name": wish.name, "role": wish.role, "project": wish.project, "days": wish.days, **key.limits}
             audit.record(session, actor, "key.create", key.id, detail)
         self._changed()
         return NewKey(**_shape(key, wish.project).model_dump(), secret=secret)
@@ -140,6 +142,9 @@ class Identity:
                     project=project,
                     role=key.role,
                     expires_at=key.expires_at.timestamp() if key.expires_at else None,
+                    models=tuple(key.limits["models"]) if "models" in key.limits else None,
+                    tokens_per_minute=key.limits.get("tokens_per_minute"),
+                    max_tokens=key.limits.get("max_tokens"),
                 )
                 for key, project in session.execute(query.where(tables.Key.revoked_at.is_(None)))
                 if _is_active(key)
@@ -213,4 +218,5 @@ def _shape(key: tables.Key, project: str) -> Key:
         created_at=key.created_at,
         expires_at=key.expires_at,
         revoked_at=key.revoked_at,
+        **key.limits,
     )

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from modelport import errors, plugins
 from modelport.control.deployments import Deployments, Observation, Wish, Wishes
 from modelport.control.engines import Engines
@@ -25,7 +27,7 @@ from modelport.control.identity import Identity
 from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.generation import Facts
 from modelport.engine.replica import Spec
-from modelport.engine.routing import ReplicaAddress, Route, RoutingTable, facts_of, features_of
+from modelport.engine.routing import Cascade, ReplicaAddress, Route, RoutingTable, facts_of, features_of
 from modelport.schemas.deployments import ReplicaStatus
 from modelport.telemetry import log
 
@@ -353,7 +355,8 @@ class Reconciler:
             max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s, cache_bytes=_bytes(spec.cache) or 0,
             recovering=not ready and wishes.serving is not None and not crashing and spec.replicas > 0,
             asleep=spec.replicas == 0, streams=shown.streams,
-            features=features_of(manifest.details), language=shown.language,
+            features=features_of(manifest.details), language=shown.language, fallback=tuple(spec.fallback),
+            cascade=msgspec.convert(spec.cascade.model_dump(), Cascade) if spec.cascade is not None else None,
         )  # fmt: skip
 
     def _answering(self, wishes: Wishes, wish: Wish) -> list[Replica]:

@@ -6,13 +6,14 @@ Knows tensors, routes and deadlines; knows no protocol and no server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Container
 from contextlib import aclosing
 
 import numpy as np
 
 from modelport import errors
-from modelport.engine import frames, texts
+from modelport.engine import cascade, fallback, frames, texts
+from modelport.engine.allowance import Allowances
 from modelport.engine.cache import Cache, size_of
 from modelport.engine.dispatcher import Dispatcher, Moved
 from modelport.engine.generation import Asked, Part, repeatable, to_tensors
@@ -61,16 +62,21 @@ class DataPlane:
         self.number = 0
         """Of the table that is acted on."""
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
+        self.allowances = Allowances()
 
     @property
     def ready(self) -> bool:
         """Whether every endpoint of every project is ready; what health checks ask."""
         return self.number > 0 and all(endpoint.ready for endpoint in self._endpoints.values())
 
-    def find(self, project: str, name: str, version: str | None = None, alias: str | None = None) -> Endpoint:
-        """The endpoint of that name; raises NotFound, also when it serves another version or alias."""
+    def find(
+        self, project: str, name: str, version: str | None = None, alias: str | None = None,
+        only: Container[str] | None = None,
+    ) -> Endpoint:  # fmt: skip
+        """The endpoint of that name; raises NotFound, also when it serves another version or alias, and when the caller
+        may call ``only`` others."""
         endpoint = self._endpoints.get((project, name))
-        if endpoint is None:
+        if endpoint is None or (only is not None and name not in only):
             raise errors.NotFound(
                 f"no endpoint {_shown(name)} here; `modelport deployments list` shows those there are"
             )
@@ -85,9 +91,13 @@ class DataPlane:
         """Whether the project has an endpoint of that name."""
         return (project, name) in self._endpoints
 
-    def endpoints(self, project: str) -> list[Endpoint]:
-        """All endpoints of a project, by name."""
-        return [self._endpoints[key] for key in sorted(self._endpoints) if key[0] == project]
+    def endpoints(self, project: str, only: Container[str] | None = None) -> list[Endpoint]:
+        """All endpoints of a project that a caller may call, by name."""
+        return [
+            self._endpoints[key]
+            for key in sorted(self._endpoints)
+            if key[0] == project and (only is None or key[1] in only)
+        ]
 
     def all_endpoints(self) -> list[Endpoint]:
         """Of every project: for figures."""
@@ -98,8 +108,15 @@ class DataPlane:
 
         Raises InvalidInput, ModelRejectedInput, Overloaded, DeadlineExceeded, RunFailed, Unavailable.
         """
+        self.allowances.check(request.caller, endpoint.route.name)
         if endpoint.route.language is not None:
             return await texts.infer(self, endpoint, request)
+        if endpoint.route.fallback:
+            return await fallback.infer(self, endpoint, request)
+        return await self.infer_here(endpoint, request)
+
+    async def infer_here(self, endpoint: Endpoint, request: InferRequest) -> InferResult:
+        """By this endpoint and no other."""
         while True:
             check_inputs(endpoint.route.signature, request.inputs)
             _check_outputs(endpoint.route, request.outputs)
@@ -119,6 +136,7 @@ class DataPlane:
 
     async def stream(self, endpoint: Endpoint, request: InferRequest) -> AsyncGenerator[InferResult]:
         """The same for an answer in parts; a model that gives none gives one. Close it to cancel the rest."""
+        self.allowances.check(request.caller, endpoint.route.name)
         if endpoint.route.language is not None:
             async with aclosing(texts.stream(self, endpoint, request)) as written:
                 async for part in written:
@@ -127,12 +145,26 @@ class DataPlane:
         if not endpoint.route.streams:
             yield await self.infer(endpoint, request)
             return
+        if endpoint.route.fallback:
+            parts = fallback.stream(self, endpoint, request)
+        else:
+            parts = self.stream_here(endpoint, request)
+        async with aclosing(parts):
+            async for part in parts:
+                yield part
+
+    async def stream_here(self, endpoint: Endpoint, request: InferRequest) -> AsyncGenerator[InferResult]:
+        """By this endpoint and no other."""
+        if not endpoint.route.streams:
+            yield await self.infer_here(endpoint, request)
+            return
         try:
             async with aclosing(self._stream(endpoint, request)) as parts:
                 async for part in parts:
                     yield part
         except Moved:  # said of what waits: nothing has been given yet
-            async with aclosing(self.stream(self.find(endpoint.route.project, endpoint.route.name), request)) as parts:
+            now = self.find(endpoint.route.project, endpoint.route.name)
+            async with aclosing(self.stream_here(now, request)) as parts:
                 async for part in parts:
                     yield part
 
@@ -154,9 +186,26 @@ class DataPlane:
             if not pending.future.done():
                 dispatcher.cancel(pending)
 
-    async def generate(self, endpoint: Endpoint, asked: Asked, request: InferRequest) -> AsyncGenerator[Part]:
+    def generate(self, endpoint: Endpoint, asked: Asked, request: InferRequest) -> AsyncGenerator[Part]:
         """What a language model writes, part after part; of ``request`` the deadline, the caller and the id count.
-        Close it to cancel the rest. Raises as ``infer``."""
+        Close it to cancel the rest. Raises as ``infer``, and Overloaded when the key has spent its tokens."""
+        route = endpoint.route
+        self.allowances.check(request.caller, route.name)
+        if route.cascade is not None:
+            return cascade.generate(self, endpoint, route.cascade, asked, request)
+        if route.fallback:
+            return fallback.generate(self, endpoint, asked, request)
+        return self.generate_here(endpoint, asked, request)
+
+    def generate_here(self, endpoint: Endpoint, asked: Asked, request: InferRequest) -> AsyncGenerator[Part]:
+        """By this endpoint and no other."""
+        name = endpoint.route.name
+        asked = self.allowances.capped(request.caller, asked)
+        parts = self._generate(endpoint, asked, request)
+        limit = self.allowances.limit(request.caller)
+        return parts if limit is None else self.allowances.metered(parts, asked, name, limit, request)
+
+    async def _generate(self, endpoint: Endpoint, asked: Asked, request: InferRequest) -> AsyncGenerator[Part]:
         asked = repeatable(asked)
         while True:
             pending = None
@@ -181,6 +230,7 @@ class DataPlane:
         """Act on a new table; returns when requests go by it. An older table than the present one is ignored."""
         if table.number <= self.number:
             return
+        self.allowances.update(table)
         wanted = {(route.project, route.name): route for route in table.routes}
         changes = []
         for key, route in wanted.items():

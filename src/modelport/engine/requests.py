@@ -6,9 +6,12 @@ import random
 import re
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelport.tensors import Array
+
+if TYPE_CHECKING:
+    from modelport.engine.routing import Route
 
 NORMAL = 5
 """The priority of a request that asks for none."""
@@ -33,6 +36,16 @@ def request_id_of(given: str | None) -> tuple[str, bool]:
 
 
 @dataclass(slots=True)
+class Budget:
+    """How a key stands with a language model, as its caller is told."""
+
+    limit: int
+    """Tokens per minute."""
+    left: int
+    full_in_s: float
+
+
+@dataclass(slots=True)
 class InferRequest:
     """Named tensors for one endpoint."""
 
@@ -54,6 +67,10 @@ class InferRequest:
     """How a language model writes, where the protocol says it: fields of ``generation.Sampling``."""
     alone: bool = False
     """Whether it shares no run with others, so that nothing but itself decides the last bits of its answer."""
+    answered_by: Route | None = None
+    """Set by the data plane where an endpoint has others to pass a request on to: whose answer it is."""
+    budget: Budget | None = None
+    """Set by the data plane where the key's tokens are limited."""
 
 
 @dataclass(slots=True)

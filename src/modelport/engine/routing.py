@@ -40,6 +40,21 @@ def facts_of(language: Sequence[dict[str, Any] | None]) -> Facts | None:
     return msgspec.structs.replace(known[0], adapters=tuple(sorted(adapters)))
 
 
+class Cascade(msgspec.Struct, frozen=True):
+    """Which endpoint is asked first, and when its answer is good enough: all tests that are set have to pass."""
+
+    first: str
+    mean_logprob: float | None = None
+    """Least mean of its tokens' natural log-probabilities."""
+    min_logprob: float | None = None
+    """Least log-probability of any token."""
+    agreement: float | None = None
+    """Least share of further samples that say the same."""
+    samples: int = 3
+    """The answer's own counts as one."""
+    valid_json: bool = False
+
+
 class Route(msgspec.Struct, frozen=True):
     """One endpoint: its version, how it is run, who answers."""
 
@@ -69,6 +84,9 @@ class Route(msgspec.Struct, frozen=True):
     """Has no replica at the moment, but one is being started in place of a lost one: requests wait for it."""
     language: Facts | None = None
     """Of a model that writes texts: what its replicas say of themselves."""
+    fallback: tuple[str, ...] = ()
+    """Endpoints that are asked in its place when it cannot answer."""
+    cascade: Cascade | None = None
     asleep: bool = False
     """Scaled to zero on purpose: counts as ready."""
 
@@ -82,6 +100,12 @@ class KeyEntry(msgspec.Struct, frozen=True):
     role: str
     expires_at: float | None = None
     """Seconds since the epoch."""
+    models: tuple[str, ...] | None = None
+    """The only endpoints that it may call; None for every one."""
+    tokens_per_minute: int | None = None
+    """That it may spend on each language model."""
+    max_tokens: int | None = None
+    """Of one answer of a language model."""
 
 
 class RoutingTable(msgspec.Struct, frozen=True):

@@ -26,6 +26,12 @@ class EndpointStats:
     retried: int = 0
     recalled: int = 0
     """Requests answered from the cache, or by the run of an equal one."""
+    passed_on: int = 0
+    """Requests that another endpoint has answered in this one's place."""
+    kept_small: int = 0
+    """Of a cascade: texts of the small model that were good enough."""
+    kept_large: int = 0
+    """Of a cascade: texts that were asked of the large model after the small one."""
     last_success_ms: int = 0
     """Milliseconds since the epoch."""
     batch_sizes: dict[int, int] = field(default_factory=dict)

@@ -26,6 +26,12 @@ class KeyCreate(BaseModel):
     project: Name = "default"
     days: Annotated[int, Field(ge=1, le=36_500)] | None = None
     """Days until it expires; never by default."""
+    models: Annotated[list[Name], Field(min_length=1, max_length=100)] | None = None
+    """The only endpoints that it may call; all others answer as missing. By default it may call every one."""
+    tokens_per_minute: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    """Tokens, of prompts and answers together, that it may spend in a minute on each language model."""
+    max_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Tokens that one answer of a language model may have."""
 
 
 class Key(BaseModel):
@@ -40,6 +46,12 @@ class Key(BaseModel):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    models: list[str] | None = None
+    """The only endpoints that it may call; None for every one."""
+    tokens_per_minute: int | None = None
+    """Of each language model."""
+    max_tokens: int | None = None
+    """Of one answer of a language model."""
 
 
 class NewKey(Key):

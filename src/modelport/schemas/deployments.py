@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from modelport.schemas.names import AliasName, Name
 
@@ -58,6 +58,31 @@ class EngineOptions(BaseModel):
         return (self.tensor_parallel_size or 1) * (self.pipeline_parallel_size or 1)
 
 
+class Cascade(BaseModel):
+    """A smaller model is asked first; its answer is kept where every test that is set here passes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    first: Name
+    """Endpoint of the smaller model, in the same project."""
+    mean_logprob: Annotated[float, Field(le=0, ge=-100)] | None = None
+    """Least mean of its tokens' log-probabilities, such as -0.4."""
+    min_logprob: Annotated[float, Field(le=0, ge=-100)] | None = None
+    """Least log-probability of any token, such as -3."""
+    agreement: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Least share of further samples that say the same, such as 0.5."""
+    samples: Annotated[int, Field(ge=2, le=16)] = 3
+    """Samples for ``agreement``; the answer itself is one of them."""
+    valid_json: bool = False
+    """The answer has to be JSON."""
+
+    @model_validator(mode="after")
+    def _has_a_test(self) -> Self:
+        if self.mean_logprob is None and self.min_logprob is None and self.agreement is None and not self.valid_json:
+            raise ValueError("set a test: mean_logprob, min_logprob, agreement or valid_json")
+        return self
+
+
 class DeploymentSpec(BaseModel):
     """How a version is to be run. Every field has a default that serves."""
 
@@ -90,6 +115,10 @@ class DeploymentSpec(BaseModel):
     """What is asked of a language model's engine, such as vLLM."""
     env: Annotated[dict[VariableName, VariableValue], Field(max_length=100)] = {}
     """Environment variables of the replica."""
+    fallback: Annotated[list[Name], Field(max_length=8)] = []
+    """Endpoints that answer in its place, in this order: when it fails, is overloaded, or a key's tokens are spent."""
+    cascade: Cascade | None = None
+    """A smaller language model that is asked first."""
 
 
 class DeploymentApply(BaseModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import ValidationError
 
 from modelport.schemas.access import Key, KeyCreate, NewKey, Role
@@ -16,11 +18,26 @@ class Keys(Operations[D_co]):
 
     @operation
     def create(
-        self, name: str, role: Role = "caller", *, project: str = "default", days: int | None = None
+        self,
+        name: str,
+        role: Role = "caller",
+        *,
+        project: str = "default",
+        days: int | None = None,
+        models: Sequence[str] | None = None,
+        tokens_per_minute: int | None = None,
+        max_tokens: int | None = None,
     ) -> Flow[NewKey]:
-        """Make a key; its ``secret`` is told this once. ``days`` until it expires, never by default."""
+        """Make a key; its ``secret`` is told this once. ``days`` until it expires, never by default.
+
+        ``models`` are the only endpoints that it may call; of each language model it may spend
+        ``tokens_per_minute``, and one answer may have ``max_tokens``.
+        """
         try:
-            body = KeyCreate(name=name, role=role, project=project, days=days)
+            body = KeyCreate(
+                name=name, role=role, project=project, days=days, models=None if models is None else [*models],
+                tokens_per_minute=tokens_per_minute, max_tokens=max_tokens,
+            )  # fmt: skip
         except ValidationError as error:
             raise refused(error) from None
         answer = yield from send_json("POST", f"{API}/keys", body.model_dump(), idempotent=False)

@@ -20,7 +20,7 @@ from modelport.api.openai.sampling import ResponseFormat, Writing, check_engine,
 from modelport.api.openai.tools import Calls, Choice, Tool
 from modelport.api.openai.tools import format_of as calls_format
 from modelport.api.openai.writing import Writer, Written, logprobs_of, usage_of
-from modelport.engine.dataplane import DataPlane, Endpoint
+from modelport.engine.dataplane import DataPlane
 from modelport.engine.generation import Asked
 from modelport.errors import InvalidInput
 
@@ -134,7 +134,7 @@ class Chat:
         asked = asked_of(wanted, request.caller.key_id or "")
         check_engine(asked.sampling, facts_of(endpoint))
         writer = Writer(self._plane, endpoint, request, choices_of(asked, wanted.n or 1))
-        reply = _Reply(wanted, endpoint, writer, calls=asked.sampling.format is not None and wanted.tools is not None)
+        reply = _Reply(wanted, writer, calls=asked.sampling.format is not None and wanted.tools is not None)
         if wanted.stream:
             return sse.events(reply.events())
         return answer(reply.whole(await writer.whole()))
@@ -191,12 +191,17 @@ def messages_of(given: list[Message]) -> list[dict[str, Any]]:
 class _Reply:
     """The answer's wire form."""
 
-    def __init__(self, wanted: ChatRequest, endpoint: Endpoint, writer: Writer, *, calls: bool) -> None:
+    def __init__(self, wanted: ChatRequest, writer: Writer, *, calls: bool) -> None:
         self._wanted, self._writer = wanted, writer
         self._calls = calls
-        self._head = {
-            "id": f"chatcmpl-{secrets.token_hex(12)}", "object": "chat.completion", "created": writer.created,
-            "model": wanted.model, "system_fingerprint": f"{endpoint.route.model}:{endpoint.route.version}",
+        self._id = f"chatcmpl-{secrets.token_hex(12)}"
+
+    @property
+    def _head(self) -> dict[str, Any]:
+        route = self._writer.route
+        return {
+            "id": self._id, "object": "chat.completion", "created": self._writer.created,
+            "model": route.name, "system_fingerprint": f"{route.model}:{route.version}",
         }  # fmt: skip
 
     def whole(self, written: list[Written]) -> dict[str, Any]:
@@ -220,13 +225,14 @@ class _Reply:
 
     async def events(self) -> AsyncGenerator[bytes]:
         """Server-sent events; the deltas of plain text are put together by hand, since they are many."""
-        head = to_json({**self._head, "object": "chat.completion.chunk"})[:-1]
+        head = b""
         calls = [Calls() for _ in self._writer.written]
         begun: set[int] = set()
         usage = b',"usage":null' if self._wanted.wants_usage else b""
         async with aclosing(self._writer.parts()) as parts:
             async for index, part in parts:
                 chunk = b""
+                head = head or to_json({**self._head, "object": "chat.completion.chunk"})[:-1]
                 if index not in begun:
                     begun.add(index)
                     chunk += sse.choice(head, index, b'{"role":"assistant","content":"","refusal":null}', usage)

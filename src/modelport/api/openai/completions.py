@@ -99,9 +99,13 @@ class _Reply:
     def __init__(self, wanted: CompletionRequest, writer: Writer, n: int, prompts: Sequence[str]) -> None:
         self._wanted, self._writer, self._n = wanted, writer, n
         self._prompts = prompts if wanted.echo else [""] * len(prompts)
-        self._head = {
-            "id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion", "created": writer.created,
-            "model": wanted.model,
+        self._id = f"cmpl-{secrets.token_hex(12)}"
+
+    @property
+    def _head(self) -> dict[str, Any]:
+        return {
+            "id": self._id, "object": "text_completion", "created": self._writer.created,
+            "model": self._writer.route.name,
         }  # fmt: skip
 
     def _usage(self, written: list[Written]) -> dict[str, Any]:
@@ -133,12 +137,13 @@ class _Reply:
 
     async def events(self) -> AsyncGenerator[bytes]:
         """Server-sent events."""
-        head = to_json(self._head)[:-1]
+        head = b""
         usage = b',"usage":null' if self._wanted.wants_usage else b""
         begun: set[int] = set()
         async with aclosing(self._writer.parts()) as parts:
             async for index, part in parts:
                 text = part.text
+                head = head or to_json(self._head)[:-1]
                 if index not in begun:
                     begun.add(index)
                     text = self._prompts[index] + text

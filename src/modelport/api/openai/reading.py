@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ import msgspec
 from modelport.api.messages import HttpRequest
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.generation import Facts
-from modelport.errors import InvalidInput, NotFound, Unavailable
+from modelport.errors import InvalidInput, ModelportError, NotFound, Unavailable
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -71,7 +72,7 @@ def _named(error: msgspec.ValidationError, unsupported: Mapping[str, str], where
 def endpoint_of(plane: DataPlane, request: HttpRequest, model: str) -> Endpoint:
     """Of that name, in the caller's project; raises NotFound."""
     try:
-        return plane.find(request.caller.project, model)
+        return plane.find(request.caller.project, model, only=request.caller.models)
     except NotFound:
         raise NotFound(
             f"the model {model[:80]!r} does not exist or you do not have access to it; GET /v1/models lists yours"
@@ -84,6 +85,9 @@ def language_endpoint(plane: DataPlane, request: HttpRequest, model: str) -> End
     if endpoint.route.language is None:
         if endpoint.route.platform:
             raise InvalidInput.of("model", f"the model {model!r} writes no texts; ask it at /v2/models/{model}/infer")
+        for name in endpoint.route.fallback:
+            with suppress(ModelportError):
+                return language_endpoint(plane, request, name)
         raise Unavailable(f"the model {model!r} is being started; try again")
     return endpoint
 

@@ -28,7 +28,8 @@ class Output:
 
     def add(self, part: Part) -> list[Event]:
         """What this part changes; the one with ``finish`` ends all."""
-        text, calls = part.text, []
+        text = part.text
+        calls: list[dict[str, Any]] = []
         if self._calls is not None:
             text, calls = self._calls.add(text)
             if part.finish is not None:

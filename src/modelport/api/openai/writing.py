@@ -13,6 +13,7 @@ from modelport.api.messages import HttpRequest
 from modelport.api.openai.reading import DEADLINE_S
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.generation import Asked, Part
+from modelport.engine.routing import Route
 from modelport.errors import ModelportError
 
 
@@ -69,6 +70,11 @@ class Writer:
         self._request = request.infer_request({}, DEADLINE_S)
         self.written = [Written() for _ in asked]
         self.created = int(time.time())
+
+    @property
+    def route(self) -> Route:
+        """Of the endpoint that answers: it is certain from the first part on."""
+        return self._request.answered_by or self._endpoint.route
 
     async def whole(self) -> list[Written]:
         """All to their ends."""

@@ -35,7 +35,16 @@ _OF_TRAINING = {
 }  # fmt: skip
 _REWRITES = ("pissa", "olora", "loftq", "corda", "lora_ga")
 """Ways to begin that change the base's own weights."""
-_FAILURES = (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, NotImplementedError)
+_FAILURES = (
+    SafetensorError,
+    OSError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+)
 
 
 class Adapters:

@@ -24,6 +24,8 @@ class Key(InProject, Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    limits: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """``models``, ``tokens_per_minute`` and ``max_tokens``, as far as they are limited."""
 
 
 class Audit(InProject, Base):
