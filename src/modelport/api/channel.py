@@ -45,6 +45,8 @@ class Report(msgspec.Struct):
     memory: int = 0
     asked: int = 0
     """The question that this answers; 0 when it confirms a table."""
+    guest: bool = False
+    """Whether it is no gateway, but goes by the table as one, and counts nothing."""
 
 
 class Order(msgspec.Struct):

@@ -22,6 +22,7 @@ from modelport.control.actors import Actor
 from modelport.control.datasets import Datasets
 from modelport.control.deployments import Deployments
 from modelport.control.evaluations import Evaluations
+from modelport.control.files import Files
 from modelport.control.grades import Grades
 from modelport.control.identity import Identity
 from modelport.control.imports import Imports
@@ -83,6 +84,16 @@ class Context:
     """Set where models are judged."""
     grades_: Grades | None = None
     """Set where models are measured."""
+
+    files_: Files | None = None
+    """Set where files are kept."""
+
+    @property
+    def files(self) -> Files:
+        """The files of batches; raises NotFound where there are none."""
+        if self.files_ is None:
+            raise NotFound("this server keeps no files")
+        return self.files_
 
     @property
     def datasets(self) -> Datasets:
