@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 
+import msgspec
 import numpy as np
 
 from modelport import errors
@@ -16,7 +17,7 @@ from modelport.engine import frames, texts
 from modelport.engine.cache import Cache, size_of
 from modelport.engine.dispatcher import Dispatcher, Moved
 from modelport.engine.generation import Asked, Part, repeatable, to_tensors
-from modelport.engine.requests import InferRequest, InferResult
+from modelport.engine.requests import NORMAL, InferRequest, InferResult
 from modelport.engine.routing import Route, RoutingTable
 from modelport.engine.stats import EndpointStats
 from modelport.tensors import Array, check_inputs
@@ -158,6 +159,8 @@ class DataPlane:
         """What a language model writes, part after part; of ``request`` the deadline, the caller and the id count.
         Close it to cancel the rest. Raises as ``infer``."""
         asked = repeatable(asked)
+        if request.priority > NORMAL:
+            asked = msgspec.structs.replace(asked, background=True)
         while True:
             pending = None
             try:
