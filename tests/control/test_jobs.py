@@ -16,6 +16,7 @@ from modelport.control.assembly import Services
 from modelport.control.blobs import Blobs, Limits
 from modelport.control.datasets import Datasets
 from modelport.control.evaluations import Evaluations
+from modelport.control.files import Files
 from modelport.control.grades import Grades
 from modelport.control.identity import Identity
 from modelport.control.jobs.process import Meter
@@ -56,9 +57,12 @@ def jobs(
     monkeypatch.setattr(plugins, "load", lambda group, name: Nothing)
     limits = JobSettings(cores=2, memory_mb=1000, retries=1, max_queued=8, keep=3, keep_days=30)
     settings = Settings(home=tmp_path / "home", jobs=limits)
-    datasets = Datasets(database, artifacts, Blobs(database, artifacts, Limits()), tmp_path / "datasets")
+    blobs = Blobs(database, artifacts, Limits())
+    datasets, files = Datasets(database, artifacts, blobs, tmp_path / "datasets"), Files(database, artifacts, blobs)
     grades = Grades(database, settings.grades)
-    services = Services(settings, database, artifacts, identity, registry, datasets, Evaluations(database), grades)
+    services = Services(
+        settings, database, artifacts, identity, registry, datasets, Evaluations(database), grades, files
+    )
     yield Jobs(services, settings)
     Nothing.away = False
 

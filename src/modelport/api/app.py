@@ -100,6 +100,8 @@ def _is_streamed(method: str, path: str, media: bytes) -> bool:
     """Whether a route takes the body in pieces, so that it needs no bound here."""
     if method == "PUT":
         return path.startswith(f"{PREFIX}/blobs/")
+    if method == "POST" and path == "/v1/files":
+        return True
     return method == "POST" and path.endswith("/versions") and media.lower().startswith(b"application/octet-stream")
 
 

@@ -53,6 +53,8 @@ class Report(msgspec.Struct):
     loan: Loan | None = None
     """Set: it is about nothing else than tokens for a key."""
     loan_number: int = 0
+    guest: bool = False
+    """Whether it is no gateway, but goes by the table as one, and counts nothing."""
 
 
 class Order(msgspec.Struct):

@@ -29,6 +29,9 @@ from modelport.api.native import pipelines as pipeline_routes
 from modelport.api.native import schedules as schedule_routes
 from modelport.api.native import server as server_routes
 from modelport.api.native.context import Context, Here, Tree, Viewer
+from modelport.api.native.errors import EVERYWHERE
+from modelport.api.openai import batches as batch_routes
+from modelport.api.openai import files as file_routes
 from modelport.api.proxy import SOCKET
 from modelport.control.assembly import Services, build_services, trust_of
 from modelport.control.collector import Collector
@@ -91,7 +94,7 @@ class Control:
         self.context = Context(
             settings, services.registry, services.identity, services.database, self.deployments, tree,
             Imports(services.registry, settings.imports, settings.home / "cache" / "imports"), self.jobs,
-            self.schedules, services.datasets, services.evaluations, services.grades,
+            self.schedules, services.datasets, services.evaluations, services.grades, services.files,
         )  # fmt: skip
 
     def _collect_environments(self, dry_run: bool) -> tuple[int, int]:
@@ -160,6 +163,8 @@ class Control:
         """The management API, with what only a running tree can answer."""
         nouns = (deployment_routes, job_routes, schedule_routes, pipeline_routes, server_routes)
         app = create_app(self.context, [noun.router for noun in nouns])
+        for noun in (file_routes, batch_routes):
+            app.include_router(noun.router, responses=EVERYWHERE)
         app.include_router(server_routes.repository)
         app.include_router(self._metrics())
         return app

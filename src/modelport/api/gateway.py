@@ -32,6 +32,7 @@ from modelport.api.bodies import read_body
 from modelport.api.channel import Borrower, EndpointFigures, Report, follow_control
 from modelport.api.front import Server
 from modelport.api.messages import Caller, HttpRequest, HttpResponse, HttpRoute
+from modelport.api.openai.errors import error_answer as openai_error_answer
 from modelport.api.proxy import ControlProxy, Receive, Send
 from modelport.api.streaming import until_gone
 from modelport.engine.dataplane import DataPlane
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 
 _DOCUMENTATION = ("/docs", "/openapi.json")
 """Of the routes that control answers, those that want no key: the same for everybody."""
-_CONTROL_PREFIXES = ("/api/", "/metrics", "/v2/repository/", *_DOCUMENTATION)
+_OPENAI = ("/v1/files", "/v1/batches")
+_CONTROL_PREFIXES = ("/api/", "/metrics", "/v2/repository/", *_OPENAI, *_DOCUMENTATION)
 ROOMS: dict[str, Any] = {
     "v2": inference_v2,
     "openai": openai,
@@ -224,8 +226,10 @@ class Gateway:
                 self.authenticate(headers)
             status = await self._proxy(scope, receive, send, request_id)
         except ModelportError as error:
-            is_native = path.startswith("/api/")
-            response = native_error_answer(error, request_id) if is_native else error_answer(error)
+            if path.startswith("/api/"):
+                response = native_error_answer(error, request_id)
+            else:
+                response = openai_error_answer(error) if path.startswith(_OPENAI) else error_answer(error)
             status = response.status
             await self.send(response, request_id, scope["method"], send)
         self.http["api", "", status] += 1

@@ -60,7 +60,7 @@ class Hub:
             return all(report is not None and report.asked >= question for report in self._gateways.values())
 
         await self._wait(all_answered, _ANSWER_S)
-        return [report for report in self.gateways if report.asked >= question]
+        return [report for report in self.gateways if report.asked >= question and not report.guest]
 
     async def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
         async with self._heard:

@@ -8,6 +8,7 @@ from pathlib import Path
 from modelport.control.blobs import Blobs, Limits
 from modelport.control.datasets import Datasets
 from modelport.control.evaluations import Evaluations
+from modelport.control.files import Files
 from modelport.control.grades import Grades
 from modelport.control.identity import Identity
 from modelport.control.registry import Registry
@@ -31,6 +32,7 @@ class Services:
     datasets: Datasets
     evaluations: Evaluations
     grades: Grades
+    files: Files
 
 
 def trust_of(settings: Settings) -> Trust:
@@ -61,15 +63,15 @@ def build_services(
 
     limits = Limits(int(settings.artifacts.max_file_gb * 1e9), settings.artifacts.gc_grace_s)
     artifacts = Artifacts(settings.artifacts_url, settings.home / "cache")
+    blobs = Blobs(database, artifacts, limits)
     return Services(
         settings,
         database,
         artifacts,
         Identity(database, owner_token, keys_required),
         Registry(database, artifacts, inspect, limits),
-        Datasets(
-            database, artifacts, Blobs(database, artifacts, limits), settings.home / "cache", settings.data.archives
-        ),
+        Datasets(database, artifacts, blobs, settings.home / "cache", settings.data.archives),
         Evaluations(database),
         Grades(database, settings.grades),
+        Files(database, artifacts, blobs),
     )

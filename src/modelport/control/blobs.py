@@ -28,7 +28,7 @@ _AT_ONCE = 500
 #: A folder that was asked for lately may be under inspection, whatever the grace time of blobs.
 _INSPECTION_S = 600
 #: What keeps a blob from being collected.
-_NEEDS = (tables.VersionBlob, tables.DatasetBlob)
+_NEEDS = (tables.VersionBlob, tables.DatasetBlob, tables.File)
 T = TypeVar("T")
 
 

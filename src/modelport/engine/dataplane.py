@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Container
 from contextlib import aclosing
 
+import msgspec
 import numpy as np
 
 from modelport import errors
@@ -17,7 +18,7 @@ from modelport.engine.allowance import Allowances
 from modelport.engine.cache import Cache, size_of
 from modelport.engine.dispatcher import Dispatcher, Moved
 from modelport.engine.generation import Asked, Part, repeatable, to_tensors
-from modelport.engine.requests import InferRequest, InferResult
+from modelport.engine.requests import NORMAL, InferRequest, InferResult
 from modelport.engine.routing import Route, RoutingTable
 from modelport.engine.stats import EndpointStats
 from modelport.tensors import Array, check_inputs
@@ -207,6 +208,8 @@ class DataPlane:
 
     async def _generate(self, endpoint: Endpoint, asked: Asked, request: InferRequest) -> AsyncGenerator[Part]:
         asked = repeatable(asked)
+        if request.priority > NORMAL:
+            asked = msgspec.structs.replace(asked, background=True)
         while True:
             pending = None
             try:

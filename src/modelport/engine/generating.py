@@ -29,7 +29,7 @@ from modelport.engine.language.admission import Admission
 from modelport.engine.language.prompts import Prompts
 from modelport.engine.language.text import Text
 from modelport.engine.runtime import Adapts, Generates, Runtime, Stepped
-from modelport.errors import ContextExceeded, InvalidInput, ModelportError, RunFailed
+from modelport.errors import ContextExceeded, InvalidInput, ModelportError, Overloaded, RunFailed
 from modelport.telemetry import log
 
 _PROOF_EVERY_S = 4.0
@@ -278,7 +278,7 @@ class GeneratingReplica:
             most = self._most(asked, len(prompt))
             text = Text(self._runtime.reader(), asked.sampling.stop)
             writing = _Writing(item, gateway, asked, prompt, text, most, skip=asked.done_text, known=deque(asked.done))
-            self._admission.add(writing, asked.caller, len(prompt) + most)
+            self._admission.add(writing, asked.caller, len(prompt) + most, asked.background)
         except Exception as error:
             if not isinstance(error, ModelportError):
                 log("failed", request_id=item.request_id, error=traceback.format_exc())
@@ -297,6 +297,15 @@ class GeneratingReplica:
         return limit - prompt if wanted is None else min(wanted, limit - prompt)
 
     def _begin(self) -> None:
+        self._begin_what_fits()
+        while (behind := self._admission.in_the_way()) is not None:
+            self._drop(behind)
+            self._tell(
+                behind.gateway, _failure(behind.item, Overloaded("a text that somebody waits for took its slot"))
+            )
+            self._begin_what_fits()
+
+    def _begin_what_fits(self) -> None:
         while (writing := self._admission.next(self._numbers + 1)) is not None:
             self._numbers += 1
             writing.number = self._numbers

@@ -77,6 +77,8 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     """More names for the chat template, such as ``enable_thinking``."""
     caller: str = ""
     """Whose it is, for fair shares."""
+    background: bool = False
+    """Whether it stands behind every text that somebody waits for."""
     adapter: str | None = None
     """Name of a LoRA adapter that the replica holds."""
     done: tuple[int, ...] = ()

@@ -45,7 +45,8 @@ def letters(**how: Any) -> Any:
     def make(engine: Engine) -> None:
         engine.runtime, engine.files, engine.details = "tests.engine.language.fake:Letters", (), how
         engine.signature = SIGNATURE  # type: ignore[attr-defined]
-        engine.python_path = str(Path(__file__).parents[3])
+        root = Path(__file__).parents[3]
+        engine.python_path = os.pathsep.join((str(root), str(root / "src")))  # the replica is of this tree, too
 
     return make
 

@@ -174,6 +174,29 @@ async def test_one_callers_flood_leaves_slots_to_others() -> None:
             call.cancel()
 
 
+async def test_background_texts_give_way_to_who_waits() -> None:
+    """All slots that the background may have are taken for thousands of steps; live texts are begun all the same."""
+    async with engine(letters(slots=4, pause_s=0.005)) as (made, here):
+
+        async def behind(number: int) -> str:
+            request = InferRequest({}, priority=9)
+            parts = made.plane.generate(here, asked(f"night {number}", 3000), request)
+            async with aclosing(parts):
+                return "".join([part.text async for part in parts])
+
+        nights = [asyncio.ensure_future(behind(number)) for number in range(3)]
+        await asyncio.sleep(0.1)
+        calls = [text_of(made.plane, here, asked(f"day {n}", 5), f"caller {n}") for n in range(4)]
+        assert await asyncio.wait_for(asyncio.gather(*calls), 5) == [answer_to(f"day {n}", 5) for n in range(4)]
+        gone = [night for night in nights if night.done()]
+        assert gone
+        for night in gone:
+            assert isinstance(night.exception(), errors.Overloaded)
+        for night in nights:
+            night.cancel()
+        await asyncio.gather(*nights, return_exceptions=True)
+
+
 async def test_beyond_its_room_callers_are_told_to_come_again() -> None:
     async with engine(letters(slots=2, room=300, pause_s=0.01)) as (made, here):
         calls = [asyncio.ensure_future(text_of(made.plane, here, asked("x" * 100, 90))) for _ in range(12)]

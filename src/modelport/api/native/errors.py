@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from modelport.api.answers import hints
+from modelport.api.openai.errors import detail
 from modelport.errors import Cancelled, InvalidInput, MethodNotAllowed, ModelportError, NotFound
 
 _log = logging.getLogger(__name__)
@@ -97,15 +98,36 @@ def answer(error: ModelportError, request_id: str, status: int | None = None, *,
 async def _handle(request: Request, error: Exception) -> JSONResponse:
     request_id: str = request.state.request_id
     plain = request.url.path.startswith("/v2/")
+    if request.url.path.startswith("/v1/"):
+        return _openai(request, error, request_id)
     if isinstance(error, RequestValidationError):
         return answer(InvalidInput(first_problem(error)), request_id, status=422, plain=plain)
+    return answer(_told(request, error), request_id, plain=plain)
+
+
+def _openai(request: Request, error: Exception, request_id: str) -> JSONResponse:
+    """OpenAI's form."""
+    if isinstance(error, RequestValidationError):
+        where = error.errors()[0]["loc"][1:]
+        known: ModelportError = InvalidInput.of(".".join(str(part)[:100] for part in where), first_problem(error))
+    else:
+        known = _told(request, error)
+    found = detail(known)
+    if known.status == 404:
+        found["code"] = known.code
+    return JSONResponse({"error": found}, known.status, {"x-request-id": request_id, **dict(hints(known))})
+
+
+def _told(request: Request, error: Exception) -> ModelportError:
+    """What the caller is told; the log knows more."""
     known = _known(request, error)
     if known is None:
+        request_id = request.state.request_id
         _log.error("request %s failed", request_id, exc_info=error)
         known = ModelportError(f"internal error; the server's log says more under request id {request_id}")
     elif known.__cause__ is not None:
-        _log.warning("request %s: %s", request_id, known.message, exc_info=known.__cause__)
-    return answer(known, request_id, plain=plain)
+        _log.warning("request %s: %s", request.state.request_id, known.message, exc_info=known.__cause__)
+    return known
 
 
 def first_problem(error: RequestValidationError) -> str:

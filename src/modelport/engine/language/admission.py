@@ -1,13 +1,15 @@
 """Who is written next in a replica, and who is turned away: by room in the cache, in fair turns between callers.
 
 A text takes room for its prompt and for all that it may write. What does not fit waits; callers take turns, the one
-with the fewest texts under way first, and nobody takes the last slots while he has many. Knows counts of tokens; knows
-neither tokens nor engines.
+with the fewest texts under way first, and nobody takes the last slots while he has many. Background texts come after
+all others: they leave slots free, take few while others are written, and give way to who waits. Knows counts of
+tokens; knows neither tokens nor engines.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -25,6 +27,44 @@ class _Waits(Generic[T]):
     what: T
     caller: str
     tokens: int
+    background: bool
+
+
+class _Queue(Generic[T]):
+    """Those who wait, by caller."""
+
+    def __init__(self) -> None:
+        self.count = self.tokens = 0
+        self._of: OrderedDict[str, deque[_Waits[T]]] = OrderedDict()
+
+    def __iter__(self) -> Iterator[_Waits[T]]:
+        for entries in self._of.values():
+            yield from entries
+
+    def add(self, entry: _Waits[T]) -> None:
+        self._of.setdefault(entry.caller, deque()).append(entry)
+        self.count += 1
+        self.tokens += entry.tokens
+
+    def first(self, running: dict[str, int]) -> _Waits[T] | None:
+        """Whose turn it is: of equals, who came first."""
+        if not self._of:
+            return None
+        return self._of[min(self._of, key=lambda name: running.get(name, 0))][0]
+
+    def take(self, entry: _Waits[T]) -> None:
+        """It is begun; its caller's others come behind those of everybody else."""
+        self._of.move_to_end(entry.caller)
+        self.remove(entry)
+
+    def remove(self, entry: _Waits[T]) -> None:
+        """Nobody wants it any more."""
+        entries = self._of[entry.caller]
+        entries.remove(entry)
+        if not entries:
+            del self._of[entry.caller]
+        self.count -= 1
+        self.tokens -= entry.tokens
 
 
 class Admission(Generic[T]):
@@ -33,12 +73,14 @@ class Admission(Generic[T]):
     def __init__(self, slots: int, room: int) -> None:
         """``slots`` texts at once, ``room`` tokens for all of them together."""
         self.slots, self.room = slots, room
-        self._running: dict[int, tuple[str, int]] = {}
-        """Caller and tokens, by number."""
+        self._running: dict[int, _Waits[T]] = {}
+        """By number."""
         self._of: dict[str, int] = {}
         """Texts under way, by caller."""
-        self._used = self._queued = 0
-        self._waiting: OrderedDict[str, deque[_Waits[T]]] = OrderedDict()
+        self._used = self._behind = 0
+        """Tokens of all that are under way; texts of the background among them."""
+        self._waiting: _Queue[T] = _Queue()
+        self._background: _Queue[T] = _Queue()
 
     @property
     def running(self) -> int:
@@ -48,62 +90,80 @@ class Admission(Generic[T]):
     @property
     def waiting(self) -> int:
         """Texts that wait."""
-        return sum(map(len, self._waiting.values()))
+        return self._waiting.count + self._background.count
 
-    def check(self, tokens: int) -> None:
+    def check(self, tokens: int, background: bool = False) -> None:
         """Raises Overloaded when so many tokens would wait too long."""
-        if self.waiting >= max(_LEAST_WAITING, _QUEUES * self.slots) or (
-            self._queued and self._queued + tokens > _QUEUES * self.room
+        queue = self._background if background else self._waiting
+        if queue.count >= max(_LEAST_WAITING, _QUEUES * self.slots) or (
+            queue.tokens and queue.tokens + tokens > _QUEUES * self.room
         ):
             raise Overloaded(
                 f"the model is at its capacity: {self.running} texts are written and {self.waiting} wait; "
                 "try again later"
             )
 
-    def add(self, what: T, caller: str, tokens: int) -> None:
+    def add(self, what: T, caller: str, tokens: int, background: bool = False) -> None:
         """Let it wait; raises Overloaded."""
-        self.check(tokens)
-        self._waiting.setdefault(caller, deque()).append(_Waits(what, caller, tokens))
-        self._queued += tokens
+        self.check(tokens, background)
+        (self._background if background else self._waiting).add(_Waits(what, caller, tokens, background))
 
     def drop(self, what: T) -> bool:
         """Take one that waits out of the queue; whether it was there."""
-        for caller, queue in self._waiting.items():
+        for queue in (self._waiting, self._background):
             for entry in queue:
                 if entry.what is what:
                     queue.remove(entry)
-                    self._queued -= entry.tokens
-                    if not queue:
-                        del self._waiting[caller]
                     return True
         return False
 
     def next(self, number: int) -> T | None:
         """What is begun now, under this number; None when nothing is, or nothing fits."""
-        if len(self._running) >= self.slots or not self._waiting:
+        entry, queue = self._waiting.first(self._of), self._waiting
+        if entry is None:
+            entry, queue = self._background.first(self._of), self._background
+        if entry is None or not self._fits(entry):
             return None
-        caller = min(self._waiting, key=lambda name: self._of.get(name, 0))  # of equals, who came first
-        entry = self._waiting[caller][0]
-        if self._running and self._used + entry.tokens > self.room:
-            return None
-        if self._of.get(caller, 0) >= self.slots - self.slots // 4:
+        if self._behind >= self._most_behind() if entry.background else self._has_many(entry.caller):
             return None  # the last slots are for others
-        queue = self._waiting.pop(caller)
-        queue.popleft()
-        if queue:
-            self._waiting[caller] = queue  # behind the others
-        self._queued -= entry.tokens
+        queue.take(entry)
         self._used += entry.tokens
-        self._running[number] = caller, entry.tokens
-        self._of[caller] = self._of.get(caller, 0) + 1
+        self._running[number] = entry
+        self._of[entry.caller] = self._of.get(entry.caller, 0) + 1
+        self._behind += entry.background
         return entry.what
+
+    def in_the_way(self) -> T | None:
+        """The newest background text, while another one waits that would fit without them."""
+        entry = self._waiting.first(self._of)
+        if entry is None or not self._behind or self._fits(entry) or self._has_many(entry.caller):
+            return None
+        behind = [one for one in self._running.values() if one.background]
+        left = self._used - sum(one.tokens for one in behind)
+        if left and left + entry.tokens > self.room:
+            return None
+        return behind[-1].what
 
     def done(self, number: int) -> None:
         """One under way has ended."""
-        caller, tokens = self._running.pop(number, ("", 0))
-        if not tokens:
+        entry = self._running.pop(number, None)
+        if entry is None:
             return
-        self._used -= tokens
-        self._of[caller] -= 1
-        if not self._of[caller]:
-            del self._of[caller]
+        self._used -= entry.tokens
+        self._behind -= entry.background
+        self._of[entry.caller] -= 1
+        if not self._of[entry.caller]:
+            del self._of[entry.caller]
+
+    def _fits(self, entry: _Waits[T]) -> bool:
+        if not self._running:
+            return True
+        return len(self._running) < self.slots and self._used + entry.tokens <= self.room
+
+    def _has_many(self, caller: str) -> bool:
+        return self._of.get(caller, 0) >= self.slots - self.slots // 4
+
+    def _most_behind(self) -> int:
+        """Texts of the background at once: a quarter of the slots beside others, all but a quarter without them."""
+        quarter = self.slots // 4
+        return max(1, quarter) if self.running > self._behind else max(1, self.slots - quarter)

@@ -2,6 +2,7 @@
 
 from modelport.storage.tables.access import Audit, Key
 from modelport.storage.tables.base import Base, now
+from modelport.storage.tables.batches import Batch, File
 from modelport.storage.tables.blobs import Blob, VersionBlob
 from modelport.storage.tables.datasets import Dataset, DatasetBlob, DatasetParent, DatasetVersion
 from modelport.storage.tables.deployments import Deployment, Revision
@@ -15,6 +16,7 @@ __all__ = [
     "Alias",
     "Audit",
     "Base",
+    "Batch",
     "Blob",
     "Dataset",
     "DatasetBlob",
@@ -22,6 +24,7 @@ __all__ = [
     "DatasetVersion",
     "Deployment",
     "Evaluation",
+    "File",
     "Grade",
     "Job",
     "JobEvent",
