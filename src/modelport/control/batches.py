@@ -72,9 +72,10 @@ class Batches:
             job = JobSubmit(kind=KIND, params={"batch": _PREFIX + job_id}, retries=_RETRIES)
             job_row = self._jobs.insert(session, actor, job, resources, id=job_id)
             row = tables.Batch(
-                id=job_id, project_id=actor.project_id, key_id=actor.key_id, endpoint=wish.endpoint, input_file_id=file.id,
-                completion_window=wish.completion_window, expires_at=now + timedelta(seconds=window),
-                status="validating", moments={}, labels=wish.metadata, created_at=now,
+                id=job_id, project_id=actor.project_id, key_id=actor.key_id, endpoint=wish.endpoint,
+                input_file_id=file.id, completion_window=wish.completion_window,
+                expires_at=now + timedelta(seconds=window), status="validating", moments={},
+                labels=wish.metadata, created_at=now,
             )  # fmt: skip
             session.add(row)
             session.flush()
