@@ -24,8 +24,8 @@ class QuantizeLanguageOptions(Options):
     embedding: Kind | None = None
     """Of the table of tokens, and of the layer that scores them. [q8_0 for the types of 4 bits, else the same]"""
     importance: bool = True
-    """For 4 bits: find each block's scale by what its weights do to activations of training rows; without rows, or
-    with false, by the weights alone."""
+    """For 4 bits: find each block's scale by what its weights do to activations of training rows, and let the weights
+    behind make up for what rounding leaves; without rows, or with false, by the weights alone."""
     text: Annotated[str, Field(min_length=1, max_length=300)] | None = None
     """The column of plain texts. [the only text column, when there is no ``messages``]"""
     messages: Annotated[str, Field(min_length=1, max_length=300)] | None = None

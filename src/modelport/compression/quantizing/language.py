@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,13 @@ def compress(run: TrainingRun, model: Model, data: TrainingData | None, options:
     embedding = options.embedding or ("q8_0" if options.type.startswith("q4") else options.type)
     report: dict[str, Any] = {"type": options.type, "embedding": embedding}
     texts = _texts(run, base, data, options) if data is not None else None
-    inputs = None
     if texts is not None:
         check_fits(bases.parameters_of(base.folder), 0, _BESIDES + _ROOM, what="the model", advice=_ADVICE)
-        network = _network(base)
-        report["before"] = _perplexity(run, network, texts[1], "before")
-        if options.importance and options.type.startswith("q4") and texts[0] is not None:
-            inputs = _inputs(run, network, texts[0], source)
-        del network
-    written = _written(run, source, options, embedding, inputs)
+        report["before"] = _perplexity(run, base, texts[1], "before")
+    looked_at = texts[0] if texts and options.importance and options.type.startswith("q4") else None
+    written = _written(run, base, source, looked_at, options.type, embedding)
     path = run.out / FILE
+    shutil.copyfile(run.folder / FILE, path)
     report.setdefault("before", {})
     report["before"] |= {"model_bytes": source.bytes, "bits_per_weight": 8 * source.bytes / written.parameters}
     report["after"] = {
@@ -64,7 +61,7 @@ def compress(run: TrainingRun, model: Model, data: TrainingData | None, options:
         "bits_per_weight": 8 * path.stat().st_size / written.parameters,
     }
     report |= {
-        "parameters": written.parameters, "weights_by_type": written.types, "importance": inputs is not None,
+        "parameters": written.parameters, "weights_by_type": written.types, "importance": looked_at is not None,
         "layers": [{"name": name, "relative_error": error} for name, error in written.errors.items()],
         "times_smaller_than_fp32": 4 * written.parameters / path.stat().st_size,
         "times_smaller_than_bf16": 2 * written.parameters / path.stat().st_size,
@@ -111,13 +108,13 @@ def _texts(
     return found[0], found[1]
 
 
-def _perplexity(run: TrainingRun, network: nn.Module, texts: causal.Examples, name: str) -> dict[str, float]:
+def _perplexity(run: TrainingRun, base: bases.Base, texts: causal.Examples, name: str) -> dict[str, float]:
     """Measured once, also when the job begins again."""
     note = run.folder / f"{name}.json"
     if not note.exists():
         run.progress(0, None, f"measuring perplexity {name}", "rows")
         half = note.with_suffix(".half")
-        half.write_text(json.dumps(causal.perplexity(network, texts, _BATCH)))
+        half.write_text(json.dumps(causal.perplexity(_network(base), texts, _BATCH)))
         half.rename(note)
     found: dict[str, float] = json.loads(note.read_text())
     return found
@@ -164,18 +161,26 @@ def _heard(network: nn.Module, source: Source) -> Iterator[tuple[nn.Module, str]
 
 
 def _written(
-    run: TrainingRun, source: Source, options: QuantizeLanguageOptions, embedding: str,
-    inputs: dict[str, Array] | None,
+    run: TrainingRun, base: bases.Base, source: Source, texts: causal.Examples | None, kind: str, embedding: str
 ) -> gguf_file.Written:  # fmt: skip
-    def told(number: int, name: str) -> None:
-        run.progress(number, None, f"writing {name} as {options.type}", "tensors")
+    """The file in the run's folder; written once, also when the job begins again."""
+    note = run.folder / "written.json"
+    if not note.exists():
+        inputs = _inputs(run, _network(base), texts, source) if texts is not None else {}
 
-    def pack(name: str, values: Array, kind: str) -> Array:
-        if kind in ("q4_0", "q4_1"):
-            return blocks.quantized(values, kind, (inputs or {}).get(name))  # type: ignore[arg-type]
-        return gguf_file.packed(name, values, kind)
+        def told(number: int, name: str) -> None:
+            run.progress(number, None, f"writing {name} as {kind}", "tensors")
 
-    return gguf_file.write(run.out / FILE, source, options.type, embedding, told, pack)
+        def pack(name: str, values: Array, kind: str) -> Array:
+            if kind in ("q4_0", "q4_1"):
+                return blocks.quantized(values, kind, inputs.get(name))  # type: ignore[arg-type]
+            return gguf_file.packed(name, values, kind)
+
+        done = gguf_file.write(run.folder / FILE, source, kind, embedding, told, pack)
+        half = note.with_suffix(".half")
+        half.write_text(json.dumps(asdict(done)))
+        half.rename(note)
+    return gguf_file.Written(**json.loads(note.read_text()))
 
 
 def _judge(
@@ -190,7 +195,7 @@ def _judge(
         half.rename(folder)
     again = bases.find_base(replace(run, code=folder, start=None))
     assert again is not None
-    before, after = trained.report["before"], _perplexity(run, _network(again), texts, "after.file")
+    before, after = trained.report["before"], _perplexity(run, again, texts, "after.file")
     trained.report["after"] |= after
     trained.report["validation_rows"] = len(texts)
     rise = after["perplexity"] / before["perplexity"] - 1
