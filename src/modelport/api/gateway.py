@@ -25,7 +25,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from modelport.api import generate, health, inference_mlflow, inference_predict, inference_v1, inference_v2, openai
+from modelport.api import (
+    anthropic,
+    generate,
+    health,
+    inference_mlflow,
+    inference_predict,
+    inference_v1,
+    inference_v2,
+    openai,
+)
 from modelport.api.answers import error_answer, native_error_answer, notes
 from modelport.api.auth import Authenticator
 from modelport.api.bodies import read_body
@@ -52,6 +61,7 @@ _CONTROL_PREFIXES = ("/api/", "/metrics", "/v2/repository/", *_OPENAI, *_DOCUMEN
 ROOMS: dict[str, Any] = {
     "v2": inference_v2,
     "openai": openai,
+    "anthropic": anthropic,
     "v1": inference_v1,
     "predict": inference_predict,
     "generate": generate,

@@ -83,13 +83,13 @@ class Writing(Choosing, kw_only=True):
     guided_grammar: str | None = None
 
 
-def stops_of(given: str | list[str] | None) -> tuple[str, ...]:
+def stops_of(given: str | list[str] | None, field: str = "stop") -> tuple[str, ...]:
     """Raises InvalidInput for too many and too long ones."""
     stops = (given,) if isinstance(given, str) else tuple(given or ())
     if len(stops) > _STOPS:
-        raise InvalidInput.of("stop", f"'stop' holds at most {_STOPS} texts, not {len(stops)}")
+        raise InvalidInput.of(field, f"{field!r} holds at most {_STOPS} texts, not {len(stops)}")
     if any(not stop or len(stop) > _LONGEST_STOP for stop in stops):
-        raise InvalidInput.of("stop", f"a text of 'stop' has 1 to {_LONGEST_STOP} characters")
+        raise InvalidInput.of(field, f"a text of {field!r} has 1 to {_LONGEST_STOP} characters")
     return stops
 
 
