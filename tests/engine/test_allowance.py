@@ -171,7 +171,7 @@ async def test_real_texts_are_paid_for_by_key_and_model() -> None:
         assert refused.value.field == "max_tokens"
         assert len(await ask("k", None)) == 60, "what asks for no number gets what the key may have"
         with pytest.raises(errors.Overloaded):
-            await ask("k", 40)
+            await ask("k", 60)
         assert len(await ask("free", 200)) == 200
 
 

@@ -140,7 +140,7 @@ async def test_a_model_that_dies_in_the_middle_is_not_begun_again_elsewhere() ->
         await found.be("big", fallback=("small",))
         sampling = Sampling(max_tokens=200, temperature=1.0)
         given = 0
-        with pytest.raises(errors.RunFailed):
+        with pytest.raises(errors.Unavailable):
             async with aclosing(
                 found.plane.generate(found.find("big"), Asked(sampling, prompt="hello"), InferRequest({}))
             ) as parts:
@@ -148,6 +148,7 @@ async def test_a_model_that_dies_in_the_middle_is_not_begun_again_elsewhere() ->
                     given += 1
                     if given == 3:
                         found.made.kill("1")
+                        await found.be("big", replicas=())
         assert given >= 3
         assert found.find("big").stats.passed_on == 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -21,7 +22,8 @@ from modelport.engine.stats import EndpointStats
 SOCKET = "routes.sock"
 _RETRY_S = 0.2
 _LOAN_S = 1.0
-"""How long a caller waits for control to answer; then its gateway counts by itself."""
+"""How long a caller waits for control to answer; then its gateway counts by itself, so long without asking again."""
+_SILENT_S = 5.0
 T = TypeVar("T")
 _LENGTH = struct.Struct("<I")
 
@@ -86,6 +88,7 @@ class Borrower:
         self._writer: asyncio.StreamWriter | None = None
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Granted]] = {}
+        self._silent_until = 0.0
 
     def connected(self, writer: asyncio.StreamWriter | None) -> None:
         """Control can be asked from now on; with None it cannot, and whoever waits is told so."""
@@ -97,6 +100,7 @@ class Borrower:
 
     def answered(self, number: int, granted: Granted) -> None:
         """By the channel."""
+        self._silent_until = 0.0
         waiting = self._waiting.get(number)
         if waiting is not None and not waiting.done():
             waiting.set_result(granted)
@@ -108,14 +112,17 @@ class Borrower:
         self._writer.write(pack(Report(0, 0, 0, loan=loan, loan_number=number)))
 
     async def ask(self, loan: Loan) -> Granted:
-        """Raises ConnectionError when control is not there, or busy for too long."""
+        """Raises ConnectionError when control is not there, or has been silent for too long."""
+        if time.monotonic() < self._silent_until:
+            raise ConnectionResetError("control is silent")
         number = next(self._numbers)
         waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             self.tell(loan, number)
             return await asyncio.wait_for(waiting, _LOAN_S)
         except TimeoutError:
-            raise ConnectionResetError("control is busy") from None
+            self._silent_until = time.monotonic() + _SILENT_S
+            raise ConnectionResetError("control is silent") from None
         finally:
             del self._waiting[number]
 

@@ -140,9 +140,7 @@ class Dispatcher:
                 self._let_go(link)
         self._lane.keep(wanted)
         if not wanted and not route.recovering:
-            self._refuse_waiting(
-                errors.Unavailable(f"endpoint {route.name!r} has no replica any more; see `modelport status`")
-            )
+            self._refuse_waiting(self._deserted())
         self._plan_flush()
 
     def retire(self) -> None:
@@ -270,6 +268,9 @@ class Dispatcher:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
         elif self._retired:
             self.retire()
+
+    def _deserted(self) -> errors.Unavailable:
+        return errors.Unavailable(f"endpoint {self.route.name!r} has no replica any more; see `modelport status`")
 
     def _moved(self) -> Moved:
         return Moved(f"endpoint {self.route.name!r} has moved on")
@@ -458,6 +459,8 @@ class Dispatcher:
         if self._retired and not self._links:
             self._refuse_waiting(self._moved())
             return
+        if not self._links and not self.route.replicas and not self.route.recovering:  # the table came first
+            self._refuse_waiting(self._deserted())
         still_wanted = any(address.id == link.address.id for address in self.route.replicas)
         if still_wanted and not link.draining and not self._retired and link.address.id not in self._links:
             self._reach(link.address)
