@@ -90,7 +90,7 @@ def test_a_batch_whose_process_is_killed_half_way(client: openai.OpenAI, server:
         line(21) | {"url": "/v1/completions"},
         line(22, max_tokens=-1),
     ]
-    lines = [*(line(number, max_tokens=40, temperature=0) for number in range(18)), *wrong]
+    lines = [*(line(number, max_tokens=16, temperature=0) for number in range(18)), *wrong]
     batch = begun(client, lines, metadata={"night": "1"})
     wait(client, batch, lambda one: one.request_counts.completed >= 5)
     (worker,) = workers_of(server)
@@ -249,6 +249,7 @@ def test_what_is_done_stays_when_a_batch_is_cancelled_or_expires(client: openai.
     refused(lambda: client.batches.cancel(batch), 409, None, "cancelled")
 
 
+@pytest.mark.long
 def test_a_live_caller_does_not_wait_for_a_batch(client: openai.OpenAI, server: Server) -> None:
     batch = begun(client, endless(40))
     wait(client, batch, lambda one: one.status == "in_progress")
@@ -269,6 +270,7 @@ def test_a_live_caller_does_not_wait_for_a_batch(client: openai.OpenAI, server: 
     assert wait(client, batch).status == "cancelled"
 
 
+@pytest.mark.long
 def test_a_killed_tree_goes_on_with_its_batches(own_server: Callable[..., Server]) -> None:
     """Everything is killed, then control alone; a batch that waits behind is cancelled before it begins."""
     pytest.importorskip("openvino_genai")
