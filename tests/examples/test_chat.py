@@ -13,6 +13,7 @@ import pytest
 EXAMPLE = Path(__file__).parents[2] / "examples" / "chat.py"
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group("language")
 def test_a_model_is_pushed_deployed_and_asked(tmp_path: Path) -> None:
     pytest.importorskip("openvino_genai")

@@ -118,7 +118,7 @@ def list_files(
 
 
 @router.get("/{id}", operation_id="get_file", responses=responses(404))
-def get_file(here: Here, actor: Viewer, id: str) -> FileObject:
+def retrieve_file(here: Here, actor: Viewer, id: str) -> FileObject:
     """One file."""
     return here.files.get(actor, id)
 
