@@ -38,6 +38,8 @@ class EndpointFigures(msgspec.Struct):
     stats: EndpointStats
     waiting: int
     in_flight: int
+    texts: dict[str, tuple[int, int]] = {}
+    """Of a language model, by caller: texts that are being written, and that are not begun."""
 
 
 class Report(msgspec.Struct):

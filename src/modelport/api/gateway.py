@@ -268,7 +268,7 @@ class Gateway:
                 report.endpoints.append(
                     EndpointFigures(
                         route.project, route.name, route.model, route.version, endpoint.stats,
-                        dispatcher.waiting, dispatcher.in_flight,
+                        dispatcher.waiting, dispatcher.in_flight, dispatcher.texts,
                     )
                 )  # fmt: skip
             report.http = {"|".join(map(str, key)): count for key, count in self.http.items()}

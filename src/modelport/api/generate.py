@@ -6,6 +6,7 @@
 A key of the body, or of its ``parameters``, is the input of that name. ``text_input`` also stands for the only BYTES
 input of a model; its only BYTES output is then ``text_output``. A value with fewer dimensions than its input gets
 leading ones of size 1. As in Triton, an output of one element is a scalar, any other a flat list.
+For a language model, ``max_tokens``, ``temperature`` and their like are no inputs but say how it writes.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from modelport.api import rows
 from modelport.api.answers import answer, error_answer
 from modelport.api.inference_v2 import read_parameters
 from modelport.api.messages import HttpRequest, HttpResponse, HttpRoute
+from modelport.api.sampling_parameters import NAMES, read_sampling
 from modelport.api.streaming import events
 from modelport.api.tensor_json import parse_object, shown, to_array
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.requests import InferRequest, InferResult
+from modelport.engine.routing import Route
 from modelport.errors import InvalidInput
-from modelport.tensors import Array, Signature, TensorSpec
+from modelport.tensors import Array, TensorSpec
 
 _TEXT_IN, _TEXT_OUT = "text_input", "text_output"
 _PATH = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?/"
@@ -42,6 +45,7 @@ class Asked:
     timeout_us: Any
     names: dict[str, str]
     """Outputs that are answered under another name than their own."""
+    sampling: dict[str, Any]
 
 
 def routes(plane: DataPlane) -> list[HttpRoute]:
@@ -63,9 +67,10 @@ class Generate:
         endpoint = self._plane.find(
             request.caller.project, path["model"], path.get("version"), only=request.caller.models
         )
-        asked = read_generate(endpoint.route.signature, request.body)
-        seconds = self._plane.default_timeout_s
-        return endpoint, asked, request.infer_request(asked.inputs, seconds, timeout_us=asked.timeout_us)
+        asked = read_generate(endpoint.route, request.body)
+        wanted = request.infer_request(asked.inputs, self._plane.default_timeout_s, timeout_us=asked.timeout_us)
+        wanted.sampling = asked.sampling
+        return endpoint, asked, wanted
 
     async def whole(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         endpoint, asked, wanted = self._read(request, path)
@@ -82,8 +87,9 @@ class Generate:
         return events(values())
 
 
-def read_generate(signature: Signature, body: bytes) -> Asked:
+def read_generate(route: Route, body: bytes) -> Asked:
     """The tensors and the rest of a body; raises InvalidInput."""
+    signature = route.signature
     document = parse_object(body)
     request_id, parameters = document.pop("id", None), read_parameters(document.pop("parameters", None))
     if request_id is not None and (type(request_id) is not str or len(request_id) > 1000):
@@ -94,13 +100,15 @@ def read_generate(signature: Signature, body: bytes) -> Asked:
         if key in document:
             raise InvalidInput(f"input {shown(key)} is given twice: beside 'parameters' and within")
     given = document | parameters
+    how = {name: given.pop(name) for name in NAMES & given.keys()} if route.language is not None else {}
     names: dict[str, str] = {}
     text_in, text_out = _only_text(signature.inputs), _only_text(signature.outputs)
     if _TEXT_IN in given and _TEXT_IN not in specs and text_in is not None and text_in not in given:
         given[text_in] = given.pop(_TEXT_IN)
         names = {text_out: _TEXT_OUT} if text_out is not None else {}
     rows.check_names(signature, given)
-    return Asked({name: _read(specs[name], given[name]) for name in specs}, request_id, options.get("timeout"), names)
+    inputs = {name: _read(specs[name], given[name]) for name in specs}
+    return Asked(inputs, request_id, options.get("timeout"), names, read_sampling(route, how))
 
 
 def _only_text(specs: tuple[TensorSpec, ...]) -> str | None:

@@ -25,6 +25,7 @@ from modelport.api import inference_v2, model_facts
 from modelport.api.inference_v2 import Wanted, WantedOutput
 from modelport.api.messages import Caller
 from modelport.api.proto import SERVICE, message, service
+from modelport.api.sampling_parameters import read_sampling
 from modelport.api.tensor_json import shown
 from modelport.api.urgency import deadline, priority
 from modelport.engine.dataplane import DataPlane, Endpoint
@@ -288,6 +289,7 @@ class _Service:
                 priority=priority(call.metadata, wanted.priority),
                 outputs=None if wanted.outputs is None else tuple(wanted.outputs),
                 traced=call.traced,
+                sampling=read_sampling(endpoint.route, wanted.parameters),
             ),
         )
 
@@ -390,7 +392,7 @@ def read_wanted(request: Any) -> Wanted:
     inference_v2.check_request_parameters(parameters)
     urgency = {"timeout": parameters.get("timeout"), "priority": parameters.get("priority")}
     if not request.outputs:
-        return Wanted(request.id, None, WantedOutput(), **urgency)
+        return Wanted(request.id, None, WantedOutput(), parameters=parameters, **urgency)
     outputs: dict[str, WantedOutput] = {}
     for item in request.outputs:
         if item.name in outputs:
@@ -399,7 +401,7 @@ def read_wanted(request: Any) -> Wanted:
         found = _parameters(item.parameters)
         inference_v2.check_tensor_parameters(found, what)
         outputs[item.name] = WantedOutput(classes=inference_v2.class_count(found.get("classification"), what))
-    return Wanted(request.id, outputs, WantedOutput(), **urgency)
+    return Wanted(request.id, outputs, WantedOutput(), parameters=parameters, **urgency)
 
 
 def read_inputs(request: Any) -> dict[str, Array]:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelport.api import classification, model_facts
 from modelport.api.answers import answer, error_answer, to_json
 from modelport.api.messages import Handler, HttpRequest, HttpResponse, HttpRoute
+from modelport.api.sampling_parameters import read_sampling
 from modelport.api.tensor_json import from_array, json_name, parse_object, shown, to_array
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.requests import InferResult
@@ -48,6 +49,8 @@ class Wanted:
     timeout: Any = None
     """The parameters ``timeout`` and ``priority`` as they were given."""
     priority: Any = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """All of the request's."""
 
     def of(self, name: str) -> WantedOutput:
         return self.default if self.outputs is None else self.outputs[name]
@@ -121,6 +124,7 @@ class V2:
         inputs, wanted = read_infer(head, tail, may_be_empty=not endpoint.route.signature.inputs)
         outputs = None if wanted.outputs is None else tuple(wanted.outputs)
         asked = request.infer_request(inputs, self._plane.default_timeout_s, outputs, wanted.timeout, wanted.priority)
+        asked.sampling = read_sampling(endpoint.route, wanted.parameters)
         return write_infer(endpoint, wanted, await self._plane.infer(endpoint, asked))
 
 
@@ -260,7 +264,7 @@ def _read_wanted(body: dict[str, Any]) -> Wanted:
     default = WantedOutput(binary=_flag(parameters, "binary_data_output", "the request", False))
     outputs = body.get("outputs")
     if outputs is None or outputs == []:
-        return Wanted(request_id, None, default, **urgency)
+        return Wanted(request_id, None, default, parameters=parameters, **urgency)
     if type(outputs) is not list:
         raise InvalidInput(f"'outputs' must be a list, not {json_name(outputs)}")
     found: dict[str, WantedOutput] = {}
@@ -269,7 +273,7 @@ def _read_wanted(body: dict[str, Any]) -> Wanted:
         if name in found:
             raise InvalidInput(f"output {shown(name)} is asked for twice; ask for it once")
         found[name] = output
-    return Wanted(request_id, found, default, **urgency)
+    return Wanted(request_id, found, default, parameters=parameters, **urgency)
 
 
 def _read_output(item: Any, index: int, binary: bool) -> tuple[str, WantedOutput]:

@@ -1,6 +1,7 @@
 """Figures for Prometheus: what gateways counted and replicas said, summed when somebody asks.
 
-One family of names, ``modelport_…``, with the labels project, endpoint, model and version.
+One family of names, ``modelport_…``, with the labels project, endpoint, model and version; ``text_metrics`` adds what
+only language models have.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from modelport.api import text_metrics
 from modelport.api.channel import EndpointFigures, Report
 from modelport.control.deployments import Observation, Wishes
 from modelport.engine.stats import LATENCY_BOUNDS_S
 
-_LABELS = ("project", "endpoint", "model", "version")
+_LABELS = text_metrics.LABELS
 _BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -28,6 +30,7 @@ class _Figures(Collector):
         yield from self._inference()
         yield from self._http()
         yield from self._replicas()
+        yield from text_metrics.families(_grouped(self._reports), self._seen)
 
     def _inference(self) -> Iterable[Metric]:
         inferences = CounterMetricFamily(

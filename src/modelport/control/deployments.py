@@ -77,6 +77,8 @@ class Observation:
     reason: str | None = None
     log_tail: list[str] = field(default_factory=list)
     batching: str | None = None
+    load: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What the replicas of a language model say, by their ids: see ``fleet.Replica``."""
 
 
 class Deployments:

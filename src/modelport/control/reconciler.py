@@ -151,6 +151,8 @@ class Reconciler:
             group = self._groups.get(_name(wishes, wish))
             for replica in self.fleet.of(_name(wishes, wish)):
                 seen.replicas.append(_status(replica, wish, group))
+                if replica.load and replica.ready:
+                    seen.load[replica.id] = replica.load
                 if replica.ready and replica.id in self._confirmed:
                     seen.ready += 1
                     seen.serving_version = wish.manifest.version

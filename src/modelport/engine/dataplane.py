@@ -131,6 +131,7 @@ class DataPlane:
                 endpoint = self.find(endpoint.route.project, endpoint.route.name)
         if (counted := result.outputs.pop(frames.COUNTED, None)) is not None:
             result.tokens = int(counted.sum())
+            endpoint.stats.of(request.caller).prompt_tokens += result.tokens
         if request.outputs is not None:
             result.outputs = {name: result.outputs[name] for name in request.outputs}
         return result

@@ -25,6 +25,7 @@ from modelport.engine.link import MAX_UNREAD, Link, Pending
 from modelport.engine.requests import InferRequest, InferResult
 from modelport.engine.routing import ReplicaAddress, Route
 from modelport.engine.stats import EndpointStats
+from modelport.engine.text_stats import Counted
 from modelport.engine.waiting import Waiting
 from modelport.tensors import Array
 
@@ -95,6 +96,13 @@ class Dispatcher:
         """Requests queued."""
         return self._waiting.count
 
+    @property
+    def texts(self) -> dict[str, tuple[int, int]]:
+        """Of a language model, by caller: texts that are being written, and that are not begun."""
+        return written.under_way(
+            [*self._waiting, *(p for link in self._links.values() for p in link.inflight.values())]
+        )
+
     def submit(
         self, request: InferRequest, inputs: dict[str, Array], rows: int, key: object, *, stream: bool = False,
         asked: Asked | None = None,
@@ -112,6 +120,9 @@ class Dispatcher:
             pending.key = None
         if asked is not None:
             pending.asked, pending.beginnings = asked, beginnings(asked)
+            if asked.only is None:
+                most = asked.sampling.max_tokens
+                pending.counted = Counted(self.stats.of(request.caller), pending.queued_ns, most)
         self._enqueue(pending)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
@@ -397,6 +408,7 @@ class Dispatcher:
             return
         self.stats.answered(pending.queued_ns, pending.sent_ns, time.perf_counter_ns())
         self.stats.ran(1, frame.ns)
+        pending.ended("abort")
         if not pending.future.done() and pending.parts is not None:
             pending.future.set_result(InferResult({}, compute_ns=frame.ns))
             pending.parts.put_nowait(None)
@@ -411,6 +423,7 @@ class Dispatcher:
     def _give_up(self, pending: Pending, error: errors.ModelportError) -> None:
         self.stats.failed += 1
         self.stats.failed_ns += time.perf_counter_ns() - pending.queued_ns
+        pending.ended("error")
         pending.fail(error)
 
     def _measure(self, requests: int, rows: int, seconds: float) -> None:

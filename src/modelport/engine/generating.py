@@ -74,6 +74,7 @@ class _Writing:
     known: deque[int] = field(default_factory=deque)
     """Tokens that another replica has given, as far as they have not been written again."""
     begun_ns: int = field(default_factory=time.perf_counter_ns)
+    waited_ns: int = 0
 
 
 class _Gateway:
@@ -172,6 +173,8 @@ class GeneratingReplica:
                 self._step()
             elif time.monotonic() - self._last_ok >= _PROOF_EVERY_S:
                 self._prove_again()
+            elif self._heartbeat.facts["load"]["running"]:  # the last text was dropped
+                self._heartbeat.facts["load"] = self._load()
         Path(self._where).unlink(missing_ok=True)
         self._close()
 
@@ -309,6 +312,7 @@ class GeneratingReplica:
         while (writing := self._admission.next(self._numbers + 1)) is not None:
             self._numbers += 1
             writing.number = self._numbers
+            writing.waited_ns = time.perf_counter_ns() - writing.begun_ns
             sampling = msgspec.structs.replace(writing.asked.sampling, max_tokens=writing.most)
             try:
                 self._runtime.begin(writing.number, writing.prompt, sampling, writing.asked.adapter)
@@ -379,6 +383,7 @@ class GeneratingReplica:
             len(writing.prompt) if first or finish is not None else 0,
             stepped.cached_tokens,
             writing.text.stopped_by,
+            writing.waited_ns if first else 0,
         )
 
     def _drop(self, writing: _Writing) -> None:

@@ -115,6 +115,8 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     """Of the prompt, those that were found in the cache."""
     stopped_by: str | None = None
     """The stop text that ended it."""
+    waited_ns: int = 0
+    """Of the first part: how long the replica let the text wait for its turn."""
 
 
 class Facts(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from modelport.tensors import Array
 if TYPE_CHECKING:
     from modelport.engine.generation import Asked
     from modelport.engine.routing import ReplicaAddress
+    from modelport.engine.text_stats import Counted
 
 _SCRATCH = 1 << 18
 _FRESH_S = 10.0
@@ -68,12 +69,19 @@ class Pending:
     """What a language model is asked for: another replica takes it up behind ``done``."""
     beginnings: tuple[bytes, ...] = ()
     """Of its prompt (``affinity``)."""
+    counted: Counted | None = None
+    """Where a text's figures go."""
     done: list[int] = field(default_factory=list)
     done_text: int = 0
 
     def taken(self) -> None:
         """A language model's part has found its reader."""
         self.unread -= PART_BYTES
+
+    def ended(self, how: str) -> None:
+        """Count a text that has no last part."""
+        if self.counted is not None:
+            self.counted.ended(how)
 
     def fail(self, error: errors.ModelportError) -> None:
         """Answer with an error, unless there is an answer."""

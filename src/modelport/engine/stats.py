@@ -6,6 +6,8 @@ import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
+from modelport.engine.text_stats import TextStats
+
 LATENCY_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BOUNDS_NS = [int(bound * 1e9) for bound in LATENCY_BOUNDS_S]
 
@@ -37,6 +39,15 @@ class EndpointStats:
     batch_sizes: dict[int, int] = field(default_factory=dict)
     latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
     """Successful requests by the bucket of LATENCY_BOUNDS_S; the last is beyond all."""
+    texts: dict[str, TextStats] = field(default_factory=dict)
+    """Of models that read or write texts, by caller: the id of a key, or "" for whoever needs none."""
+
+    def of(self, caller: str) -> TextStats:
+        """What is counted of one caller's texts."""
+        found = self.texts.get(caller)
+        if found is None:
+            found = self.texts[caller] = TextStats()
+        return found
 
     def answered(self, queued_ns: int, sent_ns: int, now: int) -> None:
         """A request has its answer."""

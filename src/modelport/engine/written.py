@@ -8,7 +8,7 @@ Knows links and requests; knows no queue.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -31,6 +31,8 @@ def gained(
         if pending is None or pending.parts is None:
             continue
         pending.begun = True
+        if pending.counted is not None:
+            pending.counted.gained(part, pending.sent_ns, now)
         if not pending.future.done():
             pending.parts.put_nowait(part)
             pending.done.extend(part.tokens)
@@ -46,6 +48,16 @@ def gained(
             if not pending.future.done():
                 pending.future.set_result(InferResult({}, compute_ns=now - pending.sent_ns))
                 pending.parts.put_nowait(None)
+
+
+def under_way(requests: Iterable[Pending]) -> dict[str, tuple[int, int]]:
+    """How many texts of each caller are being written, and how many are not yet begun."""
+    found: dict[str, tuple[int, int]] = {}
+    for pending in requests:
+        if pending.counted is not None and not pending.future.done():
+            writing, waiting = found.get(pending.caller, (0, 0))
+            found[pending.caller] = (writing + pending.begun, waiting + (not pending.begun))
+    return found
 
 
 def take_up(pending: Pending) -> None:

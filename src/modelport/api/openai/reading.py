@@ -50,6 +50,14 @@ def refuse(wanted: msgspec.Struct, unsupported: Mapping[str, str], neutral: Mapp
             raise InvalidInput.of(name, f"{name!r} is not supported here: {why}")
 
 
+def convert(given: dict[str, Any], cls: type[T]) -> T:
+    """The same of plain values, where numbers may have come as text; raises InvalidInput."""
+    try:
+        return msgspec.convert(given, cls, strict=False)
+    except msgspec.ValidationError as error:
+        raise _named(error, {}, "") from None
+
+
 def _named(error: msgspec.ValidationError, unsupported: Mapping[str, str], where: str) -> InvalidInput:
     found = _AT.match(str(error))
     assert found is not None
