@@ -26,6 +26,7 @@ class Engine:
     """One model on some replicas, and a data plane that knows them."""
 
     folder: Path
+    """Where sockets and logs are, and the model unless ``model`` says otherwise."""
     plane: DataPlane = field(default_factory=DataPlane)
     processes: dict[str, Popen[bytes]] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -34,6 +35,11 @@ class Engine:
     files: tuple[str, ...] = ("model.onnx",)
     details: dict[str, Any] = field(default_factory=dict)
     python_path: str = ""
+    model: Path | None = None
+    python: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    """What a deployment asks of a language model's engine."""
+    start_s: float = 30
 
     def start(self, process_id: str, argv: list[str], env: Mapping[str, str], log: str, about: Any) -> None:
         with (self.folder / f"{log}.log").open("ab") as out:
@@ -53,14 +59,16 @@ class Engine:
             self.number += 1
             spec = Spec(
                 id=str(self.number), socket=f"r-{self.number}.sock", heartbeat=HEARTBEAT_SOCKET,
-                runtime=self.runtime, folder=str(self.folder), files=list(self.files),
+                runtime=self.runtime, folder=str(self.model or self.folder), files=list(self.files),
                 signature=self.signature.to_json(), labels={}, details=self.details,
+                engine=self.options,
             )  # fmt: skip
-            self.fleet.start(spec, "group", Limits(), {"PYTHONPATH": self.python_path} if self.python_path else {})
-        await self.until(lambda: all(replica.ready for replica in self.fleet.of("group")))
+            env = {"PYTHONPATH": self.python_path} if self.python_path else {}
+            self.fleet.start(spec, "group", Limits(), env, self.python)
+        await self.until(lambda: all(replica.ready for replica in self.fleet.of("group")), self.start_s)
 
-    async def until(self, condition: Any) -> None:
-        async with asyncio.timeout(30):
+    async def until(self, condition: Any, at_most_s: float = 30) -> None:
+        async with asyncio.timeout(at_most_s):
             while not condition():
                 self.changed.clear()
                 await asyncio.wait([asyncio.ensure_future(self.changed.wait())], timeout=0.1)

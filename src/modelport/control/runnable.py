@@ -54,6 +54,8 @@ def _check_engine(wanted: str, options: EngineOptions) -> None:
     if _is_ours(wanted) and (strange := [name for name in options.asked if name not in known]):
         raise InvalidInput(f"spec.engine: the runtime {wanted} has no option {strange[0]!r}; leave it out")
     gpus = gpu_count()
+    if not gpus and (options.pipeline_parallel_size or 1) > 1:  # its CPU workers cannot hand layers on
+        raise InvalidInput("spec.engine: pipeline_parallel_size needs GPUs, and this machine has none; leave it out")
     if gpus and options.devices > gpus:
         raise InvalidInput(
             f"spec.engine: tensor_parallel_size × pipeline_parallel_size is {options.devices}, and this machine has "
