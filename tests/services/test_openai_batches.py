@@ -14,7 +14,7 @@ import pytest
 
 from tests.services.conftest import Server
 from tests.services.job_calls import workers_of
-from tests.services.test_openai import weights
+from tests.services.served import talking_weights
 
 pytestmark = pytest.mark.xdist_group("language")
 MODEL = "smollm2"
@@ -24,7 +24,7 @@ OVER = ("completed", "failed", "expired", "cancelled")
 
 def started(server: Server) -> Server:
     with server.client(timeout=90) as client:
-        client.models.push(weights(), MODEL)
+        client.models.push(talking_weights(), MODEL)
         client.deploy(MODEL)
     return server
 

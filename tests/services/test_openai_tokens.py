@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.services.served import Served, serve
-from tests.services.test_openai import MODEL, weights
+from tests.services.served import Served
 
 pytestmark = pytest.mark.xdist_group("language")
+MODEL = "smollm2"
 TEXT = "Grüße aus Köln: 東京 🙂 – 1, 2, 3"
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    pytest.importorskip("openvino_genai")
-    with serve(weights(), tmp_path_factory.mktemp("tokens"), "--name", MODEL) as found:
-        yield found
+def served(talking: Served) -> Served:
+    return talking
 
 
 def post(served: Served, path: str, **body: Any) -> httpx.Response:
