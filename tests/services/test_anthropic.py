@@ -110,6 +110,14 @@ def test_a_pydantic_model_is_parsed(client: anthropic.Anthropic) -> None:
         assert isinstance(found.parsed_output, City)
 
 
+def test_tokens_are_counted_as_an_answer_counts_them(client: anthropic.Anthropic) -> None:
+    system = "You answer briefly."
+    counted = client.messages.count_tokens(model=MODEL, messages=QUESTION, system=system, tools=[WEATHER])  # type: ignore[list-item]
+    usage = client.messages.create(**asked(system=system, tools=[WEATHER], max_tokens=2)).usage
+    assert counted.input_tokens == usage.input_tokens + (usage.cache_read_input_tokens or 0) > 100
+    assert client.messages.count_tokens(model=MODEL, messages=QUESTION).input_tokens == 37
+
+
 def test_models_are_listed(client: anthropic.Anthropic) -> None:
     (listed,) = client.models.list()
     found = client.models.retrieve(MODEL)

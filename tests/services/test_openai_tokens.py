@@ -14,7 +14,7 @@ MODEL = "smollm2"
 TEXT = "Grüße aus Köln: 東京 🙂 – 1, 2, 3"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def served(talking: Served) -> Served:
     return talking
 

@@ -1,4 +1,8 @@
-"""``POST /v1/messages``: a conversation in, the assistant's next message out, whole or as events."""
+"""Anthropic's messages: a conversation in, the assistant's next message out, whole or as events.
+
+POST /v1/messages
+POST /v1/messages/count_tokens     {"input_tokens"}: what the same would be in tokens; nothing is written
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ from modelport.api.messages import HttpRequest, HttpResponse, HttpRoute
 from modelport.api.openai import sse
 from modelport.api.openai.reading import facts_of, language_endpoint, read, refuse
 from modelport.api.openai.sampling import check_engine, stops_of
+from modelport.api.openai.tokens import told
 from modelport.api.openai.tools import Choice, Function, Named
 from modelport.api.openai.tools import Tool as FunctionTool
 from modelport.api.openai.tools import format_of as calls_format
@@ -77,24 +82,16 @@ class Metadata(msgspec.Struct, forbid_unknown_fields=True):
     user_id: str | None = None
 
 
-class MessageRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The body."""
+class CountRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The body of who wants to know how long a prompt is."""
 
     model: str
     messages: list[Message]
-    max_tokens: Annotated[int, Meta(ge=1)]
     system: str | list[Text] | None = None
-    stop_sequences: list[str] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0)] | None = None
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
     output_config: OutputConfig | None = None
-    stream: bool | None = None
-    metadata: Metadata | None = None
     cache_control: CacheControl | None = None
-    service_tier: str | None = None
     # refused, unless they say what is so anyway
     container: Any = None
     context_management: Any = None
@@ -102,13 +99,28 @@ class MessageRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     thinking: Any = None
 
 
+class MessageRequest(CountRequest, kw_only=True):
+    """The body of who wants an answer."""
+
+    max_tokens: Annotated[int, Meta(ge=1)]
+    stop_sequences: list[str] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0)] | None = None
+    stream: bool | None = None
+    metadata: Metadata | None = None
+    service_tier: str | None = None
+
+
 def routes(plane: DataPlane) -> list[HttpRoute]:
-    """The one path."""
-    return [HttpRoute("POST", re.compile("/v1/messages"), Messages(plane).create, errors.error_answer)]
+    """The two paths."""
+    doors = Messages(plane)
+    table = [("/v1/messages", doors.create), ("/v1/messages/count_tokens", doors.count)]
+    return [HttpRoute("POST", re.compile(path), handler, errors.error_answer) for path, handler in table]
 
 
 class Messages:
-    """The handler, over one data plane."""
+    """The handlers, over one data plane."""
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
@@ -125,6 +137,16 @@ class Messages:
         if wanted.stream:
             return sse.events(reply.events())
         return answer(reply.whole(await writer.whole()))
+
+    async def count(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
+        """A replica is asked, in its turn: only it knows its tokens."""
+        wanted = read(request.body, CountRequest)
+        endpoint = language_endpoint(self._plane, request, wanted.model)
+        refuse(wanted, _NOT_HERE, _NEUTRAL)
+        shown, _ = _tools_of(wanted)
+        messages = messages_of(wanted.messages, wanted.system)
+        asked = Asked(messages=messages, tools=shown, only="tokens", caller=request.caller.key_id or "")
+        return answer({"input_tokens": len((await told(self._plane, endpoint, request, asked)).tokens)})
 
 
 def asked_of(wanted: MessageRequest, caller: str) -> Asked:
@@ -147,7 +169,7 @@ def asked_of(wanted: MessageRequest, caller: str) -> Asked:
     return Asked(sampling, messages=messages_of(wanted.messages, wanted.system), tools=shown, caller=caller)
 
 
-def _tools_of(wanted: MessageRequest) -> tuple[list[dict[str, Any]] | None, Format | None]:
+def _tools_of(wanted: CountRequest) -> tuple[list[dict[str, Any]] | None, Format | None]:
     """What the model is shown, and what its words have to be."""
     tools = [
         FunctionTool("function", Function(tool.name, tool.description, tool.input_schema, tool.strict))

@@ -66,9 +66,9 @@ class Tokens:
     async def of_text(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         wanted = read(request.body, TokenizeBody)
         endpoint = language_endpoint(self._plane, request, wanted.model)
-        told = await self._ask(endpoint, request, _asked_of(wanted, request.caller.key_id or ""))
-        found = {"count": len(told.tokens), "max_model_len": facts_of(endpoint).context, "tokens": told.tokens}
-        return answer(found | {"token_strs": told.pieces if wanted.return_token_strs else None})
+        part = await told(self._plane, endpoint, request, _asked_of(wanted, request.caller.key_id or ""))
+        found = {"count": len(part.tokens), "max_model_len": facts_of(endpoint).context, "tokens": part.tokens}
+        return answer(found | {"token_strs": part.pieces if wanted.return_token_strs else None})
 
     async def to_text(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         wanted = read(request.body, DetokenizeBody)
@@ -76,16 +76,18 @@ class Tokens:
         most = facts_of(endpoint).context
         if len(wanted.tokens) > most:
             raise ContextExceeded(f"this model's maximum context length is {most} tokens, not {len(wanted.tokens)}")
-        caller = request.caller.key_id or ""
-        told = await self._ask(endpoint, request, Asked(tokens=tuple(wanted.tokens), only="text", caller=caller))
-        return answer({"prompt": told.text})
+        asked = Asked(tokens=tuple(wanted.tokens), only="text", caller=request.caller.key_id or "")
+        part = await told(self._plane, endpoint, request, asked)
+        return answer({"prompt": part.text})
 
-    async def _ask(self, endpoint: Endpoint, request: HttpRequest, asked: Asked) -> Part:
-        wanted = request.infer_request({}, self._plane.default_timeout_s)
-        async with aclosing(self._plane.generate(endpoint, asked, wanted)) as parts:
-            async for part in parts:
-                return part
-        raise RunFailed(f"the model {endpoint.route.name!r} did not answer")
+
+async def told(plane: DataPlane, endpoint: Endpoint, request: HttpRequest, asked: Asked) -> Part:
+    """The one part that answers a request that wants ``only`` tokens or a text."""
+    wanted = request.infer_request({}, plane.default_timeout_s)
+    async with aclosing(plane.generate(endpoint, asked, wanted)) as parts:
+        async for part in parts:
+            return part
+    raise RunFailed(f"the model {endpoint.route.name!r} did not answer")
 
 
 def _asked_of(wanted: TokenizeBody, caller: str) -> Asked:
