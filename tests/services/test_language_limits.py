@@ -14,7 +14,8 @@ import pytest
 from modelport import Client
 from modelport.errors import InvalidInput
 from tests.services.conftest import Server
-from tests.services.test_openai import QUESTION, weights
+from tests.services.served import talking_weights
+from tests.services.test_openai import QUESTION
 
 pytestmark = pytest.mark.xdist_group("language")
 LIMIT = 240
@@ -28,7 +29,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     found = Server(tmp_path_factory.mktemp("limits")).start()
     try:
         with found.client() as client:
-            client.models.push(weights(), "small")
+            client.models.push(talking_weights(), "small")
             client.deploy("small")
             client.deploy("small", endpoint="large", fallback=["small"])
         yield found

@@ -193,6 +193,8 @@ class DataPlane:
         Close it to cancel the rest. Raises as ``infer``, and Overloaded when the key has spent its tokens."""
         route = endpoint.route
         self.allowances.check(request.caller, route.name)
+        if asked.only is not None:  # nothing is written: it is about this very model, and costs nothing
+            return self._generate(endpoint, asked, request)
         if route.cascade is not None:
             return cascade.generate(self, endpoint, route.cascade, asked, request)
         if route.fallback:

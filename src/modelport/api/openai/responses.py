@@ -201,7 +201,8 @@ class _Reply:
 
     def _response(self, status: str, **rest: Any) -> dict[str, Any]:
         empty = {"error": None, "incomplete_details": None, "completed_at": None, "usage": None}
-        return {**self._head, "status": status, **empty, "output": self._output.items, **rest}
+        model = self._writer.route.name
+        return {**self._head, "model": model, "status": status, **empty, "output": self._output.items, **rest}
 
     def _ended(self, written: Written) -> dict[str, Any]:
         rest = {"completed_at": int(time.time()), "usage": usage_of(written)}
