@@ -4,8 +4,7 @@
     python benchmarks/language.py --model smollm2.gguf --vllm "serve.sh {port}" --transformers folder/
 
 The same questions in the same order for everyone, closed loops of 1, 8 and 32 callers, streamed. The load generator is
-``modelport bench llm``'s, in this process; what it costs is in the last column. Everything is started anew in every
-round and ended after it.
+``modelport bench llm``'s, in this process; what it costs is in the last column.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import json
 import os
 import select
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -23,7 +23,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class Contender:
     name: str
     argv: tuple[str, ...]
     is_server: bool = True
+    is_peer: bool = True
     env: dict[str, str] = field(default_factory=dict)
     model: str = MODEL
     extra: dict[str, Any] = field(default_factory=lambda: {"ignore_eos": True})
@@ -87,8 +88,8 @@ def contenders(given: argparse.Namespace, texts: Path) -> list[Contender]:
         "{port}",
     )
     found = [
-        Contender("engine in process", inside, is_server=False, env=env),
-        Contender("modelport serve", (*served, "--grpc-port", "0", "--threads", threads)),
+        Contender("engine in process", inside, is_server=False, is_peer=False, env=env),
+        Contender("modelport serve", (*served, "--grpc-port", "0", "--threads", threads), is_peer=False),
     ]
     if given.vllm:
         found.append(Contender("vLLM", tuple(shlex.split(given.vllm)), env=env))
@@ -117,24 +118,51 @@ def write_questions(file: Path, seed: int) -> None:
 # Measuring
 
 
-def measure(contender: Contender, given: argparse.Namespace, texts: Path, folder: Path) -> Result:
-    """Start it, load it step by step, weigh it, end it."""
-    found = Result(contender.name)
-    try:
-        with _started(contender, given, texts, folder, found) as (step, tree):
-            found.idle_mb = tree.pss_mb()
+def measure(given: argparse.Namespace, texts: Path, folder: Path) -> list[list[Result]]:
+    """Of each round what everyone did. The engine and Modelport are alive together and take turns at every load, so
+    that what disturbs the machine disturbs both; the peers come alone, one after the other."""
+    found = contenders(given, texts)
+    ours = [one for one in found if not one.is_peer]
+    rounds: list[list[Result]] = [[] for _ in range(given.rounds)]
+    for group in [ours, *([one] for one in found if one.is_peer)]:
+        for so_far, done in zip(rounds, _together(group, given, texts, folder), strict=True):
+            so_far.extend(done)
+    return rounds
+
+
+def _together(group: list[Contender], given: argparse.Namespace, texts: Path, folder: Path) -> list[list[Result]]:
+    rounds = [[Result(one.name) for one in group] for _ in range(given.rounds)]
+    with ExitStack() as stack:
+        alive = []
+        for place, one in enumerate(group):
+            print(f"starting {one.name}", file=sys.stderr, flush=True)
+            try:
+                start_s, step, tree = stack.enter_context(_started(one, given, texts, folder))
+            except Failed as error:
+                for results in rounds:
+                    results[place].failed = str(error)
+                continue
+            for results in rounds:
+                results[place].start_s, results[place].idle_mb = start_s, tree.pss_mb()
+            alive.append((place, step, tree))
+        for number, results in enumerate(rounds):
             for callers in given.callers:
-                found.steps[callers] = step(callers)
-            found.loaded_mb = tree.pss_mb()
-    except Failed as error:
-        found.failed = str(error)
-    return found
+                for place, step, tree in alive if number % 2 == 0 else reversed(alive):
+                    try:
+                        results[place].steps[callers] = found = step(callers)
+                        rate = f"{found['tokens_per_s']:,.0f} tokens/s"
+                        print(f"round {number + 1}, {callers} callers, {results[place].name}: {rate}", file=sys.stderr)
+                    except Failed as error:
+                        results[place].failed = str(error)
+                    results[place].loaded_mb = tree.pss_mb()
+    return rounds
 
 
 @contextmanager
 def _started(
-    contender: Contender, given: argparse.Namespace, texts: Path, folder: Path, found: Result
-) -> Iterator[tuple[Step, Tree]]:
+    contender: Contender, given: argparse.Namespace, texts: Path, folder: Path
+) -> Iterator[tuple[float, Step, Tree]]:
+    """Seconds until it answered, how to load it, and its processes."""
     (port,) = _free_ports(1)
     argv = [part.replace("{port}", str(port)) for part in contender.argv]
     env = {name: value for name, value in os.environ.items() if not name.startswith("MODELPORT_")} | contender.env
@@ -142,17 +170,16 @@ def _started(
     begun = time.perf_counter()
     if not contender.is_server:
         with _inside(argv, env, folder, log) as (process, tree):
-            found.start_s = time.perf_counter() - begun
-            yield lambda callers: _ask_inside(process, callers, given), tree
+            yield time.perf_counter() - begun, lambda callers: _ask_inside(process, callers, given), tree
         return
     tree = Tree(argv, env, folder, given.cores, log)
     try:
         _until_it_answers(f"http://127.0.0.1:{port}", contender.model, tree, log)
-        found.start_s = time.perf_counter() - begun
+        start_s = time.perf_counter() - begun
         options = Options(given.seconds, given.warmup, 120.0)
         asking = Asking(Mix(texts=read_texts(texts)), extra=contender.extra)
         with LanguageSession(Target(f"http://127.0.0.1:{port}"), contender.model, asking, options) as session:
-            yield lambda callers: _ask_server(session, callers), tree
+            yield start_s, lambda callers: _ask_server(session, callers), tree
     finally:
         tree.stop()
 
@@ -230,43 +257,48 @@ def _ask_server(session: LanguageSession, callers: int) -> dict[str, Any]:
 
 
 def table(rounds: list[list[Result]], callers: list[int]) -> str:
-    """Markdown: medians over the rounds, and ratios to the engine of the same round."""
-    head = ["", *(f"tokens/s at {n}" for n in callers), *(f"x engine at {n}" for n in callers)]
-    head += [f"first text p50 / p99, ms, at {n}" for n in callers]
-    head += [f"gap p50 / p99, ms, at {n}" for n in callers] + ["PSS MB idle / loaded", "start s", "client's core"]
-    rows = [head, ["---"] * len(head)]
+    """Markdown, medians over the rounds; ratios and differences are to the engine in the same round."""
+    head = ["callers", "", "tokens/s", "x engine", "first text p50 / p99, ms", "- engine's p50", "gap p50 / p99, ms"]
+    rows = [[*head, "client's core"], ["---"] * (len(head) + 1)]
+    for n in callers:
+        for place in range(len(rounds[0])):
+            pairs = [(found[place].steps.get(n), found[0].steps.get(n)) for found in rounds]
+            rows.append([str(n), rounds[0][place].name, *_figures(pairs, rounds[0][place].failed)])
+    rows += [[], ["", "start s", "PSS MB idle / loaded"], ["---"] * 3]
     for place, first in enumerate(rounds[0]):
-        results = [found[place] for found in rounds if not found[place].failed]
-        if not results:
-            rows.append([first.name, f"failed: {first.failed[:200]}"] + [""] * (len(head) - 2))
-            continue
-        rows.append(_row(results, [found[0] for found in rounds if not found[place].failed], callers))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        loaded = max(found[place].loaded_mb for found in rounds)
+        rows.append([first.name, f"{first.start_s:.1f}", f"{first.idle_mb:,.0f} / {loaded:,.0f}"])
+    return "\n".join("| " + " | ".join(row) + " |" if row else "" for row in rows)
 
 
-def _row(results: list[Result], engines: list[Result], callers: list[int]) -> list[str]:
-    def mid(of: Callable[[Result], float | None]) -> float | None:
-        values = [value for result in results if (value := of(result)) is not None]
+def _figures(pairs: list[tuple[dict[str, Any] | None, dict[str, Any] | None]], failed: str) -> list[str]:
+    steps = [step for step, _ in pairs if step]
+    if not steps:
+        return [f"failed: {failed[:200]}"] + [""] * 5
+    both = [(step, engine) for step, engine in pairs if step and engine]
+    ratios = [step["tokens_per_s"] / engine["tokens_per_s"] for step, engine in both]
+    later = [step["ttft_ms"]["p50"] - engine["ttft_ms"]["p50"] for step, engine in both]
+    return [
+        f"{statistics.median(step['tokens_per_s'] for step in steps):,.0f}",
+        f"{statistics.median(ratios):.2f}" if ratios else "",
+        _late([step["ttft_ms"] for step in steps]),
+        f"{statistics.median(later):+,.0f}" if later else "",
+        _late([step["gap_ms"] for step in steps]),
+        f"{max(step.get('client', 0.0) for step in steps):.0%}",
+    ]
+
+
+def _late(spreads: list[dict[str, float | None]]) -> str:
+    """Median and p99; of fewer than a hundred their greatest."""
+
+    def mid(name: str) -> float | None:
+        values = [value for spread in spreads if (value := spread.get(name)) is not None]
         return statistics.median(values) if values else None
 
-    def pair(name: str, n: int) -> str:
-        middle = mid(lambda result: result.steps[n][name].get("p50"))
-        late, mark = mid(lambda result: result.steps[n][name].get("p99")), ""
-        if late is None:  # fewer than a hundred: their greatest
-            late, mark = mid(lambda result: result.steps[n][name].get("max")), "max "
-        return "-" if middle is None or late is None else f"{middle:,.1f} / {mark}{late:,.1f}"
-
-    def ratio(n: int) -> str:
-        pairs = zip(results, engines, strict=True)
-        ratios = [r.steps[n]["tokens_per_s"] / e.steps[n]["tokens_per_s"] for r, e in pairs if n in e.steps]
-        return f"{statistics.median(ratios):.3f}" if ratios else ""
-
-    row = [results[0].name, *(f"{mid(lambda r, n=n: r.steps[n]['tokens_per_s']):,.0f}" for n in callers)]  # type: ignore[misc]
-    row += [ratio(n) for n in callers]
-    row += [pair("ttft_ms", n) for n in callers] + [pair("gap_ms", n) for n in callers]
-    weight = f"{mid(lambda r: r.idle_mb):,.0f} / {mid(lambda r: r.loaded_mb):,.0f}"
-    busiest = mid(lambda r: max(step.get("client", 0.0) for step in r.steps.values()))
-    return [*row, weight, f"{mid(lambda r: r.start_s):.1f}", f"{busiest:.0%}"]
+    middle, late, greatest = mid("p50"), mid("p99"), mid("max")
+    if middle is None or greatest is None:
+        return "-"
+    return f"{middle:,.1f} / " + (f"max {greatest:,.0f}" if late is None else f"{late:,.0f}")
 
 
 def main() -> None:
@@ -284,17 +316,12 @@ def main() -> None:
     parser.add_argument("--cores", default="0,1", help="of each server, as taskset has them")
     parser.add_argument("--out", type=Path, help="every single figure, as JSON")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     given.model = given.model.resolve()
-    rounds: list[list[Result]] = []
     with tempfile.TemporaryDirectory(prefix="bench-language-") as folder:
         texts = Path(folder) / "questions.jsonl"
         write_questions(texts, 0)
-        for number in range(given.rounds):
-            found = []
-            for contender in contenders(given, texts):
-                print(f"round {number + 1}: {contender.name}", file=sys.stderr, flush=True)
-                found.append(measure(contender, given, texts, Path(folder)))
-            rounds.append(found)
+        rounds = measure(given, texts, Path(folder))
     print(table(rounds, given.callers))
     if given.out:
         given.out.write_text(json.dumps([[vars(result) for result in found] for found in rounds], indent=1))
