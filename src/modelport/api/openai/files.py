@@ -117,7 +117,7 @@ def list_files(
                   has_more=more)  # fmt: skip
 
 
-@router.get("/{id}", operation_id="get_file", responses=responses(404))
+@router.get("/{id}", operation_id="retrieve_file", responses=responses(404))
 def retrieve_file(here: Here, actor: Viewer, id: str) -> FileObject:
     """One file."""
     return here.files.get(actor, id)
