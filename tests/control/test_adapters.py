@@ -14,9 +14,7 @@ from modelport.schemas.models import Manifest
 from modelport.tensors import Signature
 
 
-def version(
-    model: str, number: int = 1, parents: tuple[str, ...] = (), form: str = "huggingface", **details: Any
-) -> Any:
+def version(model: str, number: int = 1, *parents: str, form: str = "huggingface", **details: Any) -> Manifest:
     return Manifest(
         model=model, version=number, format=form, runtime="", signature=Signature((), ()), details=details, files=[],
         size=0, digest="", parents=list(parents), created_at=datetime(2026, 1, 1), created_by="somebody",
@@ -33,8 +31,7 @@ DEPLOYED = {
 
 
 def adapter(*parents: str, **details: Any) -> Manifest:
-    found: Manifest = version("pirate", 1, *parents, task="adapter", **details)
-    return found
+    return version("pirate", 1, *parents, task="adapter", **details)
 
 
 @pytest.mark.parametrize(

@@ -125,10 +125,7 @@ def deploy(
                 progress=progress,
                 **spec,
             )
-        if as_json:
-            render.as_json(made)
-        else:
-            _show_deployed(client, made)
+        render.as_json(made) if as_json else _show_deployed(client, made)
 
 
 def _show_deployed(client: Client, made: Deployment) -> None:

@@ -294,10 +294,10 @@ class Reconciler:
         """The version's files, on this machine, and what runs them."""
         try:
             self._deployments.check(wish.manifest, wish.spec)
+            folder = await asyncio.to_thread(self._materialize, wishes.project_id, wish.version_id)
             if not is_adapter(wish.manifest):
                 group.runtime = plugins.reference("runtimes", wish.runtime)
-            folder = await asyncio.to_thread(self._materialize, wishes.project_id, wish.version_id)
-            group.environment = await self._environment(wishes, wish, group)
+                group.environment = await self._environment(wishes, wish, group)
             group.folder = folder
         except Exception as error:
             message = error.message if isinstance(error, errors.ModelportError) else type(error).__name__
