@@ -74,6 +74,7 @@ def deploy(
     start_timeout: StartTimeout = None,
     runtime: Annotated[str | None, typer.Option("--runtime", help="Runtime; by default the one of the format.")] = None,
     engine: Engine = None,
+    base: Annotated[str | None, typer.Option("--base", help="Deployment that a LoRA adapter runs on.")] = None,
     env: Env = None,
     fallback: Fallback = None,
     cascade: Cascade = None,
@@ -97,7 +98,7 @@ def deploy(
     fields: dict[str, Any] = {
         "replicas": replicas, "cpu": cpu, "memory": memory, "gpu": gpu, "max_batch": max_batch,
         "max_delay_ms": max_delay, "threads": threads, "cache": cache, "timeout_s": run_timeout,
-        "start_timeout_s": start_timeout, "runtime": runtime,
+        "start_timeout_s": start_timeout, "runtime": runtime, "base": base,
         "engine": pairs(engine, "--engine") or None, "env": variables(env) or None,
         "fallback": [each.strip() for each in fallback.split(",")] if fallback is not None else None,
         "cascade": cascade_of(cascade) if cascade is not None else None,
@@ -108,10 +109,7 @@ def deploy(
             made = client.deploy(
                 model, endpoint=name, follow=follow, wait=not no_wait, timeout=wait_timeout, progress=progress, **spec
             )
-        if as_json:
-            render.as_json(made)
-        else:
-            _show_deployed(client, made)
+        render.as_json(made) if as_json else _show_deployed(client, made)
 
 
 def _show_deployed(client: Client, made: Deployment) -> None:

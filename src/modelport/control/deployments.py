@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from modelport import plugins
 from modelport.control import audit, resolved, stand_ins
 from modelport.control.actors import Actor
+from modelport.control.adapters import on_its_base
 from modelport.control.machine import gpu_count
 from modelport.errors import Conflict, InvalidInput, NotFound
 from modelport.schemas.deployments import Deployment, DeploymentApply, DeploymentSpec, ReplicaStatus
@@ -114,7 +115,8 @@ class Deployments:
                 )
             _check_others(session, row, wish.spec, target.manifest)
             row.alias, row.follow = wish.alias, wish.follow
-            self._revise(session, row, version.id, _with_defaults(wish.spec, target.manifest))
+            spec = on_its_base(_with_defaults(wish.spec, target.manifest), target.manifest, _deployed(session, row))
+            self._revise(session, row, version.id, spec)
             audit.record(
                 session, actor, "deployment.apply", name,
                 {"model": wish.model, "version": target.version, "revision": row.desired_revision},
@@ -313,6 +315,14 @@ def _check_others(session: Session, row: tables.Deployment, spec: DeploymentSpec
     )
     known = {each.name: _wish(session, each, each.desired_revision) for each in session.scalars(query)}
     stand_ins.check(row.name, spec, manifest, {name: (wish.spec, wish.manifest) for name, wish in known.items()})
+
+
+def _deployed(session: Session, but: tables.Deployment) -> dict[str, Manifest]:
+    """What the project's other deployments are wished to serve, by name."""
+    query = select(tables.Deployment).where(
+        tables.Deployment.project_id == but.project_id, tables.Deployment.id != but.id
+    )
+    return {row.name: _wish(session, row, row.desired_revision).manifest for row in session.scalars(query)}
 
 
 def _find(session: Session, actor: Actor, name: str) -> tables.Deployment | None:

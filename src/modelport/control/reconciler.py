@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from modelport import errors, plugins
+from modelport.control.adapters import Told, is_adapter
 from modelport.control.deployments import Deployments, Observation, Wish, Wishes
 from modelport.control.engines import Engines
 from modelport.control.environments import BuildFailed, Environment, Environments, name_of
@@ -117,8 +118,9 @@ class Reconciler:
         self._loop = asyncio.get_running_loop()
         self._last: tuple[Any, ...] | None = None
         self._number = 0
-        self._confirmed: frozenset[str] = frozenset()
-        """Replicas that every gateway sends callers to."""
+        self._confirmed: frozenset[tuple[str, str, str]] = frozenset()
+        """Replicas that every gateway sends callers to, by project and endpoint."""
+        self._told = Told(self._wake.set)
         self._publishing = asyncio.Lock()
 
     # -- what others call -----------------------------------------------------------------------------------------
@@ -149,11 +151,11 @@ class Reconciler:
         answering = wishes.serving or wishes.desired
         for wish in {w.group: w for w in (answering, wishes.desired)}.values():
             group = self._groups.get(_name(wishes, wish))
-            for replica in self.fleet.of(_name(wishes, wish)):
+            for replica in self._running(wishes, wish):
                 seen.replicas.append(_status(replica, wish, group))
                 if replica.load and replica.ready:
                     seen.load[replica.id] = replica.load
-                if replica.ready and replica.id in self._confirmed:
+                if replica.ready and (wishes.project, wishes.name, replica.id) in self._confirmed:
                     seen.ready += 1
                     seen.serving_version = wish.manifest.version
                     seen.batching = replica.not_batched or f"up to {wish.spec.max_batch} rows a run"
@@ -194,6 +196,7 @@ class Reconciler:
             await self._bring_up(wishes)
         await self._publish_now()
         self._let_go()
+        self._tell_bases()
 
     async def _bring_up(self, wishes: Wishes) -> None:
         if wishes.stopped:
@@ -222,12 +225,30 @@ class Reconciler:
         self._wake.set()
 
     def _ready(self, wishes: Wishes, wish: Wish) -> int:
-        return sum(replica.ready for replica in self.fleet.of(_name(wishes, wish)))
+        return sum(replica.ready for replica in self._running(wishes, wish))
+
+    def _running(self, wishes: Wishes, wish: Wish) -> list[Replica]:
+        """The replicas of a revision; an adapter's are those of its base that hold it."""
+        if not is_adapter(wish.manifest):
+            return self.fleet.of(_name(wishes, wish))
+        base = self._base(wishes, wish)
+        if base is None:
+            return []
+        found = self._answering(base, base.serving or base.desired)
+        return [replica for replica in found if self._told.held(replica, _name(wishes, wish))]
+
+    def _base(self, wishes: Wishes, wish: Wish) -> Wishes | None:
+        """The deployment that an adapter runs on, unless it is gone or stopped."""
+        wanted = (wishes.project_id, wish.spec.base)
+        return next((w for w in self._wishes if (w.project_id, w.name) == wanted and not w.stopped), None)
 
     def _keep(self, wishes: Wishes, wish: Wish) -> None:
         """Start what is missing of one revision."""
         name = _name(wishes, wish)
         group = self._groups.setdefault(name, Group())
+        if is_adapter(wish.manifest):
+            self._keep_adapter(wishes, wish, group)
+            return
         alive = [r for r in self.fleet.of(name) if r.state in ("starting", "ready")]
         if len(alive) >= wish.spec.replicas or time.monotonic() < group.not_before:
             return
@@ -238,13 +259,47 @@ class Reconciler:
         for _ in range(wish.spec.replicas - len(alive)):
             self._start(name, wish, group)
 
+    def _keep_adapter(self, wishes: Wishes, wish: Wish, group: Group) -> None:
+        """Have its files here, and say why its base does not hold it; the base is told when callers have been."""
+        if group.folder is None:
+            if group.preparing is None and time.monotonic() >= group.not_before:
+                group.preparing = asyncio.create_task(self._prepare(wishes, wish, group))
+            return
+        base, refused = self._base(wishes, wish), self._told.refused(_name(wishes, wish))
+        if refused is not None:
+            group.failures, group.reason = _ATTEMPTS, refused
+        elif base is None:
+            group.reason = f"its base {wish.spec.base!r} is not deployed, or stopped"
+        elif not self._answering(base, base.serving or base.desired):
+            group.reason = f"its base {wish.spec.base!r} has no ready replica"
+        else:
+            group.reason = None
+
+    def _tell_bases(self) -> None:
+        """Which adapters their replicas are to hold."""
+        wanted: dict[tuple[int, str | None], dict[str, Path]] = {}
+        for wishes in self._wishes:
+            for wish in (wishes.serving, wishes.desired):
+                if wish is None or wishes.stopped or wish.state == "failed" or not is_adapter(wish.manifest):
+                    continue
+                group = self._groups.get(_name(wishes, wish))
+                if group is not None and group.folder is not None:
+                    wanted.setdefault((wishes.project_id, wish.spec.base), {})[_name(wishes, wish)] = group.folder
+        for wishes in self._wishes:
+            for wish in {w.group: w for w in (wishes.serving, wishes.desired) if w is not None}.values():
+                for replica in self.fleet.of(_name(wishes, wish)):
+                    if replica.ready:
+                        self._told.hold(replica, wanted.get((wishes.project_id, wishes.name), {}))
+        self._told.forget(self.fleet.replicas)
+
     async def _prepare(self, wishes: Wishes, wish: Wish, group: Group) -> None:
         """The version's files, on this machine, and what runs them."""
         try:
             self._deployments.check(wish.manifest, wish.spec)
-            group.runtime = plugins.reference("runtimes", wish.runtime)
             folder = await asyncio.to_thread(self._materialize, wishes.project_id, wish.version_id)
-            group.environment = await self._environment(wishes, wish, group)
+            if not is_adapter(wish.manifest):
+                group.runtime = plugins.reference("runtimes", wish.runtime)
+                group.environment = await self._environment(wishes, wish, group)
             group.folder = folder
         except Exception as error:
             message = error.message if isinstance(error, errors.ModelportError) else type(error).__name__
@@ -334,7 +389,7 @@ class Reconciler:
             self._number = max(self._number + 1, int(time.time() * 1000))  # grows across restarts
             await self._publish(RoutingTable(self._number, routes, keys, required))
             self._last = content
-            self._confirmed = frozenset(replica.id for route in routes for replica in route.replicas)
+            self._confirmed = frozenset((route.project, route.name, r.id) for route in routes for r in route.replicas)
 
     def _route(self, wishes: Wishes) -> Route | None:
         if wishes.stopped:
@@ -347,11 +402,16 @@ class Reconciler:
             shown = Shown.of(ready)
             if group is not None:
                 group.shown = shown
-        manifest, spec = wish.manifest, wish.spec
+        manifest, spec, signature, adapter = wish.manifest, wish.spec, wish.manifest.signature, None
+        if is_adapter(manifest):
+            adapter, base = _name(wishes, wish), self._base(wishes, wish)
+            if base is None:
+                return None
+            signature = (base.serving or base.desired).manifest.signature
         crashing = group is not None and group.failures > _ATTEMPTS and not group.proven
         return Route(
             project=wishes.project, name=wishes.name, model=manifest.model, version=manifest.version,
-            platform=shown.platform, signature=manifest.signature,
+            platform=shown.platform, signature=signature, adapter=adapter,
             replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), labels=manifest.labels, alias=wishes.alias,
             batching=shown.batching, max_batch=spec.max_batch,
             max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s, cache_bytes=_bytes(spec.cache) or 0,
@@ -362,7 +422,9 @@ class Reconciler:
         )  # fmt: skip
 
     def _answering(self, wishes: Wishes, wish: Wish) -> list[Replica]:
-        ready = [r for r in self.fleet.of(_name(wishes, wish)) if r.ready]
+        ready = [r for r in self._running(wishes, wish) if r.ready]
+        if is_adapter(wish.manifest):
+            return ready
         wanted = wish.spec.replicas
         if wishes.desired.group == wish.group and wishes.desired.state != "failed":
             wanted = wishes.desired.spec.replicas  # only the number changes: callers may use them at once

@@ -7,6 +7,7 @@ operator's word. Knows manifests and what the operator trusts; knows no replica.
 from __future__ import annotations
 
 from modelport import plugins
+from modelport.control.adapters import is_adapter
 from modelport.control.machine import gpu_count
 from modelport.control.predictors import check_predictor
 from modelport.engine.runtime import Trust
@@ -23,6 +24,8 @@ _OPTIONS = {"vllm": frozenset(EngineOptions.model_fields)}
 
 def check_runnable(trust: Trust, manifest: Manifest, spec: DeploymentSpec) -> None:
     """Raise InvalidInput for what no runtime here serves, NotAllowed for what the operator does not trust."""
+    if is_adapter(manifest):
+        return  # its base runs it
     wanted = spec.runtime or manifest.runtime
     if not wanted:
         why = manifest.details.get("not_served", "no runtime here serves it")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Container
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -41,7 +42,7 @@ class Endpoint:
     async def update(self, route: Route) -> None:
         """Take a new route; another version gets a queue of its own, so that nobody's request changes version."""
         old = self.dispatcher
-        if (route.model, route.version, route.signature) == (old.route.model, old.route.version, old.route.signature):
+        if _identity(route) == _identity(old.route):
             await old.update(route)
             if route.cache_bytes != self.route.cache_bytes:
                 self.cache = Cache(route.cache_bytes) if route.cache_bytes else None
@@ -217,6 +218,7 @@ class DataPlane:
             pending = None
             try:
                 dispatcher = endpoint.dispatcher
+                asked = msgspec.structs.replace(asked, adapter=endpoint.route.adapter)
                 pending = dispatcher.submit(request, to_tensors(asked), 1, None, stream=True, asked=asked)
                 parts = pending.parts
                 assert parts is not None
@@ -255,6 +257,11 @@ class DataPlane:
         """Hang up on every replica."""
         for endpoint in self._endpoints.values():
             endpoint.dispatcher.close()
+
+
+def _identity(route: Route) -> tuple[Any, ...]:
+    """What answers: a request is not moved from one to another."""
+    return route.model, route.version, route.signature, route.adapter
 
 
 async def _introduce(endpoints: dict[tuple[str, str], Endpoint], key: tuple[str, str], endpoint: Endpoint) -> None:

@@ -87,6 +87,8 @@ class Route(msgspec.Struct, frozen=True):
     fallback: tuple[str, ...] = ()
     """Endpoints that are asked in its place when it cannot answer."""
     cascade: Cascade | None = None
+    adapter: str | None = None
+    """Of a LoRA adapter: what the replicas, which are its base's, call it."""
     asleep: bool = False
     """Scaled to zero on purpose: counts as ready."""
 

@@ -102,6 +102,8 @@ class DeploymentSpec(BaseModel):
     """Cores that a replica may use (a limit where the placement can hold one)."""
     memory: Annotated[str, Field(pattern=r"^[0-9]{1,9}(Ki|Mi|Gi|K|M|G)?$")] | None = None
     """Most memory of one replica, such as ``512Mi``; beyond it the replica fails its allocations."""
+    base: Name | None = None
+    """Of an adapter: the deployment whose replicas it runs on. By default the one of the model it was trained on."""
     gpu: Annotated[int, Field(ge=0, le=64)] = 0
     """GPUs of one replica."""
     cache: Annotated[str, Field(pattern=r"^[0-9]{1,9}(Ki|Mi|Gi|K|M|G)?$")] | None = None
