@@ -104,6 +104,8 @@ async def test_a_greedy_text_goes_on_where_a_dead_replica_stopped() -> None:
             assert "".join(part.text for part in parts) == answer_to(f"tale {number}", 80)
             assert sum(len(part.tokens) for part in parts) == 80
         assert here.stats.retried, "some were written by the one that died"
+        counted = here.stats.of("")
+        assert (counted.prompt_tokens, counted.tokens, counted.ended) == (6 * 6, 6 * 80, {"length": 6}), "each once"
 
 
 async def test_a_text_by_chance_goes_on_with_its_seed_its_stop_text_and_its_probabilities() -> None:
