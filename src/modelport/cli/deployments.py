@@ -95,22 +95,13 @@ def deploy(
     from modelport.sdk.client import Client
 
     fields: dict[str, Any] = {
-        "replicas": replicas,
-        "cpu": cpu,
-        "memory": memory,
-        "gpu": gpu,
-        "max_batch": max_batch,
-        "max_delay_ms": max_delay,
-        "threads": threads,
-        "cache": cache,
-        "timeout_s": run_timeout,
-        "start_timeout_s": start_timeout,
-        "runtime": runtime,
-        "engine": pairs(engine, "--engine") or None,
+        "replicas": replicas, "cpu": cpu, "memory": memory, "gpu": gpu, "max_batch": max_batch,
+        "max_delay_ms": max_delay, "threads": threads, "cache": cache, "timeout_s": run_timeout,
+        "start_timeout_s": start_timeout, "runtime": runtime, "engine": pairs(engine, "--engine") or None,
         "env": variables(env) or None,
         "fallback": [each.strip() for each in fallback.split(",")] if fallback is not None else None,
         "cascade": cascade_of(cascade) if cascade is not None else None,
-    }
+    }  # fmt: skip
     spec = {field: value for field, value in fields.items() if value is not None}
     with Client(url, key) as client:
         with render.deployment_spinner() as progress:
