@@ -6,8 +6,8 @@
 The questions are of a real table: which country a city lies in, of the cities of the time zone database (zone.tab) and
 the names of ISO 3166. An answer is right when it holds the country's name. Both models answer every question greedily
 through a real server's OpenAI API, the small one with its tokens' log-probabilities; from that follows, for every
-threshold, which share would be kept small and how many answers would be right. Then one threshold is deployed as a
-cascade and every question asked again: what callers really got, from the header that tells who answered.
+threshold, which share would be kept small and how many answers would be right. Then cascades are deployed, also one
+by agreement, and every question asked again: what callers really got, from the header that tells who answered.
 """
 
 from __future__ import annotations
@@ -134,15 +134,20 @@ def measure(server: Server, asked: list[Question], keep: float) -> None:
     print(f"right of either: {100 * fmean(a.right or b.right for a, b in zip(small, large, strict=True)):.1f} %")
     curve("mean_logprob", small, large, lambda answer: answer.mean)
     curve("min_logprob", small, large, lambda answer: answer.least)
-    threshold = sorted((answer.mean for answer in small), reverse=True)[max(0, round(keep * len(small)) - 1)]
-    with server.client() as client:
-        client.deploy("large", cascade={"first": "small", "mean_logprob": threshold - 1e-6})
-    found, seconds = ask_all(server, "large", asked)
-    kept = fmean(answer.by == "small" for answer in found)
-    print(
-        f"\ndeployed with mean_logprob={threshold:.3f}: {100 * kept:.1f} % kept small, {percent(found):.1f} % right, "
-        f"{seconds:.1f} s for all, {fmean(a.seconds for a in found):.3f} s each"
+    place = max(0, round(keep * len(small)) - 1)
+    mean, least = (
+        sorted(found, reverse=True)[place] for found in zip(*((a.mean, a.least) for a in small), strict=True)
     )
+    print()
+    for tests in ({"mean_logprob": mean - 1e-6}, {"min_logprob": least - 1e-6}, {"agreement": 0.5, "samples": 3}):
+        with server.client() as client:
+            client.deploy("large", cascade={"first": "small", **tests})
+        found, seconds = ask_all(server, "large", asked)
+        sure = [answer for answer in found if answer.by == "small"]
+        print(
+            f"deployed with {tests}: {100 * len(sure) / len(found):.1f} % kept small, {percent(found):.1f} % right, "
+            f"of those kept {f'{percent(sure):.1f} %' if sure else '-'}, {seconds:.1f} s for all"
+        )
 
 
 def main() -> None:

@@ -133,7 +133,7 @@ class Messages:
         check_engine(asked.sampling, facts_of(endpoint))
         writer = Writer(self._plane, endpoint, request, [asked])
         form = asked.sampling.format
-        reply = _Reply(wanted.model, writer, calls=form is not None and form.tools is not None)
+        reply = _Reply(writer, calls=form is not None and form.tools is not None)
         if wanted.stream:
             return sse.events(reply.events())
         return answer(reply.whole(await writer.whole()))
@@ -191,14 +191,15 @@ def _tools_of(wanted: CountRequest) -> tuple[list[dict[str, Any]] | None, Format
 class _Reply:
     """The answer's wire form."""
 
-    def __init__(self, model: str, writer: Writer, *, calls: bool) -> None:
+    def __init__(self, writer: Writer, *, calls: bool) -> None:
         self._writer = writer
         self._output = Output(calls=calls)
-        self._head = {"id": f"msg_{secrets.token_hex(12)}", "type": "message", "role": "assistant", "model": model}
+        self._head = {"id": f"msg_{secrets.token_hex(12)}", "type": "message", "role": "assistant"}
 
     def _message(self, written: Written, content: list[dict[str, Any]]) -> dict[str, Any]:
         stopped = {"stop_reason": self._output.stop_reason, "stop_sequence": self._output.stop_sequence}
-        return {**self._head, "content": content, **stopped, "usage": usage_of(written)}
+        model = self._writer.route.name
+        return {**self._head, "model": model, "content": content, **stopped, "usage": usage_of(written)}
 
     def whole(self, written: list[Written]) -> dict[str, Any]:
         for part in written[0].parts:
