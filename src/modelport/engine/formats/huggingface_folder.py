@@ -85,6 +85,18 @@ def model_folder(folder: Path, files: tuple[str, ...]) -> str | None:
     return None
 
 
+def read_config(folder: Path, files: tuple[str, ...]) -> tuple[dict[str, Any], int]:
+    """Of a folder whose weights are another library's: config.json and the most tokens of a text.
+
+    Raises ArtifactRefused for code.
+    """
+    _refuse_code(folder, tuple(name for name in files if name != "openvino_config.json"))
+    config = read_json(folder, "config.json")
+    if not isinstance(config, dict):
+        raise ArtifactRefused("'config.json' is no object: export the model again")
+    return config, _max_length(folder, files, "", config)
+
+
 def read_recipe(folder: Path, files: tuple[str, ...]) -> Recipe:
     """What the folder says of itself; raises ArtifactRefused for code, pickles and what is not understood."""
     place = model_folder(folder, files)
