@@ -12,7 +12,7 @@ from modelport.schemas.deployments import DeploymentSpec
     "name",
     [
         "LD_PRELOAD", "PYTHONPATH", "PATH", "MODELPORT_SECRET", "OPENSSL_CONF", "openssl_conf", "OPENSSL_MODULES",
-        "OMP_TOOL_LIBRARIES", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "OCL_ICD_VENDORS",
+        "OMP_TOOL_LIBRARIES", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "OCL_ICD_VENDORS", "VLLM_CACHE_ROOT",
         "CUDA_INJECTION64_PATH",
     ],
 )  # fmt: skip

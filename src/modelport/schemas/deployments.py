@@ -12,7 +12,7 @@ from modelport.schemas.names import AliasName, Name
 #: Variables that make a process load or run something else than it was started for.
 _GRABBING = (
     "LD_", "DYLD_", "PYTHON", "MODELPORT_", "GCONV_", "GLIBC_", "MALLOC_", "BASH_",
-    "OPENSSL_", "OMP_TOOL", "TORCHINDUCTOR_", "TRITON_", "OCL_ICD_", "CUDA_INJECTION",
+    "OPENSSL_", "OMP_TOOL", "TORCHINDUCTOR_", "TRITON_", "OCL_ICD_", "CUDA_INJECTION", "VLLM_",
 )  # fmt: skip
 _GRABBING_NAMES = ("PATH", "HOME", "ENV", "IFS", "LOCPATH", "NLSPATH", "TMPDIR")
 

