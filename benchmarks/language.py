@@ -277,7 +277,8 @@ def _figures(pairs: list[tuple[dict[str, Any] | None, dict[str, Any] | None]], f
         return [f"failed: {failed[:200]}"] + [""] * 5
     both = [(step, engine) for step, engine in pairs if step and engine]
     ratios = [step["tokens_per_s"] / engine["tokens_per_s"] for step, engine in both]
-    later = [step["ttft_ms"]["p50"] - engine["ttft_ms"]["p50"] for step, engine in both]
+    firsts = [(step["ttft_ms"].get("p50"), engine["ttft_ms"].get("p50")) for step, engine in both]
+    later = [first - engines for first, engines in firsts if first is not None and engines is not None]
     return [
         f"{statistics.median(step['tokens_per_s'] for step in steps):,.0f}",
         f"{statistics.median(ratios):.2f}" if ratios else "",
@@ -322,9 +323,9 @@ def main() -> None:
         texts = Path(folder) / "questions.jsonl"
         write_questions(texts, 0)
         rounds = measure(given, texts, Path(folder))
-    print(table(rounds, given.callers))
     if given.out:
         given.out.write_text(json.dumps([[vars(result) for result in found] for found in rounds], indent=1))
+    print(table(rounds, given.callers))
 
 
 if __name__ == "__main__":
