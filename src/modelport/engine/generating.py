@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import selectors
-import signal
 import socket
 import time
 import traceback
@@ -17,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -28,6 +28,7 @@ from modelport.engine.heartbeat import Heartbeat
 from modelport.engine.language.admission import Admission
 from modelport.engine.language.prompts import Prompts
 from modelport.engine.language.text import Text
+from modelport.engine.listening import GATEWAY, SIGNAL, listen
 from modelport.engine.runtime import Adapts, Generates, Runtime, Stepped
 from modelport.errors import ContextExceeded, InvalidInput, ModelportError, Overloaded, RunFailed
 from modelport.telemetry import log
@@ -142,28 +143,19 @@ class GeneratingReplica:
 
     def serve(self) -> None:
         """Answer until told to stop and the last gateway has hung up."""
-        Path(self._where).unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(self._where)
-        listener.listen(64)
-        woken, waker = socket.socketpair()
-        waker.setblocking(False)
-        signal.set_wakeup_fd(waker.fileno())
-        signal.signal(signal.SIGTERM, self._drain)
-        self._selector.register(listener, selectors.EVENT_READ, "gateway")
-        self._selector.register(woken, selectors.EVENT_READ, "signal")
+        listen(self._where, self._selector, self._drain)
         self._heartbeat.facts |= {"state": "ready", "load": self._load()}
         self._heartbeat.send()
         log("ready", replica=self._id)
         while not (self._draining and not self._gateways):
             idle_s = max(0.0, self._last_ok + _PROOF_EVERY_S - time.monotonic())
             for key, events in self._selector.select(0 if self._texts else idle_s):
-                if key.data == "gateway":
-                    gateway = _Gateway(listener.accept()[0])
+                if key.data == GATEWAY:
+                    gateway = _Gateway(cast("socket.socket", key.fileobj).accept()[0])
                     self._gateways.add(gateway)
                     self._selector.register(gateway.socket, selectors.EVENT_READ, gateway)
-                elif key.data == "signal":
-                    woken.recv(64)
+                elif key.data == SIGNAL:
+                    cast("socket.socket", key.fileobj).recv(64)
                 else:
                     self._attend(key.data, events)
             self._begin()

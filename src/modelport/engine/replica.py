@@ -23,12 +23,13 @@ import traceback
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from modelport import plugins
 from modelport.engine import frames, preprocessing, proof
 from modelport.engine.frames import Frame, Item
 from modelport.engine.heartbeat import Heartbeat
+from modelport.engine.listening import GATEWAY, SIGNAL, listen
 from modelport.engine.running import Running, mark_of
 from modelport.engine.runtime import CountsTokens, Generates, LoadOptions, Runtime, Streams, Trust
 from modelport.engine.slab import Slab
@@ -103,16 +104,7 @@ class Replica:
     def serve(self) -> None:
         """Answer until told to stop and the last gateway has hung up."""
         self._turns = Turns(Running.create(self._spec.socket), self._grant)
-        listener = socket.socket(socket.AF_UNIX)
-        Path(self._spec.socket).unlink(missing_ok=True)
-        listener.bind(self._spec.socket)
-        listener.listen(64)
-        woken, waker = socket.socketpair()
-        waker.setblocking(False)
-        signal.set_wakeup_fd(waker.fileno())
-        signal.signal(signal.SIGTERM, self._drain)
-        self._selector.register(listener, selectors.EVENT_READ, "gateway")
-        self._selector.register(woken, selectors.EVENT_READ, "signal")
+        listen(self._spec.socket, self._selector, self._drain)
         self._heartbeat.facts["state"] = "ready"
         self._heartbeat.send()
         log("ready", replica=self._spec.id)
@@ -122,10 +114,10 @@ class Replica:
                 timeout = min(timeout, patience)
             self._heard.clear()
             for key, _ in self._selector.select(timeout):
-                if key.data == "gateway":
-                    self._accept(listener)
-                elif key.data == "signal":
-                    woken.recv(64)
+                if key.data == GATEWAY:
+                    self._accept(cast("socket.socket", key.fileobj))
+                elif key.data == SIGNAL:
+                    cast("socket.socket", key.fileobj).recv(64)
                 else:
                     self._let_pass()
                     if key.data in self._gateways and key.data not in self._ahead and key.data not in self._heard:
