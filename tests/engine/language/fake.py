@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
+
 from modelport.engine.generation import Facts, Sampling
-from modelport.engine.runtime import Generates, LoadOptions, Runtime, Stepped
+from modelport.engine.runtime import Adapts, Generates, LoadOptions, Runtime, Stepped
 from modelport.engine.texts import SIGNATURE
 from modelport.errors import InvalidInput
 
@@ -51,7 +53,7 @@ def letters(**how: Any) -> Any:
     return make
 
 
-class Letters(Runtime, Generates):
+class Letters(Runtime, Generates, Adapts):
     """The engine; tokens are bytes."""
 
     name = platform = "letters"
@@ -88,7 +90,16 @@ class Letters(Runtime, Generates):
     def begin(self, number: int, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> None:
         if len(self._texts) >= self._facts.slots:
             raise AssertionError("more texts than slots")
+        if adapter is not None and adapter not in self._facts.adapters:
+            raise InvalidInput(f"no adapter {adapter!r}")
         self._texts[number] = list(prompt), sampling, len(prompt)
+
+    def attach(self, adapter: str, folder: Path) -> None:
+        self._facts = msgspec.structs.replace(self._facts, adapters=(*self._facts.adapters, adapter))
+
+    def detach(self, adapter: str) -> None:
+        left = tuple(held for held in self._facts.adapters if held != adapter)
+        self._facts = msgspec.structs.replace(self._facts, adapters=left)
 
     def step(self) -> list[Stepped]:
         time.sleep(self._pause)
