@@ -118,16 +118,14 @@ def write_questions(file: Path, seed: int) -> None:
 # Measuring
 
 
-def measure(given: argparse.Namespace, texts: Path, folder: Path) -> list[list[Result]]:
-    """Of each round what everyone did. The engine and Modelport are alive together and take turns at every load, so
-    that what disturbs the machine disturbs both; the peers come alone, one after the other."""
+def measure(given: argparse.Namespace, texts: Path, folder: Path, rounds: list[list[Result]]) -> None:
+    """Put into each round what everyone did. The engine and Modelport are alive together and take turns at every load,
+    so that what disturbs the machine disturbs both; the peers come alone, one after the other."""
     found = contenders(given, texts)
     ours = [one for one in found if not one.is_peer]
-    rounds: list[list[Result]] = [[] for _ in range(given.rounds)]
     for group in [ours, *([one] for one in found if one.is_peer)]:
         for so_far, done in zip(rounds, _together(group, given, texts, folder), strict=True):
             so_far.extend(done)
-    return rounds
 
 
 def _together(group: list[Contender], given: argparse.Namespace, texts: Path, folder: Path) -> list[list[Result]]:
@@ -322,7 +320,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-language-") as folder:
         texts = Path(folder) / "questions.jsonl"
         write_questions(texts, 0)
-        rounds = measure(given, texts, Path(folder))
+        rounds: list[list[Result]] = [[] for _ in range(given.rounds)]
+        try:
+            measure(given, texts, Path(folder), rounds)
+        finally:  # told to end: what is whole is kept
+            _keep(rounds, given)
+
+
+def _keep(rounds: list[list[Result]], given: argparse.Namespace) -> None:
     if given.out:
         given.out.write_text(json.dumps([[vars(result) for result in found] for found in rounds], indent=1))
     print(table(rounds, given.callers))
