@@ -29,7 +29,7 @@ from modelport.api.native import pipelines as pipeline_routes
 from modelport.api.native import schedules as schedule_routes
 from modelport.api.native import server as server_routes
 from modelport.api.native.context import Context, Here, Tree, Viewer
-from modelport.api.native.errors import EVERYWHERE
+from modelport.api.native.errors import EVERYWHERE_OPENAI
 from modelport.api.openai import batches as batch_routes
 from modelport.api.openai import files as file_routes
 from modelport.api.proxy import SOCKET
@@ -164,7 +164,7 @@ class Control:
         nouns = (deployment_routes, job_routes, schedule_routes, pipeline_routes, server_routes)
         app = create_app(self.context, [noun.router for noun in nouns])
         for noun in (file_routes, batch_routes):
-            app.include_router(noun.router, responses=EVERYWHERE)
+            app.include_router(noun.router, responses=EVERYWHERE_OPENAI)
         app.include_router(server_routes.repository)
         app.include_router(self._metrics())
         return app

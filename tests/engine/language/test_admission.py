@@ -90,6 +90,15 @@ def test_room_is_made_only_where_it_suffices() -> None:
     assert "more" in replica.running and replica.gave_way
 
 
+def test_a_callers_own_batch_is_not_held_against_him() -> None:
+    replica = Replica(8, 1000)
+    for number in range(10):
+        replica.add(f"b{number}", "key", background=True)
+    for number in range(6):
+        replica.add(f"live{number}", "key")
+    assert sum(name.startswith("live") for name in replica.running) == 6
+
+
 def test_the_only_slot_is_given_up() -> None:
     replica = Replica(1, 100)
     replica.add("b", "batch", background=True)

@@ -48,6 +48,22 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+class OpenAiErrorDetail(BaseModel):
+    """What went wrong, as OpenAI says it."""
+
+    message: str
+    type: str
+    param: str | None
+    """The field that it is about."""
+    code: str
+
+
+class OpenAiErrorBody(BaseModel):
+    """Every failing answer of OpenAI's routes."""
+
+    error: OpenAiErrorDetail
+
+
 class PlainErrorBody(BaseModel):
     """Every failing answer of Open Inference's routes; the code is in the header ``x-modelport-error``."""
 
@@ -73,8 +89,9 @@ def responses(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[int | s
     return {status: {"model": body, "description": _DESCRIPTIONS[status]} for status in statuses}
 
 
-#: What every route can answer.
+#: What every route can answer, and every one of OpenAI's.
 EVERYWHERE = responses(401, 403, 422, 503)
+EVERYWHERE_OPENAI = responses(400, 401, 403, 422, 503, body=OpenAiErrorBody)
 
 
 def install(app: FastAPI) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from modelport.api.native.context import Developer, Viewer
-from modelport.api.native.errors import responses
+from modelport.api.native.errors import OpenAiErrorBody, responses
 from modelport.api.native.jobs import TheJobs
 from modelport.control.batches import Batches
 from modelport.schemas.batches import Batch, BatchCreate, Listed
@@ -22,7 +22,7 @@ def _batches_of(jobs: TheJobs) -> Batches:
 TheBatches = Annotated[Batches, Depends(_batches_of)]
 
 
-@router.post("", operation_id="create_batch", responses=responses(400, 404))
+@router.post("", operation_id="create_batch", responses=responses(404, body=OpenAiErrorBody))
 def create_batch(batches: TheBatches, actor: Developer, wish: BatchCreate) -> Batch:
     """Have every request of a file answered, behind all live callers."""
     return batches.create(actor, wish)
@@ -41,13 +41,13 @@ def list_batches(
                   has_more=more)  # fmt: skip
 
 
-@router.get("/{id}", operation_id="get_batch", responses=responses(404))
+@router.get("/{id}", operation_id="get_batch", responses=responses(404, body=OpenAiErrorBody))
 def get_batch(batches: TheBatches, actor: Viewer, id: str) -> Batch:
     """One batch, and how far it is."""
     return batches.get(actor, id)
 
 
-@router.post("/{id}/cancel", operation_id="cancel_batch", responses=responses(404, 409))
+@router.post("/{id}/cancel", operation_id="cancel_batch", responses=responses(404, 409, body=OpenAiErrorBody))
 def cancel_batch(batches: TheBatches, actor: Developer, id: str) -> Batch:
     """Have it end; what is done stays."""
     return batches.cancel(actor, id)

@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from modelport.api.native.context import Developer, Here, Viewer, announced_size, receive
-from modelport.api.native.errors import responses
+from modelport.api.native.errors import OpenAiErrorBody, responses
 from modelport.control.actors import Actor
 from modelport.control.files import Files
 from modelport.errors import InvalidInput
@@ -30,7 +30,7 @@ _FORM = {
 @router.post(
     "",
     operation_id="create_file",
-    responses=responses(400, 413),
+    responses=responses(413, body=OpenAiErrorBody),
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 )
 async def create_file(request: Request, here: Here, actor: Developer) -> FileObject:
@@ -117,13 +117,13 @@ def list_files(
                   has_more=more)  # fmt: skip
 
 
-@router.get("/{id}", operation_id="retrieve_file", responses=responses(404))
+@router.get("/{id}", operation_id="retrieve_file", responses=responses(404, body=OpenAiErrorBody))
 def retrieve_file(here: Here, actor: Viewer, id: str) -> FileObject:
     """One file."""
     return here.files.get(actor, id)
 
 
-@router.delete("/{id}", operation_id="delete_file", responses=responses(404, 409))
+@router.delete("/{id}", operation_id="delete_file", responses=responses(404, 409, body=OpenAiErrorBody))
 def delete_file(here: Here, actor: Developer, id: str) -> FileDeleted:
     """Forget a file that no batch is to read any more."""
     here.files.delete(actor, id)
@@ -134,7 +134,10 @@ def delete_file(here: Here, actor: Developer, id: str) -> FileDeleted:
     "/{id}/content",
     operation_id="read_file",
     response_class=StreamingResponse,
-    responses={200: {"content": {"application/octet-stream": {}}, "description": "The bytes."}, **responses(404)},
+    responses={
+        200: {"content": {"application/octet-stream": {}}, "description": "The bytes."},
+        **responses(404, body=OpenAiErrorBody),
+    },
 )
 def read_file(here: Here, actor: Viewer, id: str) -> StreamingResponse:
     """What is in it."""

@@ -76,7 +76,9 @@ class Admission(Generic[T]):
         self._running: dict[int, _Waits[T]] = {}
         """By number."""
         self._of: dict[str, int] = {}
-        """Texts under way, by caller."""
+        """Texts under way that somebody waits for, by caller."""
+        self._behind_of: dict[str, int] = {}
+        """Those of the background: a caller's batch takes nothing from what he may have beside it."""
         self._used = self._behind = 0
         """Tokens of all that are under way; texts of the background among them."""
         self._waiting: _Queue[T] = _Queue()
@@ -121,7 +123,7 @@ class Admission(Generic[T]):
         """What is begun now, under this number; None when nothing is, or nothing fits."""
         entry, queue = self._waiting.first(self._of), self._waiting
         if entry is None:
-            entry, queue = self._background.first(self._of), self._background
+            entry, queue = self._background.first(self._behind_of), self._background
         if entry is None or not self._fits(entry):
             return None
         if self._behind >= self._most_behind() if entry.background else self._has_many(entry.caller):
@@ -129,7 +131,8 @@ class Admission(Generic[T]):
         queue.take(entry)
         self._used += entry.tokens
         self._running[number] = entry
-        self._of[entry.caller] = self._of.get(entry.caller, 0) + 1
+        counts = self._behind_of if entry.background else self._of
+        counts[entry.caller] = counts.get(entry.caller, 0) + 1
         self._behind += entry.background
         return entry.what
 
@@ -151,9 +154,10 @@ class Admission(Generic[T]):
             return
         self._used -= entry.tokens
         self._behind -= entry.background
-        self._of[entry.caller] -= 1
-        if not self._of[entry.caller]:
-            del self._of[entry.caller]
+        counts = self._behind_of if entry.background else self._of
+        counts[entry.caller] -= 1
+        if not counts[entry.caller]:
+            del counts[entry.caller]
 
     def _fits(self, entry: _Waits[T]) -> bool:
         if not self._running:
