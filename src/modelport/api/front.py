@@ -302,11 +302,12 @@ class FrontProtocol(HttpToolsProtocol):
 class Exchange:
     """One request on the short way, where uvicorn has its cycle."""
 
-    __slots__ = ("_head", "_protocol", "body", "disconnected", "keep_alive", "response_complete", "task")
+    __slots__ = ("_cycle", "_head", "_protocol", "body", "disconnected", "keep_alive", "response_complete", "task")
 
     def __init__(self, protocol: FrontProtocol, head: Head) -> None:
         self._protocol = protocol
         self._head = head
+        self._cycle: RequestResponseCycle | None = None
         self.body: list[bytes] = []
         self.disconnected = False
         self.response_complete = False
@@ -330,8 +331,7 @@ class Exchange:
         gateway.in_flight += 1
         try:
             response, request_id = await gateway.answer(self._head.known, self._head.headers, body, self._receive)
-            taken_over = cast("object", self._protocol.cycle) is not self  # by uvicorn's cycle, which has to end
-            if response.stream is not None or taken_over:
+            if response.stream is not None or self._cycle is not None:  # a cycle that was begun has to end
                 await gateway.send(response, request_id, "POST", cast("Send", self._ordinary().send))
             else:
                 self._write(response, request_id)
@@ -344,16 +344,18 @@ class Exchange:
 
     def _ordinary(self) -> RequestResponseCycle:
         """From here on uvicorn's own cycle: an answer in parts is its business."""
-        protocol = self._protocol
-        if cast("object", protocol.cycle) is self:
-            protocol.cycle = RequestResponseCycle(
+        if self._cycle is None:
+            protocol = self._protocol
+            self._cycle = RequestResponseCycle(
                 scope=cast("Any", {"type": "http", "method": "POST"}), transport=protocol.transport,
                 flow=protocol.flow, logger=protocol.logger, access_logger=protocol.access_logger, access_log=False,
                 default_headers=[], message_event=asyncio.Event(), expect_100_continue=False,
                 keep_alive=self.keep_alive, on_response=protocol.on_response_complete,
             )  # fmt: skip
-            protocol.cycle.more_body = False
-        return protocol.cycle
+            self._cycle.more_body = False
+            if cast("object", protocol.cycle) is self:  # else the next request has come already
+                protocol.cycle = self._cycle
+        return self._cycle
 
     def _write(self, response: HttpResponse, request_id: str) -> None:
         protocol = self._protocol
