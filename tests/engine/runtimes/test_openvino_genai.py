@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("openvino_genai")
 
 from modelport.engine.formats.gguf import GgufFormat
+from modelport.engine.generation import Sampling
 from modelport.engine.language.text import Text
 from modelport.engine.runtime import LoadOptions, Trust
 from modelport.engine.runtimes.openvino_genai import OpenVinoGenAiRuntime
@@ -41,3 +42,33 @@ def test_what_is_special_is_no_part_of_a_text(runtime: OpenVinoGenAiRuntime) -> 
     tokens = runtime.encode("<|im_start|>hello<|im_end|>", special=False)
     assert len(tokens) == 3
     assert Text(runtime.reader(), ()).add(tokens) == "hello"
+
+
+def written(runtime: OpenVinoGenAiRuntime, number: int, prompt: str, leave_after: int = 99) -> list[int]:
+    runtime.begin(number, runtime.encode(prompt, special=False), Sampling(temperature=0, max_tokens=24), None)
+    tokens: list[int] = []
+    while len(tokens) < leave_after:
+        for stepped in runtime.step():
+            tokens += stepped.tokens
+            if stepped.finish is not None:
+                return tokens
+    runtime.cancel(number)
+    return tokens
+
+
+def test_what_somebody_left_after_its_first_token_is_written_the_same_for_the_next(
+    runtime: OpenVinoGenAiRuntime,
+) -> None:
+    """Of these, two in five were not: the engine keeps what it computed for a prompt."""
+    prompts = [
+        f"({n}) {start}"
+        for n in range(2)
+        for start in (
+            "Water boils at a temperature of one hundred degrees and freezes at",
+            "The largest planet of the solar system is the planet called",
+        )
+    ]
+    for number, prompt in enumerate(prompts):
+        written(runtime, 3 * number + 1, prompt, leave_after=1)
+        assert written(runtime, 3 * number + 2, prompt) == written(runtime, 3 * number + 3, prompt), prompt
+    assert not runtime._handles and not runtime._leaving

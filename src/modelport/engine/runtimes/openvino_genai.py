@@ -57,6 +57,11 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         self._facts = facts
         self._template = template
         self._handles: dict[int, Any] = {}
+        self._written: dict[int, int] = {}
+        """Tokens so far, of those with a handle."""
+        self._leaving: dict[int, Any] = {}
+        """Cancelled behind their second token, before anybody else begins: behind the first one the library keeps a
+        piece of cache with which the same prompt may be answered otherwise."""
         self._pieces = pieces
         self._cut = len(self._encode(_PROBE))
         """Tokens: the library cuts longer texts without a word."""
@@ -122,8 +127,11 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
 
     def begin(self, number: int, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> None:
         refuse_unknown(sampling, _LACKS, self.name)
+        while self._leaving:
+            self._advance()  # what the others gain is read by the next step
         ids = openvino.Tensor(np.array([prompt], np.int64))
         try:
+            self._written[number] = 0
             self._handles[number] = self._pipeline.add_request(number, ids, self._config(sampling))
         except RuntimeError as error:
             raise InvalidInput(f"the engine refuses this request: {_cause(error)}") from None
@@ -153,13 +161,13 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         return config
 
     def step(self) -> list[Stepped]:
-        self._pipeline.step()
+        self._advance()
         gained = []
         for number, handle in list(self._handles.items()):
             if not handle.can_read():
                 status = handle.get_status()
                 if status == genai.GenerationStatus.IGNORED:  # no room was found for it
-                    del self._handles[number]
+                    self._forget(number)
                     gained.append(Stepped(number, (), finish="length"))
                 continue
             tokens: list[int] = []
@@ -171,15 +179,30 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
                     logprobs += output.generated_log_probs
                     if output.finish_reason != genai.GenerationFinishReason.NONE:
                         finish = "stop" if output.finish_reason == genai.GenerationFinishReason.STOP else "length"
+            self._written[number] += len(tokens)
             if finish is not None:
-                del self._handles[number]
+                self._forget(number)
             gained.append(Stepped(number, tuple(tokens), tuple(logprobs), finish=finish))
         return gained
 
+    def _advance(self) -> None:
+        self._pipeline.step()
+        for number, handle in list(self._leaving.items()):
+            if handle.can_read() or handle.get_status() != genai.GenerationStatus.RUNNING:
+                self._leaving.pop(number).cancel()
+
     def cancel(self, number: int) -> None:
-        handle = self._handles.pop(number, None)
-        if handle is not None:
+        handle = self._handles.get(number)
+        if handle is None:
+            return
+        if self._written[number] == 1:
+            self._leaving[number] = handle
+        else:
             handle.cancel()
+        self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        del self._handles[number], self._written[number]
 
     def usage(self) -> float:
         return float(self._pipeline.get_metrics().cache_usage) / 100
