@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -114,3 +115,10 @@ def test_nothing_unpickles() -> None:
     )
     for path in FILES:
         assert not banned.search(path.read_text()), path
+
+
+@pytest.mark.xdist_group("together")
+def test_tests_that_share_a_server_share_a_worker(request: pytest.FixtureRequest) -> None:
+    """Where a pytest and a pytest-xdist do not fit, groups are forgotten without a word, and servers start in vain."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        assert request.node.nodeid.endswith("@together")
