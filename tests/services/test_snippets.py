@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,11 +38,17 @@ LANGUAGES = {
 }
 
 
+pytestmark = pytest.mark.xdist_group("snippets")
+
+
 @pytest.fixture(scope="module")
-def models(server: Server) -> Server:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """On a server of their own: what is shown has no key, and a server with keys would want one."""
+    server = Server(tmp_path_factory.mktemp("home")).start()
     for name, content in MODELS.items():
         server.deploy(name, content, replicas=1)
-    return server
+    yield server
+    server.stop()
 
 
 def snippet(server: Server, model: str, lang: str, key: str | None = None) -> str:
@@ -79,7 +85,8 @@ def test_it_runs_as_it_stands(models: Server, model: str, lang: str, tmp_path: P
         assert json.loads(out)["model_name"] == model
 
 
-def test_an_example_of_the_version_is_the_data(server: Server, tmp_path: Path) -> None:
+def test_an_example_of_the_version_is_the_data(models: Server, tmp_path: Path) -> None:
+    server = models
     server.push("snip-sample", onnx_models.dynamic_dims(), sample={"input": [[1.5, 2.5]]})
     with server.client() as client:
         client.deploy("snip-sample", replicas=1)
