@@ -22,6 +22,7 @@ from tests import job_kinds
 from tests.services.served import Served, serve, talking_weights
 
 _START_S = 60
+_SHARED = pytest.StashKey["Server"]()
 
 
 @dataclass
@@ -118,11 +119,21 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server shared by the tests of a worker: each uses names of its own."""
-    found = Server(tmp_path_factory.mktemp("home")).start()
+def server(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Server]:
+    """One server shared by the tests of a worker: each uses names of its own, and none makes a key."""
+    found = pytestconfig.stash[_SHARED] = Server(tmp_path_factory.mktemp("home")).start()
     yield found
     found.stop()
+
+
+@pytest.fixture(autouse=True)
+def shared_server_stays_open(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The first key closes a server to callers without one: who makes it on the shared one fails, not the next test."""
+    yield
+    shared = request.config.stash.get(_SHARED, None)
+    if shared is not None and request.node.funcargs.get("server") is shared:
+        with shared.client() as client:
+            assert not client.keys.list(), "a test that makes keys needs a server of its own"
 
 
 @pytest.fixture

@@ -40,20 +40,25 @@ class Figures:
 
 
 @pytest.fixture(scope="module")
-def speaking(server: Server) -> Iterator[tuple[Server, dict[str, Any]]]:
-    """The server with the model, and a client for each of two keys."""
+def speaking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, dict[str, Any]]]:
+    """A server with the model, and a client for each of two keys."""
     pytest.importorskip("openvino_genai")
+    server = Server(tmp_path_factory.mktemp("counted")).start()
+    try:
+        yield server, with_two_keys(server)
+    finally:
+        server.stop()
+
+
+def with_two_keys(server: Server) -> dict[str, Any]:
     with server.client() as client:
         client.models.push(talking_weights(), MODEL)
         client.deploy(MODEL)
         made = {name: client.keys.create(name=name, role="caller") for name in ("ada", "bob")}
-    clients = {
+    return {
         made[name].id: openai.OpenAI(base_url=f"{server.url}/v1", api_key=made[name].secret, max_retries=0)
         for name in made
     }
-    yield server, clients
-    with server.client() as client:
-        client.deployments.delete(MODEL)
 
 
 def test_tokens_times_and_ends_by_key_and_by_model(speaking: tuple[Server, dict[str, Any]]) -> None:
