@@ -256,7 +256,7 @@ class Deployments:
         desired = _wish(session, row, row.desired_revision)
         revision = _revision(session, row, row.desired_revision)
         seen = self.observe(row.id)
-        state, reason, tail = _state(row, revision, seen, desired.spec.replicas)
+        state, reason, tail = _state(row, revision, seen, desired.spec)
         return Deployment(
             name=row.name, model=row.model, version=desired.manifest.version, serving_version=seen.serving_version,
             alias=row.alias, follow=row.follow, revision=row.desired_revision, serving_revision=row.serving_revision,
@@ -266,7 +266,7 @@ class Deployments:
 
 
 def _state(
-    row: tables.Deployment, revision: tables.Revision, seen: Observation, wanted: int
+    row: tables.Deployment, revision: tables.Revision, seen: Observation, spec: DeploymentSpec
 ) -> tuple[Any, str | None, list[str]]:
     """The state in one word, why in one line, and the lines that a failed replica wrote."""
     if row.stopped:
@@ -276,7 +276,10 @@ def _state(
         return "failed", f"revision {revision.number} {revision.message}{goes_on}", revision.log_tail
     if revision.state == "pending":
         return ("starting" if row.serving_revision is None else "updating"), seen.reason, seen.log_tail
+    wanted = spec.replicas
     if seen.answering_revision not in (None, revision.number):
+        return "updating", None, []
+    if seen.ready > wanted and spec.base is None:  # gateways still send to those that are to go; an adapter has none
         return "updating", None, []
     if seen.ready == 0 and wanted and seen.reason is None:
         return "starting", None, []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from fastapi import FastAPI
@@ -39,6 +40,12 @@ def app(tmp_path: Path, sqlite_url: str) -> Iterator[FastAPI]:  # noqa: F811
     context = Context(settings, registry, Identity(database, OWNER, required=False), database, deployments)
     yield create_app(context, (deployment_routes.router,))
     database.close()
+
+
+@pytest.fixture
+def deployments(app: FastAPI) -> Deployments:
+    """The service beneath it."""
+    return cast("Deployments", app.state.context.deployments)
 
 
 @pytest.fixture

@@ -1,10 +1,14 @@
-"""The logs of replicas, as they are followed."""
+"""What a deployment is said to be, and the logs of replicas as they are followed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from fastapi.testclient import TestClient
+
 from modelport.api.native.deployments import log_lines_since
+from modelport.control.deployments import Deployments, Observation
+from tests.api.native.test_models import push
 
 
 def test_a_log_is_followed_by_whole_lines(tmp_path: Path) -> None:
@@ -25,3 +29,18 @@ def test_a_line_of_many_megabytes_holds_up_no_follower(tmp_path: Path) -> None:
         text, position = log_lines_since(log, position)
         seen += text
     assert (seen.encode(), position) == (written, len(written))
+
+
+def test_fewer_replicas_are_ready_when_callers_reach_no_more_than_those(
+    client: TestClient, deployments: Deployments
+) -> None:
+    """Between the wish and the gateways' word, the replicas that are to go still answer."""
+    push(client)
+    assert client.put("/api/v1/deployments/m", json={"model": "digits"}).is_success
+    (wishes,) = deployments.wishes()
+    deployments.proven(wishes.deployment_id, wishes.desired.number)
+    said = {}
+    for ready in (3, 1, 0):
+        deployments.observe = lambda _, ready=ready: Observation(ready=ready, answering_revision=wishes.desired.number)
+        said[ready] = client.get("/api/v1/deployments/m").json()["state"]
+    assert said == {3: "updating", 1: "ready", 0: "starting"}
