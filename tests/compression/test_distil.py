@@ -214,6 +214,7 @@ def test_an_attack_stays_near_and_does_more_than_noise(lab: Lab, tmp_path: Path)
     assert worst > 3 * random > plain
 
 
+@pytest.mark.long
 def test_a_robust_student_withstands_more_than_a_plain_one(lab: Lab, tmp_path: Path) -> None:
     model, trained = lab.make(tmp_path, "distil-robust", ratio=2, eps=0.1, epochs=8, steps=3, attack_steps=10)
     told = trained.report["attack"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,20 @@ from tests.training.real_texts import as_data, pairs
 from tests.training.runs import new_run
 
 pytest.importorskip("peft")
-TEXTS: list[object] = [text for _, text in pairs(160)]
 FAST: dict[str, Any] = {"epochs": 2, "batch_size": 8, "max_length": 48, "learning_rate": 5e-3}
+
+
+@cache
+def texts() -> list[object]:
+    return [text for _, text in pairs(160)]
 
 
 @pytest.fixture(scope="module")
 def writer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, TrainingData]:
     """A model of four layers that has learnt the docstrings a little."""
     folder = tmp_path_factory.mktemp("writer")
-    base = tiny_models.llama(folder / "base", [str(text) for text in TEXTS], layers=4)
-    data = as_data(folder / "data", {"text": TEXTS}, None)
+    base = tiny_models.llama(folder / "base", [str(text) for text in texts()], layers=4)
+    data = as_data(folder / "data", {"text": texts()}, None)
     run, _ = new_run(folder, code=base)
     options = {"method": "full", "epochs": 4, "batch_size": 8, "max_length": 48, "learning_rate": 1e-2}
     trained = LanguageModelRecipe().train(run, data, options_of(LanguageModelRecipe(), options))

@@ -51,6 +51,7 @@ def test_half_the_multiplications_are_gone_from_the_served_file(tmp_path: Path, 
     assert (made.class_labels, made.task) == ([str(digit) for digit in range(10)], "classification")
 
 
+@pytest.mark.long
 def test_what_was_pruned_can_be_pruned_again_and_trained_on(tmp_path: Path, digits: Version) -> None:
     model, data = digits
     made, out, _ = work(PruneStructured(), tmp_path / "1", model, data, ratio=0.3, epochs=1, importance="magnitude")

@@ -47,6 +47,7 @@ def test_the_file_answers_as_the_network_that_learnt_with_rounding(tmp_path: Pat
     assert (found.folder / "training" / "weights.safetensors").exists()  # it can be trained on
 
 
+@pytest.mark.long
 def test_four_bits_are_learnt_around(tmp_path: Path) -> None:
     """What rounding to 4 bits costs at once is got back by learning."""
     model, data = digits()

@@ -22,7 +22,7 @@ from tests.services.load import Load
 
 PROVE = bool(os.environ.get("MODELPORT_PROVE"))
 REPLICA_KILLS = 50 if PROVE else 5
-TREE_KILLS = 50 if PROVE else 4
+TREE_KILLS = 50 if PROVE else 3
 ROW = json.dumps({"data": [[1.0, 2.0, 3.0]]}).encode()
 
 

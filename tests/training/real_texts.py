@@ -39,6 +39,7 @@ def docstrings(library: str) -> tuple[tuple[str, str, str], ...]:
     return tuple(found.values())
 
 
+@cache
 def topics(rows: int, seed: int = 0) -> list[tuple[str, str]]:
     """Texts and the library that each is from, as many of each, shuffled."""
     shuffled = random.Random(seed)
@@ -51,6 +52,7 @@ def topics(rows: int, seed: int = 0) -> list[tuple[str, str]]:
     return found
 
 
+@cache
 def pairs(rows: int, library: str = "sklearn", seed: int = 0) -> list[tuple[str, str]]:
     """What a function is called, in words, and what it says that it does."""
     known = [

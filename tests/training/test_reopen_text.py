@@ -23,7 +23,6 @@ from tests.training.real_texts import topics
 from tests.training.runs import new_run
 from tests.training.test_text import SMALL, data_of, learn, served
 
-ROWS = topics(240)
 Version = tuple[Start, TrainingData, Trained]
 
 
@@ -36,11 +35,11 @@ def written(out: Path, options: dict[str, Any]) -> Start:
 @pytest.fixture(scope="module", params=["small", pytest.param("bert", marks=pytest.mark.long)])
 def version(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Version:
     folder = tmp_path_factory.mktemp(request.param)
-    data = data_of(folder / "data", ROWS)
+    data = data_of(folder / "data", topics(240))
     options: dict[str, Any] = SMALL | {"epochs": 2, "layers": 2, "width": 32}
     code = None
     if request.param == "bert":
-        code = tiny_models.bert(folder / "base", [text for text, _ in ROWS])
+        code = tiny_models.bert(folder / "base", [text for text, _ in topics(240)])
         options = {"epochs": 1, "learning_rate": 1e-3}
     trained, out, _ = learn(folder, data, options, code=code)
     return written(out, options), data, trained
@@ -61,7 +60,7 @@ def chances(opened: Reopened, network: torch.nn.Module) -> np.ndarray[Any, Any]:
 
 def test_it_answers_as_it_is_served(version: Version, tmp_path: Path) -> None:
     opened = again(tmp_path, version)
-    texts = [text for text, _ in ROWS[180:]]
+    texts = [text for text, _ in topics(240)[180:]]
     assert np.allclose(chances(opened, opened.network), served(version[0].folder, version[2], texts), atol=1e-4)
     assert opened.figures(opened.network)["loss"] > 0
     batch = opened.plain.batch(torch.arange(4), 0)
@@ -79,7 +78,7 @@ def test_a_smaller_one_with_fewer_words_is_written_and_taken_up_again(version: V
     assert isinstance(student, smaller.FewerWords)
     run, _ = new_run(tmp_path / "b")
     trained = opened.write(student.eval(), run)
-    texts = [text for text, _ in ROWS[180:]]
+    texts = [text for text, _ in topics(240)[180:]]
     small_tokenizer, old = (read_tokenizer(folder / "tokenizer.json") for folder in (run.out, version[0].folder))
     assert small_tokenizer.get_vocab_size() == len(student.kept) <= most < old.get_vocab_size()
     assert trained.report["parity"]["same_tokens"]
@@ -100,7 +99,7 @@ def test_bad_sizes_and_rows(version: Version, tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(InvalidInput, match=message):
             opened.build(size)
-    strange = data_of(tmp_path / "strange", [(text, "other") for text, _ in ROWS[:20]])
+    strange = data_of(tmp_path / "strange", [(text, "other") for text, _ in topics(240)[:20]])
     with pytest.raises(InvalidInput, match="class 'other' is not among"):
         again(tmp_path / "b", (version[0], strange, version[2]))
 
@@ -108,7 +107,7 @@ def test_bad_sizes_and_rows(version: Version, tmp_path: Path) -> None:
 @pytest.mark.long
 def test_a_network_that_was_cut_keeps_no_weights_and_says_so(tmp_path: Path) -> None:
     folder = tmp_path / "v"
-    data = data_of(folder / "data", ROWS)
+    data = data_of(folder / "data", topics(240))
     options = SMALL | {"epochs": 1, "layers": 1, "width": 32}
     trained, out, _ = learn(folder, data, options)
     opened = again(tmp_path / "a", (written(out, options), data, trained))
@@ -119,12 +118,12 @@ def test_a_network_that_was_cut_keeps_no_weights_and_says_so(tmp_path: Path) -> 
     found = opened.write(network.eval(), run)
     assert "training cannot go on from it" in found.warnings[0]
     assert not (run.out / "training").exists()
-    assert served(run.out, found, [ROWS[0][0]]).shape == (1, 4)
+    assert served(run.out, found, [topics(240)[0][0]]).shape == (1, 4)
 
 
 def kinds() -> Iterator[tuple[str, tokenizers.Tokenizer]]:
     """Tokenizers that learn from the same texts."""
-    texts = [text for text, _ in ROWS]
+    texts = [text for text, _ in topics(240)]
     for name, model, trainer in (
         ("wordpiece", tokenizers.models.WordPiece(unk_token="[UNK]"), tokenizers.trainers.WordPieceTrainer),
         ("bpe", tokenizers.models.BPE(unk_token="[UNK]"), tokenizers.trainers.BpeTrainer),
@@ -143,7 +142,7 @@ def kinds() -> Iterator[tuple[str, tokenizers.Tokenizer]]:
 
 
 def test_fewer_words_cut_texts_of_known_words_as_before() -> None:
-    texts = [text for text, _ in ROWS]
+    texts = [text for text, _ in topics(240)]
     for name, tokenizer in kinds():
         rows = [found.ids for found in tokenizer.encode_batch(texts[:120])]
         kept = vocabulary.used(tokenizer, rows, 500)
@@ -166,4 +165,4 @@ def test_the_trainer_of_a_student_sees_the_same_rows(version: Version, tmp_path:
     assert len(opened.plain) == len(opened.learning) == 180
     codes = opened.plain.batch(torch.arange(180), 0)[2].tolist()
     names = version[2].class_labels or []
-    assert [names[code] for code in codes] == [label for _, label in ROWS[:180]]
+    assert [names[code] for code in codes] == [label for _, label in topics(240)[:180]]

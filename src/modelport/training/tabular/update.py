@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import skops.io
-
+from modelport.engine.formats.skops_library import library as skops
 from modelport.engine.formats.skops_zip import check_container
 from modelport.engine.runtime import Trust
 from modelport.engine.runtimes.sklearn import load_estimator
@@ -51,7 +50,7 @@ def save(out: Path, model: str, task: str, prepared: Prepared, estimator: Any) -
         "encoder": prepared.encoder.state(),
     }  # fmt: skip
     (folder / _STATE).write_text(json.dumps(state, sort_keys=True))
-    skops.io.dump(estimator, folder / _MODEL)
+    skops.dump(estimator, folder / _MODEL)
 
 
 def load(version: Path, task: str, wanted: str, params: dict[str, Any]) -> State:
