@@ -30,6 +30,10 @@ Batch = Annotated[
     str | None, typer.Option("--batch", metavar="N[,N…]", help="Rows of a run, where the target fixes them.")
 ]
 Opset = Annotated[int | None, typer.Option("--opset", help="ONNX opset. [the converter's]")]
+Precision = Annotated[
+    str | None,
+    typer.Option("--precision", metavar="fp32|fp16|int8|int4", help="Weights of a language model. [as stored]"),
+]
 Tolerance = Annotated[float | None, typer.Option("--tolerance", help="Most that a value may differ by. [0.001]")]
 MaxRowsOff = Annotated[float | None, typer.Option("--max-rows-off", help="Share of rows that may differ more. [0.002]")]
 Classes = Annotated[
@@ -49,6 +53,7 @@ def convert(
     rows: Rows = None,
     batch: Batch = None,
     opset: Opset = None,
+    precision: Precision = None,
     tolerance: Tolerance = None,
     max_rows_off: MaxRowsOff = None,
     classes: Classes = None,
@@ -69,6 +74,8 @@ def convert(
     The new version is registered when its answers to the same rows agree.
 
     Example: modelport convert wine:1 --to onnx --data wine/test
+
+    Example: modelport convert my-llama --to openvino --name my-llama-ir
     """
     from modelport.cli import follow, render
     from modelport.cli.inputs import class_names, pairs, sample_inputs
@@ -79,7 +86,7 @@ def convert(
     columns = {given: listed.split(",") for given, listed in pairs(inputs or [], "--input").items()}
     params: dict[str, Any] = rest_of(
         name=name, data=data, inputs=columns or None, rows=rows, batch=_numbers(batch), opset=opset,
-        tolerance=tolerance, max_rows_off=max_rows_off, alias=alias, labels=labels,
+        precision=precision, tolerance=tolerance, max_rows_off=max_rows_off, alias=alias, labels=labels,
         class_labels=class_names(classes) if classes else None,
         sample=sample_tensors(sample_inputs(sample)) if sample else None, cores=cores, memory_mb=memory_mb,
         priority=priority, retries=retries,

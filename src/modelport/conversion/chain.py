@@ -48,6 +48,8 @@ class Settings:
 
     opset: int | None = None
     batch: int | None = None
+    precision: str | None = None
+    """Of a language model's weights; None for what they are stored in."""
     sklearn_types: tuple[str, ...] = ()
     threads: int = 1
     rows: int = 256
@@ -134,6 +136,7 @@ class Workshop:
     ) -> dict[str, Any]:
         return {
             "folder": str(folder.resolve()), "files": list(files), "place": place, "opset": self._settings.opset,
+            "precision": self._settings.precision,
             "batch": self._settings.batch or (1 if step.static else None), "trust": list(self._settings.sklearn_types),
             **(self._about(manifest) if manifest is not None else {}),
         }  # fmt: skip

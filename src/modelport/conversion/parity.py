@@ -14,6 +14,9 @@ import numpy as np
 from modelport.errors import InvalidInput
 from modelport.tensors import Array
 
+TOLD = "told:"
+"""Before the name of an output whose distance is told and not judged."""
+
 
 @dataclass(slots=True)
 class Parity:
@@ -30,6 +33,8 @@ class Parity:
     outputs: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     """Outputs that only the source has."""
+    told: dict[str, float] = field(default_factory=dict)
+    """Of outputs that are not judged: of numbers the largest difference, of labels and texts the share that agrees."""
 
 
 def pairs_of(expected: Mapping[str, Array], found: Mapping[str, Array]) -> list[tuple[str, Array, Array]]:
@@ -52,8 +57,10 @@ def pairs_of(expected: Mapping[str, Array], found: Mapping[str, Array]) -> list[
 
 def compare(expected: Mapping[str, Array], found: Mapping[str, Array], tolerance: float) -> Parity:
     """Compare the answers to the same rows."""
+    told = {name.removeprefix(TOLD): _apart(expected[name], found[name]) for name in expected if name.startswith(TOLD)}
+    expected, found = _judged(expected), _judged(found)
     pairs = pairs_of(expected, found)
-    result = Parity(outputs=[name for name, _, _ in pairs])
+    result = Parity(told=told, outputs=[name for name, _, _ in pairs])
     matched = {id(before) for _, before, _ in pairs}
     result.left_out = [name for name, array in expected.items() if id(array) not in matched]
     off: Array | None = None
@@ -73,6 +80,16 @@ def compare(expected: Mapping[str, Array], found: Mapping[str, Array], tolerance
         result.label_agreement = _best_agree(pairs)
     result.rows_off = float(off.mean()) if off is not None and len(off) else 0.0
     return result
+
+
+def _judged(answers: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: array for name, array in answers.items() if not name.startswith(TOLD)}
+
+
+def _apart(before: Array, after: Array) -> float:
+    if before.dtype.kind == "f":
+        return float(np.abs(before.astype(np.float64) - after).max(initial=0.0))
+    return float((before == after).reshape(len(before), -1).all(1).mean())
 
 
 def check(parity: Parity, tolerance: float, most_rows_off: float) -> None:
@@ -132,6 +149,6 @@ def as_report(parity: Parity) -> dict[str, Any]:
     told = {
         "rows": parity.rows, "max_absolute": parity.max_absolute, "max_relative": parity.max_relative,
         "rows_off": parity.rows_off, "label_agreement": parity.label_agreement, "outputs": parity.outputs,
-        "left_out": parity.left_out,
+        "left_out": parity.left_out, "told": parity.told,
     }  # fmt: skip
     return {name: str(value) if value in (float("inf"),) else value for name, value in told.items()}

@@ -16,13 +16,19 @@ from modelport.errors import InvalidInput, MissingExtra
 
 Target = Literal["onnx", "openvino", "litert", "torch", "gguf"]
 TARGETS: tuple[Target, ...] = ("onnx", "openvino", "litert", "torch", "gguf")
-#: What the runtime of a format needs: it has to answer here, to be compared.
+#: What the runtime of a format needs: a module, and the extra that brings it. It has to answer here, to be compared.
 _RUNTIMES = {
-    "openvino": ("openvino", "openvino"), "litert": ("ai_edge_litert", "litert"), "torch": ("torch", "torch"),
-    "gguf": ("transformers", "finetune"),
+    "openvino": ("openvino", "openvino"), "litert": ("ai_edge_litert", "litert"), "torch_export": ("torch", "torch"),
+    "gguf": ("transformers", "finetune"), "openvino_language": ("openvino_genai", "llm"),
 }  # fmt: skip
-#: A target and the format that the registry calls it.
-FORMATS = {"onnx": "onnx", "openvino": "openvino", "litert": "litert", "torch": "torch_export", "gguf": "gguf"}
+#: A target and what the registry calls it: a language model's folder is a format of its own.
+FORMATS: dict[Target, tuple[str, ...]] = {
+    "onnx": ("onnx",), "openvino": ("openvino", "openvino_language"), "litert": ("litert",), "torch": ("torch_export",),
+    "gguf": ("gguf",),
+}  # fmt: skip
+#: What packed weights may change of a language model: a probability of the next token, and the share of texts that
+#: differ by more or have another likeliest token.
+PACKED: dict[str, tuple[float, float]] = {"int8": (0.1, 0.25), "int4": (0.3, 0.5)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,8 @@ class Converter:
     """Whether the number of rows is fixed."""
     asks_both: bool = False
     """Whether the tool asks the source and what became of it, for no runtime here serves them."""
+    weights: bool = False
+    """Whether the type of the weights can be chosen."""
 
 
 CONVERTERS: tuple[Converter, ...] = (
@@ -69,12 +77,19 @@ CONVERTERS: tuple[Converter, ...] = (
         "language_gguf", "language", "gguf", ("gguf", "transformers", "torch"), "finetune", tolerance=1e-2,
         asks_both=True,
     ),
+    Converter(
+        "language_openvino", "language", "openvino_language", extra="llm", tolerance=1e-2, asks_both=True, weights=True,
+        requirements=("optimum-intel>=2.2,<2.3", "openvino=={openvino}", "openvino-tokenizers=={openvino-tokenizers}",
+                      "torch=={torch}"),
+    ),
 )  # fmt: skip
 
 
 def route(source: str, target: Target) -> list[Converter]:
     """The fewest converters from a source to a target; raises InvalidInput listing what it can become."""
     wanted = FORMATS[target]
+    if source in wanted:
+        raise InvalidInput(f"to: the model is {target} already; there is nothing to convert")
     before: dict[str, Converter | None] = {source: None}
     waiting = deque([source])
     while waiting:
@@ -83,14 +98,14 @@ def route(source: str, target: Target) -> list[Converter]:
             if found.source == here and found.target not in before:
                 before[found.target] = found
                 waiting.append(found.target)
-    if source == wanted:
-        raise InvalidInput(f"to: the model is {target} already; there is nothing to convert")
-    if wanted not in before:
-        reached = [name for name in TARGETS if FORMATS[name] in before and FORMATS[name] != source]
+    made = next((name for name in wanted if name in before), None)
+    if made is None:
+        reached = [name for name in TARGETS if any(one in before and one != source for one in FORMATS[name])]
         known = f"it can become {', '.join(reached)}" if reached else "there is no converter from it"
-        raise InvalidInput(f"to: a model of the format {source!r} cannot become {target}: {known}")
+        served = "; OpenVINO GenAI serves it as it is: deploy it" if (source, target) == ("gguf", "openvino") else ""
+        raise InvalidInput(f"to: a model of the format {source!r} cannot become {target}: {known}{served}")
     steps: list[Converter] = []
-    at = before[wanted]
+    at = before[made]
     while at is not None:
         steps.append(at)
         at = before[at.source]
@@ -102,12 +117,21 @@ def check_installed(steps: list[Converter], target: Target) -> None:
     for step in steps:
         if any(find_spec(module) is None for module in step.needs):
             raise MissingExtra(step.extra, f"converting from {step.source} to {step.target}")
-    module, extra = _RUNTIMES.get(target, ("onnxruntime", ""))
+    module, extra = _RUNTIMES.get(steps[-1].target, ("onnxruntime", ""))
     if find_spec(module) is None:
         raise MissingExtra(extra, f"converting to {target}: the result is run here and compared,")
 
 
 def requirements_of(step: Converter) -> list[str]:
-    """The packages of a converter's own environment; torch is the release that this server runs."""
-    torch = metadata.version("torch").partition("+")[0] if "{torch}" in "".join(step.requirements) else ""
-    return [found.format(torch=torch) for found in step.requirements]
+    """The packages of a converter's own environment; ``NAME=={NAME}`` is the release that this server has, if any."""
+    return [_as_here(requirement) for requirement in step.requirements]
+
+
+def _as_here(requirement: str) -> str:
+    name, pinned, _ = requirement.partition("=={")
+    if not pinned:
+        return requirement
+    try:
+        return f"{name}=={metadata.version(name).partition('+')[0]}"
+    except metadata.PackageNotFoundError:
+        return name

@@ -38,10 +38,12 @@ class ConvertParams(BaseModel):
     """Rows that one run takes, where the target fixes them: a version for each number. [any number, else 1]"""
     opset: Annotated[int, Field(ge=11, le=26)] | None = None
     """Of the ONNX file. [the converter's]"""
+    precision: Literal["fp32", "fp16", "int8", "int4"] | None = None
+    """Of the weights of a language model for OpenVINO. [as they are stored]"""
     tolerance: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Most that a value may differ by: absolute below 1, relative above. [0.001]"""
-    max_rows_off: Annotated[float, Field(ge=0, le=1)] = 0.002
-    """Share of the rows that may be off by more: a tree's threshold lies between two float32 numbers."""
+    """Most that a value may differ by: absolute below 1, relative above. [0.001; 0.01 of language models]"""
+    max_rows_off: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the rows that may be off by more: a tree's threshold lies between two float32 numbers. [0.002]"""
     class_labels: Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=100_000)] | None = None
     """Names of the classes, when the model itself does not hold them."""
     sample: dict[str, Any] | None = None

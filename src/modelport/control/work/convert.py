@@ -21,7 +21,7 @@ from modelport.control.assembly import trust_of
 from modelport.control.work import made, training
 from modelport.conversion import arrays, parity
 from modelport.conversion.chain import Converted, Settings, Source, Workshop
-from modelport.conversion.routes import Converter, check_installed, route
+from modelport.conversion.routes import PACKED, Converter, check_installed, route
 from modelport.conversion.sources import NAMES, recognise, served_format
 from modelport.engine.formats.refused import advice
 from modelport.engine.inspect import artifact_files
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 REPORT = "conversion/conversion.json"
+_ROWS_OFF = 0.002
 _TEXTS = Signature((TensorSpec("text", "BYTES", (-1,)),), ())
 """What a model that writes is asked about, which says of itself that it takes nothing."""
 
@@ -59,6 +60,8 @@ class Convert:
         source = _source(services, actor, params, look=False)
         steps = route(source.kind, params.to)
         check_installed(steps, params.to)
+        if params.precision and not steps[-1].weights:
+            raise InvalidInput("precision: only of a language model's weights for OpenVINO; leave it out")
         fixed = steps[-1].static or params.to == "litert"
         if params.batch and not fixed:
             raise InvalidInput(f"batch: {params.to} takes any number of rows; leave it out")
@@ -149,8 +152,9 @@ class Conversion:
         place = run.folder / f"batch-{self.batch or 'any'}"
         before = self._registered()
         settings = Settings(
-            params.opset, self.batch, tuple(trust_of(run.services.settings).sklearn_types), run.threads, params.rows
-        )
+            params.opset, self.batch, params.precision, tuple(trust_of(run.services.settings).sklearn_types),
+            run.threads, params.rows,
+        )  # fmt: skip
         workshop = Workshop(place, settings, partial(training.environment, run), self._told)
         if before is None:
             shutil.rmtree(place, ignore_errors=True)
@@ -162,10 +166,10 @@ class Conversion:
     def _proven(self, workshop: Workshop, converted: Converted, place: Path) -> dict[str, Any]:
         params = self.params
         push, draft = self._offer(converted)
-        tolerance = params.tolerance or max(step.tolerance for step in self.steps)
+        tolerance, most_off = self._limits()
         expected, found, compared_on = self._answers(workshop, converted.folder, draft.manifest, place)
         same = parity.compare(arrays.load(expected), arrays.load(found), tolerance)
-        parity.check(same, tolerance, params.max_rows_off)
+        parity.check(same, tolerance, most_off)
         figures = parity.as_report(same)
         notes = list(dict.fromkeys(converted.notes))
         if compared_on == "made-up inputs":
@@ -174,13 +178,20 @@ class Conversion:
             notes.append(f"outputs that {params.to} has not: {', '.join(same.left_out)}")
         report = {
             "from": self.source.kind, "to": params.to, "steps": converted.steps, "batch": self.batch,
-            "compared_on": compared_on, "tolerance": tolerance, "max_rows_off": params.max_rows_off, "parity": figures,
+            "compared_on": compared_on, "tolerance": tolerance, "max_rows_off": most_off, "parity": figures,
             "notes": notes,
         }  # fmt: skip
         result = {"parity": figures, "compared_on": compared_on, "tolerance": tolerance, "warnings": notes,
                   "steps": converted.steps, "batch": self.batch}  # fmt: skip
         made.write_whole(place / "result.json", result)
         return _told_version(self._register(converted.folder, push, report, same), result)
+
+    def _limits(self) -> tuple[float, float]:
+        """How far off values may be, and the share of the rows that may be off further."""
+        params = self.params
+        usual = (max(step.tolerance for step in self.steps), _ROWS_OFF)
+        tolerance, rows = PACKED.get(params.precision or "", usual)
+        return params.tolerance or tolerance, rows if params.max_rows_off is None else params.max_rows_off
 
     def _offer(self, converted: Converted) -> tuple[VersionPush, ModelVersion]:
         """The files as a push of them, inspected."""

@@ -18,22 +18,12 @@ from modelport.conversion import arrays
 from modelport.conversion.arrays import ANSWERS
 from modelport.conversion.process import said
 from modelport.conversion.tools import gguf_file
+from modelport.conversion.tools.next_token import NEXT, TOKENS, texts
 from modelport.engine.formats.huggingface_folder import read_recipe
 from modelport.errors import InvalidInput
 from modelport.tensors import Array
 
-FILE, TEXT, NEXT = "model.gguf", "text", "next_token"
-_TEXTS, _TOKENS = 16, 64
-_MADE_UP = (
-    "The mean of a list of numbers is their sum divided by",
-    "Once upon a time there was a",
-    "def add(a, b):\n    return a +",
-    "Water boils at 100 degrees, and freezes at",
-    "Élève, naïve, façade: words with accents are",
-    "In 1969 two people walked on the",
-    "1, 2, 3, 4, 5, 6,",
-    "Dear Sir or Madam,\n\nthank you for your",
-)
+FILE = "model.gguf"
 
 
 def convert(request: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -69,20 +59,13 @@ def answer(request: dict[str, Any], out: Path) -> dict[str, Any]:
         model = transformers.AutoModelForCausalLM.from_pretrained(str(place), dtype=torch.float32, **options).eval()
     except Exception as error:
         raise InvalidInput(f"transformers {transformers.__version__} cannot load the model: {said(error)}") from None
-    arrays.save({NEXT: np.stack([_next(model, tokenizer, text) for text in _texts(request)])}, out / ANSWERS)
+    arrays.save({NEXT: np.stack([_next(model, tokenizer, text) for text in texts(request)])}, out / ANSWERS)
     return {}
 
 
 def _next(model: Any, tokenizer: Any, text: str) -> Array:
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"][:_TOKENS] or [0]
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"][:TOKENS] or [0]
     with torch.no_grad():
         scores = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
     found: Array = torch.softmax(scores.float(), -1).numpy()
     return found
-
-
-def _texts(request: dict[str, Any]) -> list[str]:
-    if request["inputs"] is None:
-        return list(_MADE_UP)
-    given = arrays.load(Path(request["inputs"]))[TEXT].reshape(-1)[:_TEXTS]
-    return [bytes(text).decode(errors="replace") for text in given]
