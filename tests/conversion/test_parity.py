@@ -81,3 +81,15 @@ def test_a_pickle_is_not_read(tmp_path_factory: pytest.TempPathFactory) -> None:
     np.savez(file, names=np.array(["0000 x plain"]), k0=np.array([{"a": 1}], object))
     with pytest.raises(ValueError, match="allow_pickle"):
         arrays.load(file)
+
+
+def test_what_is_only_told_is_not_judged() -> None:
+    texts = np.array([b"a", b"b", b"c"], object)
+    before = {"scores": SCORES, f"{parity.TOLD}logits": SCORES, f"{parity.TOLD}text": texts}
+    other = np.array([b"a", b"x", b"y"], object)
+    after = {"scores": SCORES.copy(), f"{parity.TOLD}logits": SCORES + 3, f"{parity.TOLD}text": other}
+    found = parity.compare(before, after, 0.001)
+    parity.check(found, 0.001, 0)
+    assert found.outputs == ["scores"] and found.max_absolute == 0
+    assert found.told == {"logits": pytest.approx(3), "text": pytest.approx(1 / 3)}
+    assert parity.as_report(found)["told"] == found.told

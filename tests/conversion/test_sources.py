@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -64,14 +65,36 @@ def test_routes_are_the_shortest_and_what_there_is_not_is_told() -> None:
     assert [step.tool for step in routes.route("torch_export", "litert")] == ["torch_litert"]
     assert [step.tool for step in routes.route("image_classifier", "litert")] == ["image_torch", "torch_litert"]
     assert [step.tool for step in routes.route("language", "gguf")] == ["language_gguf"]
-    with pytest.raises(InvalidInput, match="the model is onnx already"):
-        routes.route("onnx", "onnx")
+    assert [step.tool for step in routes.route("language", "openvino")] == ["language_openvino"]
+    assert [step.tool for step in routes.route("huggingface", "openvino")] == ["huggingface_onnx", "onnx_openvino"]
+    for source, target in (("onnx", "onnx"), ("openvino", "openvino"), ("openvino_language", "openvino")):
+        with pytest.raises(InvalidInput, match=f"the model is {target} already"):
+            routes.route(source, target)
+    with pytest.raises(InvalidInput, match="'gguf' cannot become openvino.*GenAI serves it as it is: deploy it"):
+        routes.route("gguf", "openvino")
     with pytest.raises(InvalidInput, match=r"'sklearn' cannot become torch: it can become onnx, openvino, litert$"):
         routes.route("sklearn", "torch")
-    with pytest.raises(InvalidInput, match="'language' cannot become onnx: it can become gguf$"):
+    with pytest.raises(InvalidInput, match="'language' cannot become onnx: it can become openvino, gguf$"):
         routes.route("language", "onnx")
     with pytest.raises(InvalidInput, match="there is no converter from it"):
         routes.route("predictor", "onnx")
+
+
+def test_an_environment_has_the_releases_that_this_server_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export is read by the OpenVINO here, and no other torch may come along; what is not here is not pinned."""
+    here = {"torch": "2.13.0+cpu", "openvino": "2026.4.1", "openvino-tokenizers": "2026.4.1.0"}
+
+    def version(name: str) -> str:
+        if name not in here:
+            raise metadata.PackageNotFoundError(name)
+        return here[name]
+
+    monkeypatch.setattr(routes.metadata, "version", version)
+    (step,) = routes.route("language", "openvino")
+    pinned = ["openvino==2026.4.1", "openvino-tokenizers==2026.4.1.0", "torch==2.13.0"]
+    assert routes.requirements_of(step)[1:] == pinned
+    del here["torch"]
+    assert routes.requirements_of(step)[-1] == "torch"
 
 
 def test_every_converter_has_its_file_and_says_what_it_does() -> None:

@@ -10,17 +10,15 @@ from typing import Any
 
 import openai
 import pytest
+import torch
+import transformers
 
-from modelport.errors import InvalidInput, ModelportError, NotFound
 from modelport.sdk.client import Client
 from tests.services.conftest import Server
 from tests.services.served import talking_weights
+from tests.training import tiny_models
 
 pytest.importorskip("openvino_genai")
-transformers = pytest.importorskip("transformers")
-import torch
-
-from tests.training import tiny_models
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("language"), pytest.mark.timeout(900)]
 TEXTS = ["the cat sat on the mat, and the dog barked at it", "a quick brown fox"] * 4

@@ -129,7 +129,10 @@ def _show(made: dict[str, Any]) -> None:
         ("tolerance", f"{made['tolerance']:g}"),
     ]
     if agreement is not None:
-        rows.append(("labels agree", f"{agreement:.2%}"))
+        rows.append(("texts agree" if "text" in same["outputs"] else "labels agree", f"{agreement:.2%}"))
+    for name, value in same.get("told", {}).items():
+        rows.append((f"{name}, told only", f"{float(value):.3g}"))
     render.facts(rows)
     for warning in made.get("warnings", []):
         render.say(f"note: {render.plain(warning)}")
+    render.say(f"serve it: modelport deploy {made['model']}")

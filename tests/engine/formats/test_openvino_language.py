@@ -39,10 +39,21 @@ def test_an_exported_folder(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_the_types_of_weights_are_told(tmp_path: Path) -> None:
+    """Of a network's constants those with numbers, the type of the most weights first."""
+    exported(tmp_path)
+    constants = "".join(
+        f'<layer type="Const"><data element_type="{kind}" shape="{shape}" offset="0" size="{size}" /></layer>\n'
+        for kind, shape, size in (("i64", "2", 16), ("f32", "3", 12), ("u4", "64, 2", 64), ("f32", "2", 8))
+    )
+    (tmp_path / "openvino_model.xml").write_text(f'<net name="M" version="11">\n{constants}</net>')
+    assert list(look(tmp_path).details["tensors"].items()) == [("U4", 128), ("F32", 5)]
+
+
 @pytest.mark.parametrize("missing", ["openvino_detokenizer.xml", "openvino_model.bin", "config.json"])
 def test_what_is_missing_is_named(tmp_path: Path, missing: str) -> None:
     (exported(tmp_path) / missing).unlink()
-    with pytest.raises(ArtifactRefused, match=f"no {missing}.*optimum-cli export openvino"):
+    with pytest.raises(ArtifactRefused, match=f"no {missing}.*modelport convert MODEL --to openvino"):
         look(tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 pytest.importorskip("openvino_genai")
 
 from modelport.engine.formats.gguf import GgufFormat
+from modelport.engine.formats.openvino_language import OpenVinoLanguageFormat
 from modelport.engine.generation import Sampling
 from modelport.engine.language.text import Text
 from modelport.engine.runtime import LoadOptions, Trust
@@ -72,3 +74,35 @@ def test_what_somebody_left_after_its_first_token_is_written_the_same_for_the_ne
         written(runtime, 3 * number + 1, prompt, leave_after=1)
         assert written(runtime, 3 * number + 2, prompt) == written(runtime, 3 * number + 3, prompt), prompt
     assert not runtime._handles and not runtime._leaving
+
+
+FOLDER = Path(__file__).parents[2] / "golden" / "openvino_language"
+"""What ``modelport convert --to openvino`` made of a model of random weights (see make_openvino_language.py beside)."""
+WRITTEN = json.loads((FOLDER / "written.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def exported() -> OpenVinoGenAiRuntime:
+    files = tuple(sorted(path.name for path in FOLDER.iterdir()))
+    found = OpenVinoLanguageFormat().inspect(FOLDER, files, Trust())
+    assert next(iter(found.details["tensors"])) == "F32"
+    return OpenVinoGenAiRuntime.load(LoadOptions(FOLDER, files, SIGNATURE, {}, details=found.details))
+
+
+@pytest.mark.parametrize("prompt", WRITTEN)
+def test_an_exported_folder_writes_what_transformers_does(exported: OpenVinoGenAiRuntime, prompt: str) -> None:
+    """Its weights are FP32, and so it computes, whatever the processor is fastest in."""
+    assert exported.encode(prompt, special=False) == WRITTEN[prompt]["prompt"]
+    sampling = Sampling(temperature=0, max_tokens=24, ignore_eos=True)
+    number = 100 + len(prompt)
+    exported.begin(number, WRITTEN[prompt]["prompt"], sampling, None)
+    tokens: list[int] = []
+    while True:
+        (stepped,) = exported.step() or (None,)
+        if stepped is None:
+            continue
+        tokens += stepped.tokens
+        if stepped.finish is not None:
+            break
+    assert tokens == WRITTEN[prompt]["tokens"]
+    assert exported.chat_template() is not None and exported.facts.context == 256

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modelport.engine.formats.huggingface_folder import read_config, read_json
-from modelport.engine.formats.openvino_file import is_openvino
+from modelport.engine.formats.openvino_file import is_openvino, weight_types
 from modelport.engine.runtime import Format, Inspected, Trust
 from modelport.engine.texts import SIGNATURE
 from modelport.errors import ArtifactRefused
@@ -33,8 +33,8 @@ class OpenVinoLanguageFormat(Format):
         """Read the settings; raises ArtifactRefused with the cause and the next step."""
         if missing := [name for name in (*_PARTS, "config.json") if name not in files]:
             raise ArtifactRefused(
-                f"the folder has no {missing[0]}: export it with `optimum-cli export openvino --task "
-                "text-generation-with-past`, which writes model, tokenizer and detokenizer"
+                f"the folder has no {missing[0]}: `modelport convert MODEL --to openvino` makes it of a Hugging Face "
+                "folder, with model, tokenizer and detokenizer"
             )
         config, longest = read_config(folder, files)
         details: dict[str, Any] = {
@@ -43,6 +43,8 @@ class OpenVinoLanguageFormat(Format):
             "task": "generate",
             "max_tokens": longest,
         }
+        if tensors := weight_types(folder / _PARTS[0]):
+            details["tensors"] = tensors
         if "openvino_config.json" in files:
             quantised = read_json(folder, "openvino_config.json").get("quantization_config")
             details["quantised"] = bool(quantised)

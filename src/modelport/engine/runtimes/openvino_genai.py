@@ -1,8 +1,8 @@
 """Writes texts with OpenVINO GenAI on the CPU: continuous batching, a paged cache shared by equal prefixes.
 
-Takes a GGUF file as it is, or a folder that Optimum Intel exported (``openvino_model.xml`` and its tokenizer). The
-cache is bounded, so that a replica's memory is known; grammars are kept by xgrammar inside the library. Knows tokens;
-knows neither conversations nor callers.
+Takes a GGUF file as it is, or a folder that Optimum Intel exported (``openvino_model.xml`` and its tokenizer); what has
+FP32 weights there is computed in FP32. The cache is bounded, so that a replica's memory is known; grammars are kept by
+xgrammar inside the library. Knows tokens; knows neither conversations nor callers.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         how.max_num_batched_tokens = _BATCHED_TOKENS
         how.dynamic_split_fuse = True
         device = {"INFERENCE_NUM_THREADS": options.threads, "ENABLE_CPU_PINNING": False, "PERFORMANCE_HINT": "LATENCY"}
+        if where == options.folder and next(iter(details.get("tensors", ())), "") == "F32":
+            device["INFERENCE_PRECISION_HINT"] = "f32"  # else in what the processor is fastest in, perhaps 16 bits
         try:
             pipeline = genai.ContinuousBatchingPipeline(str(where), how, "CPU", device)
         except RuntimeError as error:
