@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from modelport.conversion import routes
-from modelport.conversion.sources import recognise
-from modelport.errors import InvalidInput
+from modelport.conversion.sources import check_task, check_whole, recognise
+from modelport.errors import ArtifactRefused, InvalidInput
 
 
 def write(folder: Path, **files: bytes) -> tuple[str, ...]:
@@ -57,6 +57,24 @@ def test_other_files_are_no_models(tmp_path: Path) -> None:
     assert recognise(tmp_path, files) is None
     files = write(tmp_path, config_dot_json=b"[" * 100_000, preprocessor_config_dot_json=b"{}")
     assert recognise(tmp_path, files) is None
+
+
+def test_what_a_folder_lacks_is_told_before_anything_is_done(tmp_path: Path) -> None:
+    check_whole("onnx", ())
+    check_whole("language", ("model.safetensors", "tokenizer.json"))
+    for files, missing in ((("tokenizer.json",), "safetensors"), (("a.safetensors",), r"tokenizer\.json")):
+        with pytest.raises(InvalidInput, match=f"the folder has no {missing}: add it with"):
+            check_whole("language", files)
+    both = {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "is_encoder_decoder": True}
+    files = write(tmp_path / "t5", config_dot_json=json.dumps(both).encode(), model_dot_safetensors=b"x")
+    assert recognise(tmp_path / "t5", files) is None
+    with pytest.raises(InvalidInput, match="is a T5ForConditionalGeneration: of Hugging Face folders encoders"):
+        check_task(tmp_path / "t5", files)
+    code = {"architectures": ["OurForCausalLM"], "model_type": "ours", "auto_map": {"AutoModel": "ours.Ours"}}
+    files = write(tmp_path / "ours", config_dot_json=json.dumps(code).encode(), model_dot_safetensors=b"x")
+    assert recognise(tmp_path / "ours", files) is None
+    with pytest.raises(ArtifactRefused, match="names custom code"):
+        check_task(tmp_path / "ours", files)
 
 
 def test_routes_are_the_shortest_and_what_there_is_not_is_told() -> None:

@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 TREES = '["sklearn.tree._tree.Tree"]'
 
 
-def converter_of(server: Server) -> psutil.Process:
+def converter_of(server: Server, most_s: float = 60) -> psutil.Process:
     """The process that converts, as soon as there is one."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + most_s
     while time.monotonic() < deadline:
         for process in server.tree():
             try:

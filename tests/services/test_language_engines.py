@@ -25,6 +25,7 @@ pytestmark = pytest.mark.xdist_group("language")
 TEXTS = ["the cat sat on the mat, and the dog barked at it", "a quick brown fox"] * 4
 FORM = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
 LONG = 150
+EXPORTED = Path(__file__).parents[1] / "golden" / "openvino_language"
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,23 @@ def test_a_folder_of_transformers_speaks(ask: Callable[..., Any], wanted: Callab
     assert json.loads(said(formed))["n"] in (1, 2)
     assert len(formed.choices[0].logprobs.content[0].top_logprobs) == 2
     assert len(set(said(ask("tiny", logit_bias={"77": 100})))) == 1
+
+
+def test_a_folder_of_openvino_says_what_transformers_would(speaking: Server) -> None:
+    """What ``modelport convert --to openvino`` made of random weights, and the tokens that are noted with it."""
+    pytest.importorskip("openvino_genai")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(EXPORTED)
+    with speaking.client() as client:
+        client.models.push(EXPORTED, "exported")
+        client.deploy("exported", timeout=60)
+    asking = openai.OpenAI(base_url=f"{speaking.url}/v1", api_key=speaking.token, max_retries=0)
+    for prompt, wanted in json.loads((EXPORTED / "written.json").read_text()).items():
+        how: dict[str, Any] = {"max_tokens": 24, "temperature": 0, "extra_body": {"ignore_eos": True}}
+        found = asking.completions.create(model="exported", prompt=prompt, **how)
+        assert found.choices[0].text == tokenizer.decode(wanted["tokens"], skip_special_tokens=True), prompt
+        assert found.usage is not None and found.usage.prompt_tokens == len(wanted["prompt"])
+    with speaking.client() as client:
+        client.undeploy("exported")
 
 
 def test_adapters_come_and_go_beside_their_base(

@@ -16,11 +16,13 @@ from modelport.engine.formats.onnx_wire import likeness
 from modelport.engine.formats.openvino_file import find_openvino
 from modelport.engine.formats.skops_zip import find_skops
 from modelport.engine.formats.torch_archive import find_archives
-from modelport.errors import ArtifactRefused
+from modelport.errors import ArtifactRefused, InvalidInput
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HEAD = 4096
 _LARGEST_JSON = 1 << 30
+_NEEDED = {".safetensors": "model", "tokenizer.json": "tokenizer"}
+"""How the names of a language model's files end, and what saves them."""
 #: What a converter calls the source, and people.
 NAMES = {
     "keras": "a Keras model", "saved_model": "a TensorFlow SavedModel", "paddle": "a PaddlePaddle model",
@@ -56,6 +58,24 @@ def served_format(folder: Path, files: tuple[str, ...]) -> str | None:
         "sklearn": find_skops, "torch_export": find_archives, "litert": find_litert, "openvino": find_openvino,
     }  # fmt: skip
     return next((name for name, find in signs.items() if find(folder, files)), None)
+
+
+def check_whole(kind: str, files: Sequence[str]) -> None:
+    """Raise InvalidInput for what a source surely lacks, before anything is done."""
+    for ending, saver in _NEEDED.items() if kind == "language" else ():
+        if not any(name.endswith(ending) for name in files):
+            raise InvalidInput(f"the folder has no {ending.strip('.')}: add it with {saver}.save_pretrained(folder)")
+
+
+def check_task(folder: Path, files: tuple[str, ...]) -> None:
+    """Raise InvalidInput for a Hugging Face folder of a task that nothing is converted of; ArtifactRefused for code."""
+    recipe = read_recipe(folder, files)
+    if recipe.task in ("translate", "other"):
+        title = str((recipe.config.get("architectures") or ["unknown"])[0])[:100]
+        raise InvalidInput(
+            f"the model is a {title}: of Hugging Face folders encoders, classifiers and models that go on with a text "
+            "(ForCausalLM) are converted"
+        )
 
 
 def _paddle(folder: Path, files: Sequence[str]) -> str | None:

@@ -22,7 +22,7 @@ from modelport.control.work import made, training
 from modelport.conversion import arrays, parity
 from modelport.conversion.chain import Converted, Settings, Source, Workshop
 from modelport.conversion.routes import PACKED, Converter, check_installed, route
-from modelport.conversion.sources import NAMES, recognise, served_format
+from modelport.conversion.sources import NAMES, check_task, check_whole, recognise, served_format
 from modelport.engine.formats.refused import advice
 from modelport.engine.inspect import artifact_files
 from modelport.engine.proof import sample_inputs
@@ -59,6 +59,7 @@ class Convert:
             services.datasets.check_uploaded(actor, params.files)
         source = _source(services, actor, params, look=False)
         steps = route(source.kind, params.to)
+        check_whole(source.kind, source.files)
         check_installed(steps, params.to)
         if params.precision and not steps[-1].weights:
             raise InvalidInput("precision: only of a language model's weights for OpenVINO; leave it out")
@@ -133,6 +134,8 @@ def _source(services: Services, actor: Actor, params: ConvertParams, look: bool 
     served = served_format(folder, files)
     if served is None:
         raise ArtifactRefused(advice(folder, files))
+    if served == "huggingface":
+        check_task(folder, files)
     return Source(served, folder, files)
 
 

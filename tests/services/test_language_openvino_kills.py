@@ -1,0 +1,79 @@
+"""A language model's export that is killed, or whose disk is full: it says so, nothing half-made is registered."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from modelport.errors import NotFound
+from modelport.sdk.jobs import JobFailed
+from tests.services.conftest import Server
+from tests.services.test_convert_kills import converter_of
+from tests.training import tiny_models
+
+pytest.importorskip("openvino_genai")
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+TEXTS = ["the cat sat on the mat, and the dog barked at it", "a quick brown fox"] * 4
+_DISK_MB = 80
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder with little room, where this user may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK_MB}m", "tmpfs", folder], capture_output=True)
+    if done.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_an_export_that_is_killed_registers_one_version_or_none(
+    own_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = own_server("--gateways", "1")
+    with server.client() as client:
+        client.models.push(tiny_models.llama(tmp_path / "tiny", TEXTS), "tiny")
+        died = client.conversions.convert("tiny", "openvino", name="died", wait=False)
+        converter_of(server, 500).kill()  # the environment is built first
+        ended = client.jobs.wait(died.id, raises=False)
+        assert ended.state == "failed"
+        assert "the process that converted the model died (SIGKILL)" in str(ended.error)
+        with pytest.raises(NotFound):
+            client.models.version("died")
+        last = client.conversions.convert("tiny", "openvino", name="last", wait=False, retries=3)
+        converter = converter_of(server)
+        time.sleep(3)
+    server.kill()
+    psutil.wait_procs([converter], timeout=10)
+    assert not converter.is_running(), "a converter outlives its server"
+    server.start()
+    with server.client() as client:
+        made = client.jobs.wait(last.id, raises=False)
+        assert made.state == "succeeded", made.error
+        assert len(client.models.versions("last")) == 1
+        client.deploy("last", timeout=120)
+
+
+def test_an_export_onto_a_full_disk(own_server: Callable[..., Server], small_disk: Path, tmp_path: Path) -> None:
+    """The environment is elsewhere; the model fits onto the disk, and what is made of it does not."""
+    server = own_server("--gateways", "1", home=small_disk / "home")
+    (tmp_path / "environments").mkdir()
+    (server.home / "environments").symlink_to(tmp_path / "environments")
+    folder = tiny_models.llama(tmp_path / "wide", TEXTS, width=1024, layers=1)
+    size = sum(path.stat().st_size for path in folder.iterdir()) >> 20
+    assert size < _DISK_MB / 2, size
+    with server.client() as client:
+        client.models.push(folder, "wide")
+        with pytest.raises(JobFailed, match="the server's disk is full: nothing was registered"):
+            client.conversions.convert("wide", "openvino", name="no", precision="fp32")
+        with pytest.raises(NotFound):
+            client.models.version("no")
+        assert client.status() is not None
