@@ -137,6 +137,16 @@ class JobSettings(Section):
     """Days after which an ended job goes, even if fewer than `keep` are there."""
 
 
+class BatchSettings(Section):
+    key_gb: float = Field(10, gt=0)
+    """Files of `/v1/files` that one key may keep, those that its batches wrote among them, GB; a file counts as
+    100 kB at least."""
+    project_gb: float = Field(100, gt=0)
+    """Files of `/v1/files` that a project may keep, GB."""
+    key_open: int = Field(100, ge=1)
+    """Batches of one key that may wait or run at once."""
+
+
 class ClassRule(Section):
     """What a version of a class keeps to; what is not known keeps to nothing."""
 
@@ -195,6 +205,7 @@ class Settings(BaseSettings):
     imports: ImportSettings = ImportSettings()
     data: DataSettings = DataSettings()
     jobs: JobSettings = JobSettings()
+    batches: BatchSettings = BatchSettings()
     grades: GradeSettings = GradeSettings()
     log: LogSettings = LogSettings()
 

@@ -80,8 +80,9 @@ class Control:
         self.schedules = Schedules(self.jobs)
         self.runner = JobRunner(self.jobs, self.deployments, settings)
         self.collector = Collector(
-            services.database, services.registry, settings.artifacts.gc_interval_s, self.jobs.prune
-        )
+            services.database, services.registry, settings.artifacts.gc_interval_s, self.jobs.prune,
+            services.files.sweep,
+        )  # fmt: skip
         self.link = SupervisorLink(self._heard)
         self.fleet = self.reconciler.fleet = Fleet(self.link, self.reconciler.replica_changed)
         self._gateways: dict[str, int] = {}
