@@ -38,7 +38,10 @@ def test_the_file_of_a_home_below_the_users_own(tmp_path: Path, monkeypatch: pyt
     [
         ("http: [9", "settings.yaml is not YAML: .*line 1"),
         ("- http", "settings.yaml must hold a mapping of sections"),
-        ("htp: {port: 1}", "there is no section 'htp'; there are artifacts, data, database, grades, grpc, http"),
+        (
+            "htp: {port: 1}",
+            "there is no section 'htp'; there are artifacts, batches, data, database, grades, grpc, http",
+        ),
         ("http: {prot: 1}", r"there is no setting http\.prot \(MODELPORT_HTTP_PROT\); http has host, port"),
         ("http: {port: x}", r"setting http\.port \(MODELPORT_HTTP_PORT\): .*, not 'x'; change it"),
         ("home: /elsewhere", "cannot move it; set MODELPORT_HOME instead"),

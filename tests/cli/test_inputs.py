@@ -160,3 +160,17 @@ def test_columns_go_to_features_by_name_whatever_their_order() -> None:
     assert inputs.parse_csv("3,1,2\n", spec, ("a", "b", "c")) == {"input": [[3, 1, 2]]}
     with pytest.raises(InvalidInput, match="lacks the column 'b'"):
         inputs.parse_csv("c,a,x\n3,1,2\n", spec, ("a", "b", "c"))
+
+
+def test_amounts_and_options_of_an_engine() -> None:
+    assert [inputs.amount(text, "--memory") for text in (None, "7", "512Mi", "2G")] == [None, 7, 512 << 20, 2 * 10**9]
+    for wrong in ("much", "1X", "-1", "1.5Gi"):
+        with pytest.raises(InvalidInput, match="--memory '.*' is no amount"):
+            inputs.amount(wrong, "--memory")
+    assert inputs.engine_options([]) is None
+    found = inputs.engine_options(["max_model_len=512", "dtype=float32"])
+    assert found is not None and found.asked == {"max_model_len": 512, "dtype": "float32"}
+    for given, said in (("colour=red", "--engine colour: .*max_model_len"), ("max_model_len=1", "equal to 16"),
+                        ("max_model_len", "not like KEY=VALUE")):  # fmt: skip
+        with pytest.raises(InvalidInput, match=said):
+            inputs.engine_options([given])

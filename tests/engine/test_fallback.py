@@ -261,9 +261,26 @@ def test_what_cannot_stand_in_is_refused_when_it_is_declared(wished: DeploymentS
         stand_ins.check("a", spec(first="b"), manifest(tensors=True), known)
 
 
-def manifest(tensors: bool = False) -> Manifest:
+def test_adapters_stand_in_for_their_base_and_it_for_them() -> None:
+    adapter = manifest(adapter=True)
+    known = {"base": (spec(), manifest()), "other": (spec(), adapter), "tensors": (spec(), manifest(tensors=True))}
+    stand_ins.check("pirate", spec("base", "other"), adapter, known)
+    stand_ins.check("pirate", spec(first="base"), adapter, known)
+    stand_ins.check("base", spec("other"), manifest(), known)
+    stand_ins.check("base", spec(first="other"), manifest(), known)
+    with pytest.raises(errors.InvalidInput, match="does not take and give"):
+        stand_ins.check("pirate", spec("tensors"), adapter, known)
+    with pytest.raises(errors.InvalidInput, match="does not take and give"):
+        stand_ins.check("tensors", spec("other"), manifest(tensors=True), known)
+    known["base"] = spec("pirate"), manifest()
+    with pytest.raises(errors.InvalidInput, match="pirate -> base -> pirate is a circle"):
+        stand_ins.check("pirate", spec("base"), adapter, known)
+
+
+def manifest(tensors: bool = False, adapter: bool = False) -> Manifest:
     own = Signature((TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("y", "FP32", (-1, 2)),))
+    signature = Signature((), ()) if adapter else own if tensors else SIGNATURE
     return Manifest(
-        model="m", version=1, format="gguf", runtime="openvino_genai", signature=own if tensors else SIGNATURE,
-        files=[], size=0, digest="0" * 64, created_at=datetime.now(UTC), created_by="me",
+        model="m", version=1, format="gguf", runtime="openvino_genai", signature=signature, files=[], size=0,
+        details={"task": "adapter"} if adapter else {}, digest="0" * 64, created_at=datetime.now(UTC), created_by="me",
     )  # fmt: skip

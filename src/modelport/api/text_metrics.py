@@ -7,12 +7,12 @@ empty for whoever needs none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from modelport.api.channel import EndpointFigures
-from modelport.control.deployments import Observation, Wishes
 from modelport.engine.text_stats import BOUNDS, TextStats, summed
 
 Labels = tuple[str, ...]
@@ -34,16 +34,26 @@ _HISTOGRAMS = (
 )  # fmt: skip
 
 
-def families(
-    grouped: dict[Labels, list[EndpointFigures]], seen: Sequence[tuple[Wishes, Observation]]
-) -> Iterable[Metric]:
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """An endpoint's replicas, as whoever runs them sees them."""
+
+    labels: Labels
+    """In the order of ``LABELS``."""
+    ready: int
+    restarts: int
+    memory: Mapping[str, float]
+    """Resident bytes of each."""
+    load: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """What those of a language model say, by their ids: see ``fleet.Replica``."""
+
+
+def families(grouped: dict[Labels, list[EndpointFigures]], seen: Sequence[Watched]) -> Iterable[Metric]:
     """Those that have a sample. ``grouped``: what gateways have counted, by the labels of an endpoint."""
     return (family for family in _families(grouped, seen) if family.samples)
 
 
-def _families(
-    grouped: dict[Labels, list[EndpointFigures]], seen: Sequence[tuple[Wishes, Observation]]
-) -> Iterable[Metric]:
+def _families(grouped: dict[Labels, list[EndpointFigures]], seen: Sequence[Watched]) -> Iterable[Metric]:
     by_key: dict[Labels, TextStats] = {}
     by_model: dict[Labels, TextStats] = {}
     for labels, found in grouped.items():
@@ -93,15 +103,14 @@ def _ours(by_key: dict[Labels, TextStats], grouped: dict[Labels, list[EndpointFi
             yield _histogram(ours, help_, labels, name, by_key)
 
 
-def _replicas(seen: Sequence[tuple[Wishes, Observation]]) -> Iterable[Metric]:
+def _replicas(seen: Sequence[Watched]) -> Iterable[Metric]:
     labels = (*LABELS, "replica")
     running = GaugeMetricFamily("modelport_replica_texts_running", "Texts that a replica writes now.", labels=labels)
     waiting = GaugeMetricFamily("modelport_replica_texts_waiting", "Texts that wait in a replica.", labels=labels)
     cache = GaugeMetricFamily("modelport_replica_cache_usage", "Share of its cache that is used, 0-1.", labels=labels)
-    for wishes, observed in seen:
-        manifest = (wishes.serving or wishes.desired).manifest
-        for replica, load in observed.load.items():
-            values = (wishes.project, wishes.name, manifest.model, str(manifest.version), replica)
+    for watched in seen:
+        for replica, load in watched.load.items():
+            values = (*watched.labels, replica)
             running.add_metric(values, load["running"])
             waiting.add_metric(values, load["waiting"])
             cache.add_metric(values, load["cache"])
@@ -125,9 +134,7 @@ def _counters_of_vllm(by_model: dict[Labels, TextStats]) -> Iterable[Metric]:
     yield from (read, written, queries, hits, ended)
 
 
-def _gauges_of_vllm(
-    grouped: dict[Labels, list[EndpointFigures]], seen: Sequence[tuple[Wishes, Observation]]
-) -> Iterable[Metric]:
+def _gauges_of_vllm(grouped: dict[Labels, list[EndpointFigures]], seen: Sequence[Watched]) -> Iterable[Metric]:
     queued: dict[Labels, int] = {}
     for labels, found in grouped.items():
         queued[labels[:2]] = queued.get(labels[:2], 0) + sum(figures.waiting for figures in found)
@@ -137,10 +144,10 @@ def _gauges_of_vllm(
         GaugeMetricFamily(f"vllm:{name}", "Share of the replicas' caches that is used, 0-1.", labels=_VLLM)
         for name in ("kv_cache_usage_perc", "gpu_cache_usage_perc")
     ]
-    for wishes, observed in seen:
-        loads = list(observed.load.values())
+    for watched in seen:
+        loads = list(watched.load.values())
         if loads:
-            values = (wishes.project, wishes.name)
+            values = watched.labels[:2]
             running.add_metric(values, sum(load["running"] for load in loads))
             waiting.add_metric(values, sum(load["waiting"] for load in loads) + queued.get(values, 0))
             for family in usage:

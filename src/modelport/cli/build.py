@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _BASE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
 #: Runtimes whose extra has another name than they have.
-_EXTRAS = {"aotinductor": "torch", "huggingface": "transformers"}
+_EXTRAS = {"aotinductor": "torch", "huggingface": "transformers", "openvino-genai": "llm"}
 
 
 def build(
@@ -44,7 +44,7 @@ def build(
         found = client.deployments.get(deployment)
         version = found.serving_version or found.version
         manifest = client.models.version(found.model, version).manifest
-        packages = needed_packages(_extras(manifest))
+        packages = needed_packages(extras(manifest, found.spec.runtime))
         if hashes:
             with render.working(f"asking the package index for the hashes of {len(packages)} packages"):
                 packages = with_hashes(packages)
@@ -60,10 +60,11 @@ def build(
     render.say(f"docker build -t {found.name}:{version} {folder}")
 
 
-def _extras(manifest: Manifest) -> set[str]:
-    """The extras of Modelport that the version needs: those of its preprocessing and of its runtime."""
+def extras(manifest: Manifest, runtime: str | None = None) -> set[str]:
+    """The extras of Modelport that the version needs: those of its preprocessing and of what runs it."""
     from importlib.metadata import metadata
 
     offered = metadata("modelport").get_all("Provides-Extra") or []
-    wanted = {step.kind for step in manifest.preprocessing} | {_EXTRAS.get(manifest.runtime, manifest.runtime)}
+    runs = runtime or manifest.runtime
+    wanted = {step.kind for step in manifest.preprocessing} | {_EXTRAS.get(runs, runs)}
     return wanted & set(offered)

@@ -133,6 +133,10 @@ def entry_command(deployed: Deployed) -> list[str]:
     command += ["--replicas", str(max(spec.replicas, 1)), "--threads", str(spec.threads)]
     command += ["--max-batch", str(spec.max_batch), "--max-delay", f"{spec.max_delay_ms:g}"]
     command += ["--timeout", f"{spec.timeout_s:g}", "--start-timeout", f"{spec.start_timeout_s:g}"]
+    for option, value in (("--cache", spec.cache), ("--runtime", spec.runtime)):
+        command += [option, value] if value is not None else []
+    for name, asked in spec.engine.asked.items():
+        command += ["--engine", f"{name}={asked}"]
     if deployed.manifest.runtime == "predictor":
         command.append("--allow-python")
     if deployed.manifest.runtime == "aotinductor":

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelport.cli.options import AsJson, Endpoint, Env, Key, NoWait, Reference, Timeout, Url
+from modelport.cli.options import (
+    AsJson,
+    Cache,
+    Endpoint,
+    Engine,
+    Env,
+    Key,
+    Memory,
+    NoWait,
+    Reference,
+    Runtime,
+    Timeout,
+    Url,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,20 +33,9 @@ MaxDelay = Annotated[float | None, typer.Option("--max-delay", min=0, help="Mill
 RunTimeout = Annotated[
     float | None, typer.Option("--timeout", min=0, help="Seconds after which a run counts as hung. [60]")
 ]
-Cache = Annotated[
-    str | None, typer.Option("--cache", help="Answers each gateway keeps for equal inputs, such as 64Mi. [none]")
-]
 StartTimeout = Annotated[
     float | None, typer.Option("--start-timeout", min=0, help="Seconds that a replica has to load. [120]")
 ]
-
-Engine = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--engine", metavar="OPTION=VALUE", help="Of a language model's engine: max_model_len=4096; repeatable."
-    ),
-]
-
 
 Fallback = Annotated[
     str | None, typer.Option("--fallback", metavar="A,B", help="Endpoints that answer when it cannot, in this order.")
@@ -64,7 +66,7 @@ def deploy(
     name: Annotated[str | None, typer.Option("--name", "-n", help="Endpoint name; by default the model's.")] = None,
     replicas: Annotated[int | None, typer.Option("--replicas", "-r", min=0, help="Copies of the model. [1]")] = None,
     cpu: Annotated[float | None, typer.Option("--cpu", help="Cores of one replica.")] = None,
-    memory: Annotated[str | None, typer.Option("--memory", help="Most memory of one replica, such as 512Mi.")] = None,
+    memory: Memory = None,
     gpu: Annotated[int | None, typer.Option("--gpu", min=0, help="GPUs of one replica.")] = None,
     max_batch: Annotated[int | None, typer.Option("--max-batch", min=1, help="Rows in one run at most. [32]")] = None,
     max_delay: MaxDelay = None,
@@ -72,7 +74,7 @@ def deploy(
     cache: Cache = None,
     run_timeout: RunTimeout = None,
     start_timeout: StartTimeout = None,
-    runtime: Annotated[str | None, typer.Option("--runtime", help="Runtime; by default the one of the format.")] = None,
+    runtime: Runtime = None,
     engine: Engine = None,
     base: Annotated[str | None, typer.Option("--base", help="Deployment that a LoRA adapter runs on.")] = None,
     env: Env = None,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from modelport.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from modelport.schemas.deployments import EngineOptions
     from modelport.sdk.inference import ModelMetadata
     from modelport.tensors import Array, TensorSpec
 
@@ -42,6 +43,36 @@ def _from_here(text: str) -> str:
     if text not in os.environ:
         raise InvalidInput(f"--env {text[:100]!r}: the environment has no such variable; set it, or give NAME=VALUE")
     return f"{text}={os.environ[text]}"
+
+
+def amount(given: str | None, what: str) -> int | None:
+    """``512Mi`` as bytes."""
+    if given is None:
+        return None
+    from pydantic import TypeAdapter, ValidationError
+
+    from modelport.schemas.deployments import Amount, bytes_of
+
+    try:
+        return bytes_of(TypeAdapter(Amount).validate_python(given))
+    except ValidationError:
+        raise InvalidInput(f"{what} {given[:100]!r} is no amount; give one like 512Mi or 4Gi") from None
+
+
+def engine_options(given: Sequence[str] | None) -> EngineOptions | None:
+    """``["max_model_len=4096", …]`` as what is asked of an engine."""
+    if not given:
+        return None
+    from pydantic import ValidationError
+
+    from modelport.schemas.deployments import EngineOptions
+
+    try:
+        return EngineOptions.model_validate(pairs(given, "--engine"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        known = ", ".join(EngineOptions.model_fields)
+        raise InvalidInput(f"--engine {first['loc'][0]}: {first['msg']}; there are {known}") from None
 
 
 def numbers(given: Sequence[str] | None, what: str) -> dict[str, float]:

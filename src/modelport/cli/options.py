@@ -27,7 +27,21 @@ Detach = Annotated[bool, typer.Option("--detach", "-d", help="Come back at once,
 Env = Annotated[
     list[str] | None,
     typer.Option(
-        "--env", "-e", metavar="K=V", help="Variable of the replicas, K alone with its value from here; repeatable."
+        "--env",
+        "-e",
+        metavar="K=V",
+        help="Variable of the replicas, no secret; K alone has its value from here; repeatable.",
+    ),
+]
+Memory = Annotated[str | None, typer.Option("--memory", help="Most memory of one replica, such as 512Mi.")]
+Cache = Annotated[
+    str | None, typer.Option("--cache", help="Answers each gateway keeps for equal inputs, such as 64Mi. [none]")
+]
+Runtime = Annotated[str | None, typer.Option("--runtime", help="Runtime; by default the one of the format.")]
+Engine = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine", metavar="OPTION=VALUE", help="Of a language model's engine: max_model_len=4096; repeatable."
     ),
 ]
 TlsCert = Annotated[Path | None, typer.Option("--tls-cert", help="PEM file with the certificates.")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from modelport.control.blobs import Blobs, Limits
 from modelport.control.datasets import Datasets
 from modelport.control.evaluations import Evaluations
-from modelport.control.files import Files
+from modelport.control.files import Files, Room
 from modelport.control.grades import Grades
 from modelport.control.identity import Identity
 from modelport.control.registry import Registry
@@ -61,6 +61,7 @@ def build_services(
             sample=found.sample,
         )
 
+    room = Room(int(settings.batches.key_gb * 1e9), int(settings.batches.project_gb * 1e9))
     limits = Limits(int(settings.artifacts.max_file_gb * 1e9), settings.artifacts.gc_grace_s)
     artifacts = Artifacts(settings.artifacts_url, settings.home / "cache")
     blobs = Blobs(database, artifacts, limits)
@@ -73,5 +74,5 @@ def build_services(
         Datasets(database, artifacts, blobs, settings.home / "cache", settings.data.archives),
         Evaluations(database),
         Grades(database, settings.grades),
-        Files(database, artifacts, blobs),
+        Files(database, artifacts, blobs, room),
     )

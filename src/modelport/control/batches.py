@@ -6,11 +6,12 @@ that a batch whose job ended otherwise says so. Knows no line and no model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from modelport.control import audit
@@ -18,7 +19,7 @@ from modelport.control.actors import Actor
 from modelport.control.files import Files, require_file, seconds
 from modelport.control.jobs.records import new_job_id
 from modelport.control.jobs.service import Jobs
-from modelport.errors import Conflict, InvalidInput, NotFound
+from modelport.errors import Conflict, InvalidInput, NotFound, Overloaded
 from modelport.schemas.batches import (
     FINAL,
     MOST_BYTES,
@@ -45,13 +46,15 @@ _PREFIX = "batch_"
 
 
 class Batches:
-    """What callers ask. Synchronous; safe for many threads."""
+    """What callers ask: those who only call have their own key's, everybody else the project's. Synchronous; safe for
+    many threads."""
 
     def __init__(self, jobs: Jobs) -> None:
-        self._jobs, self._database = jobs, jobs.services.database
+        self._jobs, self._database, self._files = jobs, jobs.services.database, jobs.services.files
+        self._most_open = jobs.services.settings.batches.key_open
 
     def create(self, actor: Actor, wish: BatchCreate) -> Batch:
-        """Accept a batch, with its job; raises NotFound without the file, and InvalidInput."""
+        """Accept a batch, with its job; raises NotFound without the file, InvalidInput, Overloaded, TooLarge."""
         window = seconds_of(wish.completion_window)
         if window is None:
             raise InvalidInput.of(
@@ -62,13 +65,15 @@ class Batches:
         resources = self._jobs.capacity.grant(asked)
         job_id, now = new_job_id(), tables.now()
         with self._database.session() as session:
-            file = require_file(session, actor.project_id, wish.input_file_id)
+            file = require_file(session, actor, wish.input_file_id)
             if file.purpose != "batch":
                 raise InvalidInput.of("input_file_id", f"file {file.id} was written by a batch; upload one for it")
             if file.size > MOST_BYTES:
                 raise InvalidInput.of(
                     "input_file_id", f"file {file.id} has {file.size} bytes, a batch takes {MOST_BYTES}; cut it"
                 )
+            self._check_open(session, actor)
+            self._files.check_room(session, actor, 1)  # for what it writes
             job = JobSubmit(kind=KIND, params={"batch": _PREFIX + job_id}, retries=_RETRIES)
             job_row = self._jobs.insert(session, actor, job, resources, id=job_id)
             row = tables.Batch(
@@ -76,6 +81,7 @@ class Batches:
                 input_file_id=file.id, completion_window=wish.completion_window,
                 expires_at=now + timedelta(seconds=window), status="validating", moments={},
                 labels=wish.metadata, created_at=now,
+                output_seconds=wish.output_expires_after.seconds if wish.output_expires_after else None,
             )  # fmt: skip
             session.add(row)
             session.flush()
@@ -85,9 +91,22 @@ class Batches:
         self._jobs.tell(job_id, job.priority)
         return found
 
+    def _check_open(self, session: Session, actor: Actor) -> None:
+        batch, job = tables.Batch, tables.Job
+        if actor.key_id is None:
+            return
+        session.get(tables.Project, actor.project_id, with_for_update=True)  # two that begin see each other
+        mine = (batch.project_id == actor.project_id, batch.key_id == actor.key_id)
+        going = select(func.count()).select_from(batch).join(job, job.id == batch.id).where(*mine)
+        open_ = session.scalar(going.where(batch.status.not_in(FINAL), job.state.not_in(ENDED))) or 0
+        if open_ >= self._most_open:
+            raise Overloaded(f"{open_} batches of your key are not done yet; cancel some, or wait", retry_after=60)
+
     def all(self, actor: Actor, limit: int = 20, after: str | None = None) -> tuple[list[Batch], bool]:
-        """A page of the project's batches, newest first, and whether there are more behind it."""
+        """A page of the project's batches (a caller's own), newest first, and whether there are more behind it."""
         query = _with_jobs().where(tables.Batch.project_id == actor.project_id)
+        if not actor.may("viewer"):
+            query = query.where(tables.Batch.key_id == actor.key_id)
         if after is not None:
             query = query.where(tables.Batch.id < after.removeprefix(_PREFIX))
         with self._database.reading() as session:
@@ -98,12 +117,13 @@ class Batches:
     def get(self, actor: Actor, batch_id: str) -> Batch:
         """One; raises NotFound."""
         with self._database.reading() as session:
-            return _shown(*_require(session, actor.project_id, batch_id))
+            return _shown(*_known(session, actor, batch_id))
 
     def cancel(self, actor: Actor, batch_id: str) -> Batch:
-        """Have it end with what is done; raises Conflict when it has ended, or is about to."""
+        """Have it end with what is done; raises Conflict when it has ended, or is about to, and NotAllowed."""
         with self._database.session() as session:
-            row, job = _require(session, actor.project_id, batch_id, lock=True)
+            row, job = _known(session, actor, batch_id, lock=True)
+            actor.require_own(row.key_id, batch_id)
             found = _shown(row, job)
             if found.status in FINAL or found.status == "finalizing":
                 raise Conflict(f"{batch_id} is {found.status}; there is nothing to cancel")
@@ -161,6 +181,10 @@ class BatchRecords:
                 row.id, row.endpoint, row.input_file_id, row.expires_at.timestamp(), row.status, row.key_id
             )
 
+    def source(self, facts: BatchFacts) -> Iterator[bytes]:
+        """The input in chunks; raises NotFound."""
+        return self._files.source(self._actor.project_id, facts.input_file_id)
+
     def is_unwanted(self) -> bool:
         """Whether somebody wants it to end, by the batch or by its job."""
         with self._database.reading() as session:
@@ -197,8 +221,8 @@ class BatchRecords:
                 row.usage = outcome.usage
                 if outcome.problems is not None:
                     row.problems = BatchErrors(data=outcome.problems).model_dump(mode="json")
-                row.output_file_id = self._written(session, outcome.output, "output")
-                row.error_file_id = self._written(session, outcome.errors, "error")
+                row.output_file_id = self._written(session, row, outcome.output, "output")
+                row.error_file_id = self._written(session, row, outcome.errors, "error")
                 _move(row, outcome.status)
                 detail = {"status": outcome.status, "completed": outcome.completed, "failed": outcome.failed}
                 audit.record(session, self._actor, "batch.end", _PREFIX + self._id, detail)
@@ -207,16 +231,23 @@ class BatchRecords:
                 "output_file_id": row.output_file_id, "error_file_id": row.error_file_id,
             }  # fmt: skip
 
-    def _written(self, session: Session, entry: FileEntry | None, what: str) -> str | None:
+    def _written(self, session: Session, row: tables.Batch, entry: FileEntry | None, what: str) -> str | None:
         if entry is None:
             return None
-        name = f"{_PREFIX}{self._id}_{what}.jsonl"
-        return self._files.insert(session, self._actor, entry, name, "batch_output").id
+        name, owner = f"{_PREFIX}{self._id}_{what}.jsonl", replace(self._actor, key_id=row.key_id)
+        return self._files.insert(session, owner, entry, name, "batch_output", row.output_seconds).id
 
 
 def _with_jobs() -> Any:
     """Of rows of both."""
     return select(tables.Batch, tables.Job).join(tables.Job, tables.Job.id == tables.Batch.id)
+
+
+def _known(session: Session, actor: Actor, batch_id: str, lock: bool = False) -> tuple[tables.Batch, tables.Job]:
+    row, job = _require(session, actor.project_id, batch_id, lock)
+    if not actor.sees(row.key_id):
+        raise _missing(batch_id)
+    return row, job
 
 
 def _require(
@@ -227,8 +258,12 @@ def _require(
         query = query.with_for_update(of=tables.Batch)
     found = session.execute(query).one_or_none() if batch_id.startswith(_PREFIX) else None
     if found is None or found[0].project_id != project_id:
-        raise NotFound(f"there is no batch {batch_id[:100]!r}; GET /v1/batches lists those there are")
+        raise _missing(batch_id)
     return found[0], found[1]
+
+
+def _missing(batch_id: str) -> NotFound:
+    return NotFound(f"there is no batch {batch_id[:100]!r}; GET /v1/batches lists those there are")
 
 
 def _move(row: tables.Batch, status: BatchStatus) -> None:

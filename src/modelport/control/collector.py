@@ -1,4 +1,5 @@
-"""Collects garbage by itself: each project's, whenever its last collection lies an interval back; and old jobs.
+"""Collects garbage by itself: each project's, whenever its last collection lies an interval back; old jobs, and
+files whose time is over.
 
 When that was stands in the audit, so that restarts, and other servers on the same database, do not count. What a
 running push has sent is kept by the grace time of blobs, as in a collection by hand. Knows no HTTP and no clock of
@@ -33,18 +34,22 @@ class Collector:
         registry: Registry,
         interval_s: float,
         prune_jobs: Callable[[], int] = lambda: 0,
+        sweep_files: Callable[[], int] = lambda: 0,
     ) -> None:
         self._database, self._registry, self._prune_jobs = database, registry, prune_jobs
+        self._sweep_files = sweep_files
         self._interval = timedelta(seconds=interval_s)
         self._tick_s = min(_LONGEST_TICK_S, max(_SHORTEST_TICK_S, (interval_s or _LONGEST_TICK_S) / 10))
 
     async def run(self) -> None:
-        """For ever; with an interval of 0 only old jobs are collected."""
+        """For ever; with an interval of 0 only old jobs and files are collected."""
         while True:
             await asyncio.sleep(self._tick_s)
             try:
                 if removed := await asyncio.to_thread(self._prune_jobs):
                     log("jobs_removed", count=removed)
+                if removed := await asyncio.to_thread(self._sweep_files):
+                    log("files_expired", count=removed)
                 if self._interval:
                     await asyncio.to_thread(self.collect_due)
             except Exception as error:  # the database or the store is away: the next tick tries again

@@ -29,6 +29,10 @@ class Engines:
         """The interpreter that an operator named for this runtime."""
         return self._vllm.python if runtime == _VLLM else None
 
+    def variables(self, runtime: str) -> dict[str, str]:
+        """Environment variables that an operator gives to every replica of this runtime."""
+        return dict(self._vllm.variables) if runtime == _VLLM else {}
+
     def requirements(self, runtime: str) -> list[str] | None:
         """What an environment is built of for this runtime; None when it runs where the server does."""
         if runtime != _VLLM or find_spec(_VLLM) is not None:

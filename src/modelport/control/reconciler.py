@@ -29,7 +29,7 @@ from modelport.engine.fleet import HEARTBEAT_SOCKET, Fleet, Limits, Replica
 from modelport.engine.generation import Facts
 from modelport.engine.replica import Spec
 from modelport.engine.routing import Cascade, ReplicaAddress, Route, RoutingTable, facts_of, features_of
-from modelport.schemas.deployments import ReplicaStatus
+from modelport.schemas.deployments import ReplicaStatus, bytes_of
 from modelport.telemetry import log
 
 _TICK_S = 1.0
@@ -40,7 +40,6 @@ _BACKOFF_PROVEN_S = 0.5
 _PROVEN_S = 30.0
 """A version that was ready so lately is known to work: whatever ends its replicas now, requests wait for the next."""
 _HEAR_S = 2.0
-_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "K": 10**3, "M": 10**6, "G": 10**9}
 _TAIL_LINES = 20
 
 
@@ -349,7 +348,7 @@ class Reconciler:
                 id=f"{name}-{key}", socket=f"r-{key}.sock", heartbeat=HEARTBEAT_SOCKET,
                 runtime=group.runtime, folder=str(group.folder), files=[f.path for f in manifest.files],
                 signature=manifest.signature.to_json(), labels=manifest.labels, threads=spec.threads,
-                sample=manifest.sample, memory=_bytes(spec.memory), trusted_sklearn_types=self._trusted,
+                sample=manifest.sample, memory=bytes_of(spec.memory), trusted_sklearn_types=self._trusted,
                 details={key: fact for key, fact in manifest.details.items() if key != "requirements"},
                 engine=spec.engine.asked,
                 preprocessing=[step.model_dump() for step in manifest.preprocessing],
@@ -357,7 +356,7 @@ class Reconciler:
             ),
             name,
             Limits(spec.timeout_s, spec.start_timeout_s),
-            {**spec.env, **environment.variables} if environment is not None else spec.env,
+            {**self._engines.variables(wish.runtime), **spec.env, **(environment.variables if environment else {})},
             environment.python if environment is not None else None,
         )  # fmt: skip
 
@@ -414,7 +413,7 @@ class Reconciler:
             platform=shown.platform, signature=signature, adapter=adapter,
             replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), labels=manifest.labels, alias=wishes.alias,
             batching=shown.batching, max_batch=spec.max_batch,
-            max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s, cache_bytes=_bytes(spec.cache) or 0,
+            max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s, cache_bytes=bytes_of(spec.cache) or 0,
             recovering=not ready and wishes.serving is not None and not crashing and spec.replicas > 0,
             asleep=spec.replicas == 0, streams=shown.streams,
             features=features_of(manifest.details), language=shown.language, fallback=tuple(spec.fallback),
@@ -456,13 +455,6 @@ def _name(wishes: Wishes, wish: Wish) -> str:
 def _backoff(failures: int) -> float:
     """Seconds until the next start."""
     return 0.0 if failures <= 1 else min(_BACKOFF_S, 0.5 * 2 ** (failures - 2))
-
-
-def _bytes(memory: str | None) -> int | None:
-    if memory is None:
-        return None
-    digits = memory.rstrip("KMGi")
-    return int(digits) * _UNITS.get(memory[len(digits) :], 1)
 
 
 def _status(replica: Replica, wish: Wish, group: Group | None) -> ReplicaStatus:

@@ -10,7 +10,7 @@ from modelport import plugins
 from modelport.control.adapters import is_adapter
 from modelport.control.machine import gpu_count
 from modelport.control.predictors import check_predictor
-from modelport.engine.runtime import Trust
+from modelport.engine.runtime import Inspected, Trust
 from modelport.errors import InvalidInput, NotAllowed
 from modelport.schemas.deployments import DeploymentSpec, EngineOptions
 from modelport.schemas.models import Manifest
@@ -31,8 +31,8 @@ def check_runnable(trust: Trust, manifest: Manifest, spec: DeploymentSpec) -> No
         why = manifest.details.get("not_served", "no runtime here serves it")
         raise InvalidInput(f"model {manifest.model!r} is kept, but cannot be deployed: {why}")
     check_predictor(trust.python_predictors, manifest, spec)
-    _check_choice(manifest, wanted)
-    _check_engine(wanted, spec.engine)
+    check_choice(manifest.model, manifest, wanted)
+    check_engine(wanted, spec.engine)
     if wanted == _NATIVE_RUNTIME and not trust.native_code:
         raise NotAllowed(
             "the version is native code, which this server does not run: an operator who trusts its author can set "
@@ -40,19 +40,21 @@ def check_runnable(trust: Trust, manifest: Manifest, spec: DeploymentSpec) -> No
         )
 
 
-def _check_choice(manifest: Manifest, wanted: str) -> None:
-    """Runtimes of other packages are let through: their authors know what they run."""
-    choices = _ALSO.get((manifest.format, str(manifest.details.get("task"))), ())
-    if wanted == manifest.runtime or wanted in choices or not _is_ours(wanted):
+def check_choice(model: str, found: Manifest | Inspected, wanted: str) -> None:
+    """Raise InvalidInput for a runtime of ours that does not run this. Those of other packages are let through: their
+    authors know what they run."""
+    choices = _ALSO.get((found.format, str(found.details.get("task"))), ())
+    if wanted == found.runtime or wanted in choices or not _is_ours(wanted):
         return
-    also = ", ".join(dict.fromkeys(name for name in (manifest.runtime, *choices) if name)) or "none"
+    also = ", ".join(dict.fromkeys(name for name in (found.runtime, *choices) if name)) or "none"
     raise InvalidInput(
-        f"spec.runtime: {wanted} does not run model {manifest.model!r}, which is {manifest.format}; "
+        f"spec.runtime: {wanted} does not run model {model!r}, which is {found.format}; "
         f"of the runtimes here {also} may: leave it out, or name one of them"
     )
 
 
-def _check_engine(wanted: str, options: EngineOptions) -> None:
+def check_engine(wanted: str, options: EngineOptions) -> None:
+    """Raise InvalidInput for what this runtime's engine does not know, or this machine does not have."""
     known = _OPTIONS.get(wanted, frozenset())
     if _is_ours(wanted) and (strange := [name for name in options.asked if name not in known]):
         raise InvalidInput(f"spec.engine: the runtime {wanted} has no option {strange[0]!r}; leave it out")

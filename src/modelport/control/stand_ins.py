@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from modelport.control.adapters import is_adapter
 from modelport.engine import texts
 from modelport.errors import InvalidInput
 from modelport.schemas.deployments import DeploymentSpec
 from modelport.schemas.models import Manifest
+from modelport.tensors import Signature
 
 
 def named(spec: DeploymentSpec) -> list[tuple[str, str]]:
@@ -24,20 +26,25 @@ def check(
     """Raises InvalidInput; ``known`` are the project's deployments."""
     if len(set(spec.fallback)) < len(spec.fallback):
         raise InvalidInput("spec.fallback: a name stands there twice")
-    if spec.cascade is not None and manifest.signature != texts.SIGNATURE:
+    if spec.cascade is not None and _signature(manifest) != texts.SIGNATURE:
         raise InvalidInput(f"spec.cascade: a cascade is for language models; {manifest.model!r} is none")
     for field, other in named(spec):
         if other == name:
             raise InvalidInput(f"{field}: {name!r} cannot stand in for itself")
         if other not in known:
             raise InvalidInput(f"{field}: there is no deployment {other!r} in this project; deploy it first")
-        if known[other][1].signature != manifest.signature:
+        if _signature(known[other][1]) != _signature(manifest):
             raise InvalidInput(
                 f"{field}: {other!r} does not take and give what {name!r} does; compare `modelport models show`"
             )
     circle = _way_back(name, name, {**{each: spec for each, (spec, _) in known.items()}, name: spec}, ())
     if circle:
         raise InvalidInput(f"{named(spec)[0][0]}: {' -> '.join(circle)} is a circle; leave one of them out")
+
+
+def _signature(manifest: Manifest) -> Signature:
+    """What its endpoint takes and gives: an adapter's, which has none of its own, is that of every language model."""
+    return texts.SIGNATURE if is_adapter(manifest) else manifest.signature
 
 
 def _way_back(

@@ -57,6 +57,14 @@ class Running:
     env: Mapping[str, str] = field(default_factory=dict)
     python: str | None = None
     """Interpreter of the replicas, where it is not this one."""
+    runtime: str | None = None
+    """Where it is not the one of the format."""
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    """What is asked of a language model's engine."""
+    memory: int | None = None
+    """Most bytes of one replica."""
+    cache_bytes: int = 0
+    """Of answers that are kept for equal inputs."""
 
 
 class _Children:
@@ -144,6 +152,16 @@ class LocalReplicas:
         for _ in range(how.replicas):
             self._start_one()
 
+    @property
+    def replicas(self) -> list[Replica]:
+        """Those that run now."""
+        return self.fleet.of(_GROUP)
+
+    @property
+    def restarts(self) -> int:
+        """Replicas that were replaced."""
+        return max(0, self._started - self._how.replicas)
+
     def close(self, signum: int = signal.SIGTERM) -> None:
         """End them all; told by SIGTERM they finish what they have."""
         if self._reaping is not None:
@@ -155,11 +173,12 @@ class LocalReplicas:
         model, how, found = self._model, self._how, self._model.found
         spec = Spec(
             id=f"{self._started}", socket=f"r-{self._started}.sock", heartbeat=HEARTBEAT_SOCKET,
-            runtime=plugins.reference("runtimes", found.runtime),
+            runtime=plugins.reference("runtimes", how.runtime or found.runtime), memory=how.memory,
             folder=str(model.folder), files=list(model.files), signature=found.signature.to_json(),
             labels=found.labels, preprocessing=model.preprocessing, model_signature=model.model_signature,
             threads=how.threads, trusted_sklearn_types=how.trusted_sklearn_types, sample=found.sample,
             details={key: fact for key, fact in found.details.items() if key != "requirements"},
+            engine=dict(how.engine),
         )  # fmt: skip
         self.fleet.start(spec, _GROUP, how.limits, how.env, how.python)
 
@@ -180,7 +199,7 @@ class LocalReplicas:
 
     async def _tell(self) -> None:
         async with self._lock:
-            ready = [r for r in self.fleet.of(_GROUP) if r.ready]
+            ready = [r for r in self.replicas if r.ready]
             self._number += 1
             if ready:
                 self._shown = (
@@ -201,5 +220,5 @@ class LocalReplicas:
             replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), recovering=not ready,
             batching=batching, max_batch=how.max_batch, max_delay_ms=how.max_delay_ms,
             timeout_s=how.limits.run_s, streams=streams, features=features_of(found.details),
-            language=language,
+            language=language, cache_bytes=how.cache_bytes,
         )  # fmt: skip

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelport.schemas.names import Name
 
-#: What a role may do; each includes those before it. ``caller`` predicts, ``viewer`` also reads the management API,
-#: ``developer`` also pushes and deploys, ``admin`` also manages keys.
+#: What a role may do; each includes those before it. ``caller`` predicts, and has files and batches of its own key;
+#: ``viewer`` also reads the management API, ``developer`` also pushes and deploys, ``admin`` also manages keys.
 Role = Literal["caller", "viewer", "developer", "admin"]
 ROLES: tuple[Role, ...] = ("caller", "viewer", "developer", "admin")
 

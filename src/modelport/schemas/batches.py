@@ -23,6 +23,15 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST_WINDOW_S = 30 * 86_400
 
 
+class ExpiresAfter(BaseModel):
+    """How long a file is kept."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=3600, le=2_592_000)]
+
+
 class FileObject(BaseModel):
     """An uploaded file, or what a batch has written."""
 
@@ -129,6 +138,8 @@ class BatchCreate(BaseModel):
     completion_window: Annotated[str, StringConstraints(max_length=10)] = "24h"
     """What is not done by then expires: a number and s, m, h or d."""
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
+    output_expires_after: ExpiresAfter | None = None
+    """How long what it writes is kept; without it until somebody deletes it."""
 
 
 class BatchParams(BaseModel):

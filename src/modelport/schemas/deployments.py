@@ -17,12 +17,26 @@ _GRABBING = (
 _GRABBING_NAMES = ("PATH", "HOME", "ENV", "IFS", "LOCPATH", "NLSPATH", "TMPDIR")
 
 
+_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "K": 10**3, "M": 10**6, "G": 10**9}
+
+
+def bytes_of(amount: str | None) -> int | None:
+    """Of an amount such as ``512Mi``."""
+    if amount is None:
+        return None
+    digits = amount.rstrip("KMGi")
+    return int(digits) * _UNITS.get(amount[len(digits) :], 1)
+
+
 def _harmless(name: str) -> str:
     if name.upper().startswith(_GRABBING) or name.upper() in _GRABBING_NAMES:
-        raise ValueError(f"{name} decides what code runs, and is set by the operator only; leave it out")
+        where = "; MODELPORT_VLLM_VARIABLES is the setting" if name.upper().startswith("VLLM_") else ""
+        raise ValueError(f"{name} decides what code runs, and is set by the operator only{where}; leave it out")
     return name
 
 
+Amount = Annotated[str, Field(pattern=r"^[0-9]{1,9}(Ki|Mi|Gi|K|M|G)?$")]
+"""Of memory, such as ``512Mi``."""
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"), AfterValidator(_harmless)]
 VariableValue = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=32_000)]
 
@@ -100,13 +114,13 @@ class DeploymentSpec(BaseModel):
     """Threads of the runtime inside one replica."""
     cpu: Annotated[float, Field(gt=0, le=1024)] | None = None
     """Cores that a replica may use (a limit where the placement can hold one)."""
-    memory: Annotated[str, Field(pattern=r"^[0-9]{1,9}(Ki|Mi|Gi|K|M|G)?$")] | None = None
+    memory: Amount | None = None
     """Most memory of one replica, such as ``512Mi``; beyond it the replica fails its allocations."""
     base: Name | None = None
     """Of an adapter: the deployment whose replicas it runs on. By default the one of the model it was trained on."""
     gpu: Annotated[int, Field(ge=0, le=64)] = 0
     """GPUs of one replica."""
-    cache: Annotated[str, Field(pattern=r"^[0-9]{1,9}(Ki|Mi|Gi|K|M|G)?$")] | None = None
+    cache: Amount | None = None
     """Answers that each gateway keeps for equal inputs, such as ``64Mi``; only for a model whose answer depends on
     nothing else. By default none."""
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 60
@@ -116,7 +130,7 @@ class DeploymentSpec(BaseModel):
     engine: EngineOptions = EngineOptions()
     """What is asked of a language model's engine, such as vLLM."""
     env: Annotated[dict[VariableName, VariableValue], Field(max_length=100)] = {}
-    """Environment variables of the replica."""
+    """Environment variables of the replica; no secrets: whoever may look at the deployment sees them."""
     fallback: Annotated[list[Name], Field(max_length=8)] = []
     """Endpoints that answer in its place, in this order: when it fails, is overloaded, or a key's tokens are spent."""
     cascade: Cascade | None = None

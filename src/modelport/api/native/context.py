@@ -162,6 +162,7 @@ def require(role: Role) -> Callable[..., Actor]:
 PathName = Annotated[str, Path(pattern=NAME_PATTERN, max_length=100)]
 PathRef = Annotated[str, Path(pattern=NAME_PATTERN, max_length=100, description="A number, an alias, or `latest`.")]
 Here = Annotated[Context, Depends(context_of)]
+AnyKey = Annotated[Actor, Depends(require("caller"))]
 Viewer = Annotated[Actor, Depends(require("viewer"))]
 Developer = Annotated[Actor, Depends(require("developer"))]
 Admin = Annotated[Actor, Depends(require("admin"))]

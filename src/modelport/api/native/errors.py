@@ -76,9 +76,10 @@ _DESCRIPTIONS = {
     403: "The key's role does not cover this",
     404: "There is no such thing in this project",
     409: "It exists already, or is in use",
-    413: "The body is over the limit",
+    413: "The body, or what is kept with it, is over the limit",
     415: "The Content-Type is not spoken here",
     422: "A field is wrong, or the artifact was refused",
+    429: "Too many at once; Retry-After says when to try again",
     501: "An optional package is not installed on the server",
     503: "Try again in a moment",
 }

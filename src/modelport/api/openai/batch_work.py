@@ -27,7 +27,7 @@ from modelport.control.actors import Actor
 from modelport.control.batches import MEMORY_MB, BatchFacts, BatchRecords, Outcome
 from modelport.control.jobs.worker import Stopped
 from modelport.engine.dataplane import DataPlane
-from modelport.engine.routing import RoutingTable
+from modelport.engine.routing import KeyEntry, RoutingTable
 from modelport.errors import InvalidInput, ModelportError, NotAuthenticated, NotFound
 from modelport.schemas.batches import FINAL, MOST_LINES, BatchParams, BatchProblem, BatchStatus
 from modelport.schemas.models import FileEntry
@@ -66,7 +66,7 @@ class OpenAiBatch:
         folder = run.folder.resolve()
         source = folder / "input.jsonl"
         try:
-            _fetch(run, facts.input_file_id, source)
+            _fetch(records, facts, source)
         except NotFound as error:
             return records.settle(Outcome("failed", problems=[BatchProblem(code=error.code, message=error.message)]))
         lines = Lines(source, facts.endpoint)
@@ -96,14 +96,13 @@ class OpenAiBatch:
         )  # fmt: skip
 
 
-def _fetch(run: JobRun, file_id: str, source: Path) -> None:
+def _fetch(records: BatchRecords, facts: BatchFacts, source: Path) -> None:
     """The input, whole; from then on nobody need keep it."""
     if source.exists():
         return
-    _, chunks = run.services.files.content(run.actor, file_id)
     partial = source.with_suffix(".part")
     with partial.open("wb") as file:
-        for chunk in chunks:
+        for chunk in records.source(facts):
             file.write(chunk)
     partial.replace(source)
 
@@ -171,7 +170,8 @@ class _Worker:
     def __init__(self, run: JobRun, records: BatchRecords, journal: Journal, facts: BatchFacts) -> None:
         self._run, self._records, self._journal = run, records, journal
         self._expires_at, self._key_id = facts.expires_at, facts.key_id
-        self._key_is_gone = False
+        self._key: KeyEntry | None = None
+        """As it is now; None when there is none, or none any more."""
         self._plane = DataPlane(_DEADLINE_S)
         self._borrower = self._plane.allowances.lender = Borrower()
         self._pace = Pace()
@@ -239,7 +239,7 @@ class _Worker:
 
         async def act(table: RoutingTable) -> None:
             await self._plane.update(table)
-            self._key_is_gone = self._key_id is not None and all(key.id != self._key_id for key in table.keys)
+            self._key = next((key for key in table.keys if key.id == self._key_id), None)
             known.set()
 
         following = asyncio.create_task(
@@ -296,9 +296,10 @@ class _Worker:
         if route is None:
             return error_answer(InvalidInput("this server has nothing at the batch's endpoint"))
         headers = {"x-request-timeout": str(_DEADLINE_S), "x-request-priority": "9"}
-        if self._key_is_gone:
+        if self._key_id is not None and self._key is None:
             return route.error(NotAuthenticated("the key that made this batch has been revoked, or has expired"))
-        caller = Caller(actor.project, actor.role, self._key_id or "batch")
+        models = frozenset(self._key.models) if self._key is not None and self._key.models is not None else None
+        caller = Caller(actor.project, actor.role, self._key_id or "batch", models)
         request = HttpRequest("POST", route.pattern.pattern, {}, headers, line.body, caller, request_id)
         try:
             return await route.handler(request, {})

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from modelport.api.native.context import Developer, Viewer
+from modelport.api.native.context import AnyKey
 from modelport.api.native.errors import OpenAiErrorBody, responses
 from modelport.api.native.jobs import TheJobs
 from modelport.control.batches import Batches
@@ -22,8 +22,8 @@ def _batches_of(jobs: TheJobs) -> Batches:
 TheBatches = Annotated[Batches, Depends(_batches_of)]
 
 
-@router.post("", operation_id="create_batch", responses=responses(404, body=OpenAiErrorBody))
-def create_batch(batches: TheBatches, actor: Developer, wish: BatchCreate) -> Batch:
+@router.post("", operation_id="create_batch", responses=responses(404, 413, 429, body=OpenAiErrorBody))
+def create_batch(batches: TheBatches, actor: AnyKey, wish: BatchCreate) -> Batch:
     """Have every request of a file answered, behind all live callers."""
     return batches.create(actor, wish)
 
@@ -31,23 +31,23 @@ def create_batch(batches: TheBatches, actor: Developer, wish: BatchCreate) -> Ba
 @router.get("", operation_id="list_batches")
 def list_batches(
     batches: TheBatches,
-    actor: Viewer,
+    actor: AnyKey,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(max_length=100, description="Id of the previous page's last item.")] = None,
 ) -> Listed[Batch]:
-    """The project's batches, newest first."""
+    """The project's batches, newest first; a caller's own."""
     found, more = batches.all(actor, limit, after)
     return Listed(data=found, first_id=found[0].id if found else None, last_id=found[-1].id if found else None,
                   has_more=more)  # fmt: skip
 
 
 @router.get("/{id}", operation_id="get_batch", responses=responses(404, body=OpenAiErrorBody))
-def get_batch(batches: TheBatches, actor: Viewer, id: str) -> Batch:
+def get_batch(batches: TheBatches, actor: AnyKey, id: str) -> Batch:
     """One batch, and how far it is."""
     return batches.get(actor, id)
 
 
 @router.post("/{id}/cancel", operation_id="cancel_batch", responses=responses(404, 409, body=OpenAiErrorBody))
-def cancel_batch(batches: TheBatches, actor: Developer, id: str) -> Batch:
+def cancel_batch(batches: TheBatches, actor: AnyKey, id: str) -> Batch:
     """Have it end; what is done stays."""
     return batches.cancel(actor, id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ _PASSED_ON = (
     "tensor_parallel_size",
 )  # fmt: skip
 _LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, NotImplementedError)
+_DEFAULTS = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+"""Where the operator says nothing else; what ``environment`` holds stays in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,6 @@ class VllmRuntime(Runtime, Generates):
         "VLLM_HOST_IP": "127.0.0.1",
         "GLOO_SOCKET_IFNAME": "lo",
         "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -178,6 +179,8 @@ class VllmRuntime(Runtime, Generates):
 
 def _library() -> Any:
     """vLLM, with the modules that are used here. Loaded with a model only: it reads the environment at once."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
     try:
         found = importlib.import_module("vllm")
         for module in ("exceptions", "inputs", "platforms", "sampling_params"):

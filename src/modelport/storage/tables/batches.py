@@ -18,10 +18,13 @@ class File(InProject, Base):
     __table_args__ = (
         ForeignKeyConstraint(["project_id", "sha256"], ["blobs.project_id", "blobs.sha256"]),
         Index(None, "project_id", "sha256"),
+        Index(None, "project_id", "key_id"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     """Sorts by age."""
+    key_id: Mapped[str | None] = mapped_column(String(40))
+    """Whose it is; without a foreign key, since a key may go."""
     purpose: Mapped[str] = mapped_column(String(40))
     filename: Mapped[str] = mapped_column(String(255))
     sha256: Mapped[str] = mapped_column(String(64))
@@ -45,6 +48,8 @@ class Batch(InProject, Base):
     """No foreign key: the file may go when the batch is done."""
     completion_window: Mapped[str] = mapped_column(String(10))
     expires_at: Mapped[datetime]
+    output_seconds: Mapped[int | None]
+    """How long what it writes is kept; None for ever."""
     status: Mapped[str] = mapped_column(String(20))
     moments: Mapped[dict[str, Any]]
     """When it came to be in which status, seconds since the epoch."""
