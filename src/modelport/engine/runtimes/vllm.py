@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -181,6 +182,7 @@ def _library() -> Any:
     """vLLM, with the modules that are used here. Loaded with a model only: it reads the environment at once."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+    _pass_over_strangers()
     try:
         found = importlib.import_module("vllm")
         for module in ("exceptions", "inputs", "platforms", "sampling_params"):
@@ -188,6 +190,15 @@ def _library() -> Any:
     except ImportError as error:
         raise MissingExtra("vllm", f"writing texts with vLLM ({first_line(error)})") from None
     return found
+
+
+def _pass_over_strangers() -> None:
+    """Those that were built for another torch (CUDA's, beside the CPU's) fail at import; texts need none of them."""
+    for name in ("torchvision", "torchaudio", "torchcodec"):
+        try:
+            importlib.import_module(name)
+        except (ImportError, OSError, RuntimeError):
+            sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
 
 
 def _arguments(library: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
