@@ -9,7 +9,7 @@ import pytest
 
 from modelport.control.adapters import on_its_base
 from modelport.errors import InvalidInput
-from modelport.schemas.deployments import DeploymentSpec
+from modelport.schemas.deployments import DeploymentSpec, EngineOptions
 from modelport.schemas.models import Manifest
 from modelport.tensors import Signature
 
@@ -22,12 +22,17 @@ def version(model: str, number: int = 1, *parents: str, form: str = "huggingface
 
 
 LLAMA, LLAMA2 = version("llama", 1, task="generate"), version("llama", 2, task="generate")
+ON_VLLM = DeploymentSpec(runtime="vllm")
 DEPLOYED = {
-    "chat": LLAMA,
-    "next": LLAMA2,
-    "digits": version("digits", form="onnx"),
-    "small": version("q", task="embed"),
-}
+    "chat": (DeploymentSpec(), LLAMA),
+    "next": (DeploymentSpec(), LLAMA2),
+    "digits": (DeploymentSpec(), version("digits", form="onnx")),
+    "small": (DeploymentSpec(), version("q", task="embed")),
+    "full": (ON_VLLM, version("p", task="generate")),
+    "roomy": (
+        ON_VLLM.model_copy(update={"engine": EngineOptions(max_lora_rank=8)}), version("p", 2, task="generate")
+    ),
+}  # fmt: skip
 
 
 def adapter(*parents: str, **details: Any) -> Manifest:
@@ -40,6 +45,7 @@ def adapter(*parents: str, **details: Any) -> Manifest:
         (DeploymentSpec(base="next"), adapter("llama:1"), "next"),
         (DeploymentSpec(), adapter("texts:3", "llama:1"), "chat"),
         (DeploymentSpec(), adapter("texts:3", "llama:2"), "next"),
+        (DeploymentSpec(), adapter("p:2"), "roomy"),
         (DeploymentSpec(), adapter(base="meta/Q"), None),
         (DeploymentSpec(), adapter(base="meta/Llama"), None),
     ],
@@ -61,6 +67,7 @@ def test_the_only_model_of_the_name_in_its_files() -> None:
     ("wish", "made", "why"),
     [
         (DeploymentSpec(base="chat"), LLAMA, "no adapter; leave it out"),
+        (DeploymentSpec(base="full"), adapter(), "without room for adapters; deploy it again with"),
         (DeploymentSpec(base="gone"), adapter(), "no deployment 'gone'"),
         (DeploymentSpec(base="digits"), adapter(), "'digits' is onnx"),
         (DeploymentSpec(base="chat", replicas=3), adapter(), "all replicas of its base"),

@@ -39,6 +39,8 @@ class Engine:
     python: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     """What a deployment asks of a language model's engine."""
+    draft: dict[str, Any] | None = None
+    """The model that writes ahead, as ``replica.Spec`` has it."""
     start_s: float = 30
 
     def start(self, process_id: str, argv: list[str], env: Mapping[str, str], log: str, about: Any) -> None:
@@ -61,7 +63,7 @@ class Engine:
                 id=str(self.number), socket=f"r-{self.number}.sock", heartbeat=HEARTBEAT_SOCKET,
                 runtime=self.runtime, folder=str(self.model or self.folder), files=list(self.files),
                 signature=self.signature.to_json(), labels={}, details=self.details,
-                engine=self.options,
+                engine=self.options, draft=self.draft,
             )  # fmt: skip
             env = {"PYTHONPATH": self.python_path} if self.python_path else {}
             self.fleet.start(spec, "group", Limits(), env, self.python)

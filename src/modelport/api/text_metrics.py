@@ -78,6 +78,9 @@ def _ours(by_key: dict[Labels, TextStats], grouped: dict[Labels, list[EndpointFi
         "modelport_cached_prompt_tokens", "Of these, found in the cache, where the engine tells.", labels=labels
     )
     written = CounterMetricFamily("modelport_generated_tokens", "Tokens that models have written.", labels=labels)
+    ahead = CounterMetricFamily(
+        "modelport_accepted_tokens", "Of these, tried ahead and right, where tokens are tried ahead.", labels=labels
+    )
     texts = CounterMetricFamily(
         "modelport_texts", "Texts by how they ended: stop, length, abort, error.", labels=(*labels, "finished_reason")
     )
@@ -87,6 +90,8 @@ def _ours(by_key: dict[Labels, TextStats], grouped: dict[Labels, list[EndpointFi
             cached.add_metric(values, stats.cached_tokens)
         if stats.ended or stats.tokens:
             written.add_metric(values, stats.tokens)
+        if stats.ahead:
+            ahead.add_metric(values, stats.ahead)
         for reason, count in sorted(stats.ended.items()):
             texts.add_metric((*values, reason), count)
     under_way = GaugeMetricFamily(
@@ -97,7 +102,7 @@ def _ours(by_key: dict[Labels, TextStats], grouped: dict[Labels, list[EndpointFi
             counts = [figures.texts.get(key, (0, 0)) for figures in found]
             under_way.add_metric((*values, key, "writing"), sum(writing for writing, _ in counts))
             under_way.add_metric((*values, key, "waiting"), sum(waiting for _, waiting in counts))
-    yield from (read, cached, written, texts, under_way)
+    yield from (read, cached, written, ahead, texts, under_way)
     for name, ours, _, help_ in _HISTOGRAMS:
         if ours:
             yield _histogram(ours, help_, labels, name, by_key)
@@ -122,6 +127,9 @@ def _counters_of_vllm(by_model: dict[Labels, TextStats]) -> Iterable[Metric]:
     written = CounterMetricFamily("vllm:generation_tokens", "Tokens that models have written.", labels=_VLLM)
     queries = CounterMetricFamily("vllm:prefix_cache_queries", "Tokens looked for in the cache.", labels=_VLLM)
     hits = CounterMetricFamily("vllm:prefix_cache_hits", "Tokens found in the cache.", labels=_VLLM)
+    ahead = CounterMetricFamily(
+        "vllm:spec_decode_num_accepted_tokens", "Tokens that were tried ahead, and right.", labels=_VLLM
+    )
     ended = CounterMetricFamily("vllm:request_success", "Texts that ended.", labels=(*_VLLM, "finished_reason"))
     for values, stats in by_model.items():
         read.add_metric(values, stats.prompt_tokens)
@@ -129,9 +137,11 @@ def _counters_of_vllm(by_model: dict[Labels, TextStats]) -> Iterable[Metric]:
         if stats.cached_tokens:  # of an engine that does not tell, nothing is said
             queries.add_metric(values, stats.prompt_tokens)
             hits.add_metric(values, stats.cached_tokens)
+        if stats.ahead:
+            ahead.add_metric(values, stats.ahead)
         for reason, count in sorted(stats.ended.items()):
             ended.add_metric((*values, reason), count)
-    yield from (read, written, queries, hits, ended)
+    yield from (read, written, queries, hits, ahead, ended)
 
 
 def _gauges_of_vllm(grouped: dict[Labels, list[EndpointFigures]], seen: Sequence[Watched]) -> Iterable[Metric]:

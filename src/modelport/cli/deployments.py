@@ -77,6 +77,7 @@ def deploy(
     runtime: Runtime = None,
     engine: Engine = None,
     base: Annotated[str | None, typer.Option("--base", help="Deployment that a LoRA adapter runs on.")] = None,
+    draft: Annotated[str | None, typer.Option("--draft", help="Small language model that writes ahead.")] = None,
     env: Env = None,
     fallback: Fallback = None,
     cascade: Cascade = None,
@@ -91,6 +92,8 @@ def deploy(
 
     Example: modelport deploy digits@champion --replicas 2 --max-batch 64
 
+    Example: modelport deploy qwen --draft qwen-small:3 --engine num_assistant_tokens=4
+
     Example: modelport deploy large --fallback small,tiny --cascade small,mean_logprob=-0.4
     """
     from modelport.cli import render
@@ -100,7 +103,7 @@ def deploy(
     fields: dict[str, Any] = {
         "replicas": replicas, "cpu": cpu, "memory": memory, "gpu": gpu, "max_batch": max_batch,
         "max_delay_ms": max_delay, "threads": threads, "cache": cache, "timeout_s": run_timeout,
-        "start_timeout_s": start_timeout, "runtime": runtime, "base": base,
+        "start_timeout_s": start_timeout, "runtime": runtime, "base": base, "draft": draft,
         "engine": pairs(engine, "--engine") or None, "env": variables(env) or None,
         "fallback": [each.strip() for each in fallback.split(",")] if fallback is not None else None,
         "cascade": cascade_of(cascade) if cascade is not None else None,

@@ -16,13 +16,17 @@ from modelport.schemas.deployments import DeploymentSpec
 from modelport.schemas.models import Manifest
 from modelport.telemetry import log
 
+_VLLM = "vllm"
+
 
 def is_adapter(manifest: Manifest) -> bool:
     """Whether it needs a base to run on."""
     return manifest.details.get("task") == "adapter"
 
 
-def on_its_base(spec: DeploymentSpec, manifest: Manifest, deployed: Mapping[str, Manifest]) -> DeploymentSpec:
+def on_its_base(
+    spec: DeploymentSpec, manifest: Manifest, deployed: Mapping[str, tuple[DeploymentSpec, Manifest]]
+) -> DeploymentSpec:
     """The spec with the base named: the one that is given, or the only deployment of the model that it was made for.
 
     ``deployed`` are the project's deployments. Raises InvalidInput when that is not known or cannot hold an adapter.
@@ -32,24 +36,29 @@ def on_its_base(spec: DeploymentSpec, manifest: Manifest, deployed: Mapping[str,
             raise InvalidInput(f"spec.base: {manifest.model!r} is a model of its own, no adapter; leave it out")
         return spec
     base = spec.base or _recorded(manifest, deployed)
-    found = deployed.get(base)
-    if found is None:
+    if base not in deployed:
         raise InvalidInput(f"spec.base: there is no deployment {base!r}; deploy the adapter's base model first")
+    how, found = deployed[base]
     if found.details.get("task") != "generate" or found.format != "huggingface":
         raise InvalidInput(
             f"spec.base: an adapter runs on a language model that was pushed as a Hugging Face folder, and {base!r} "
             f"is {'an adapter' if is_adapter(found) else found.format}"
+        )
+    if how.runtime == _VLLM and not how.engine.takes_adapters:
+        raise InvalidInput(
+            f"spec.base: {base!r} runs on vLLM without room for adapters; deploy it again with "
+            "--engine enable_lora=true"
         )
     if spec.replicas != 1:
         raise InvalidInput("spec.replicas: an adapter runs on all replicas of its base; leave it out")
     return spec.model_copy(update={"base": base})
 
 
-def _recorded(manifest: Manifest, deployed: Mapping[str, Manifest]) -> str:
+def _recorded(manifest: Manifest, deployed: Mapping[str, tuple[DeploymentSpec, Manifest]]) -> str:
     """The deployment of the version that the adapter was trained on, or of the model that its files name."""
     named = str(manifest.details.get("base", "")).rpartition("/")[2].lower()
-    fits = [name for name, found in deployed.items() if f"{found.model}:{found.version}" in manifest.parents]
-    fits = fits or [name for name, found in deployed.items() if named and named == found.model.lower()]
+    fits = [name for name, (_, found) in deployed.items() if f"{found.model}:{found.version}" in manifest.parents]
+    fits = fits or [name for name, (_, found) in deployed.items() if named and named == found.model.lower()]
     if len(fits) == 1:
         return fits[0]
     why = "no deployment is known to be its base" if not fits else f"{', '.join(sorted(fits)[:10])} may be its base"

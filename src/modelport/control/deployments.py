@@ -19,7 +19,9 @@ from modelport import plugins
 from modelport.control import audit, resolved, stand_ins
 from modelport.control.actors import Actor
 from modelport.control.adapters import on_its_base
+from modelport.control.drafts import check_draft, parts_of
 from modelport.control.machine import gpu_count
+from modelport.control.versions import find_version
 from modelport.errors import Conflict, InvalidInput, NotFound
 from modelport.schemas.deployments import Deployment, DeploymentApply, DeploymentSpec, ReplicaStatus
 from modelport.schemas.models import Manifest
@@ -38,6 +40,8 @@ class Wish:
     spec: DeploymentSpec
     manifest: Manifest
     state: str
+    draft: tuple[int, Manifest] | None = None
+    """Of the version that writes ahead: its id and what it is."""
 
     @property
     def runtime(self) -> str:
@@ -116,15 +120,19 @@ class Deployments:
             _check_others(session, row, wish.spec, target.manifest)
             row.alias, row.follow = wish.alias, wish.follow
             spec = on_its_base(_with_defaults(wish.spec, target.manifest), target.manifest, _deployed(session, row))
+            spec = _with_draft(session, actor.project_id, spec, target.manifest)
             self._revise(session, row, version.id, spec)
             audit.record(
                 session, actor, "deployment.apply", name,
-                {"model": wish.model, "version": target.version, "revision": row.desired_revision},
+                {"model": wish.model, "version": target.version, "revision": row.desired_revision}
+                | ({"draft": spec.draft} if spec.draft is not None else {}),
             )  # fmt: skip
         self._changed()
         return self.get(actor, name)
 
     def _revise(self, session: Session, row: tables.Deployment, version_id: int, spec: DeploymentSpec) -> None:
+        if spec.draft is not None:  # of an earlier revision it may be gone
+            find_version(session, row.project_id, *parts_of(spec.draft))
         plain = spec.model_dump(mode="json")
         present = _revision(session, row, row.desired_revision) if row.desired_revision else None
         same = present is not None and present.version_id == version_id and present.spec == plain
@@ -296,6 +304,15 @@ def _with_defaults(spec: DeploymentSpec, manifest: Manifest) -> DeploymentSpec:
     return DeploymentSpec.model_validate({**spec.model_dump(), "max_batch": min(max(declared, 1), 65_536)})
 
 
+def _with_draft(session: Session, project_id: int, spec: DeploymentSpec, manifest: Manifest) -> DeploymentSpec:
+    """The spec, with the version of its draft model; raises InvalidInput, NotFound."""
+    if spec.draft is None:
+        return spec
+    draft = Manifest.model_validate(find_version(session, project_id, *parts_of(spec.draft)).manifest)
+    check_draft(spec.runtime or manifest.runtime, manifest, draft)
+    return spec.model_copy(update={"draft": f"{draft.model}:{draft.version}"})
+
+
 def _check(wish: DeploymentApply) -> None:
     if wish.version is not None and wish.alias is not None:
         raise InvalidInput("give a version or an alias, not both: leave one out")
@@ -320,12 +337,13 @@ def _check_others(session: Session, row: tables.Deployment, spec: DeploymentSpec
     stand_ins.check(row.name, spec, manifest, {name: (wish.spec, wish.manifest) for name, wish in known.items()})
 
 
-def _deployed(session: Session, but: tables.Deployment) -> dict[str, Manifest]:
-    """What the project's other deployments are wished to serve, by name."""
+def _deployed(session: Session, but: tables.Deployment) -> dict[str, tuple[DeploymentSpec, Manifest]]:
+    """What the project's other deployments are wished to serve, and how, by name."""
     query = select(tables.Deployment).where(
         tables.Deployment.project_id == but.project_id, tables.Deployment.id != but.id
     )
-    return {row.name: _wish(session, row, row.desired_revision).manifest for row in session.scalars(query)}
+    wished = {row.name: _wish(session, row, row.desired_revision) for row in session.scalars(query)}
+    return {name: (wish.spec, wish.manifest) for name, wish in wished.items()}
 
 
 def _find(session: Session, actor: Actor, name: str) -> tables.Deployment | None:
@@ -362,6 +380,9 @@ def _version(session: Session, project_id: int, model: str, number: int) -> tabl
 def _wish(session: Session, row: tables.Deployment, number: int) -> Wish:
     revision = _revision(session, row, number)
     version = session.get_one(tables.Version, revision.version_id)
+    spec = DeploymentSpec(**revision.spec)
+    draft = find_version(session, row.project_id, *parts_of(spec.draft)) if spec.draft is not None else None
     return Wish(
-        number, version.id, DeploymentSpec(**revision.spec), Manifest.model_validate(version.manifest), revision.state
-    )
+        number, version.id, spec, Manifest.model_validate(version.manifest), revision.state,
+        (draft.id, Manifest.model_validate(draft.manifest)) if draft is not None else None,
+    )  # fmt: skip

@@ -74,6 +74,8 @@ class Group:
     reason: str | None = None
     log_tail: list[str] = field(default_factory=list)
     folder: Path | None = None
+    draft: Path | None = None
+    """Where the files of its draft model are."""
     runtime: str = ""
     """Where the runtime's class is."""
     environment: Environment | None = None
@@ -296,6 +298,8 @@ class Reconciler:
         try:
             self._deployments.check(wish.manifest, wish.spec)
             folder = await asyncio.to_thread(self._materialize, wishes.project_id, wish.version_id)
+            if wish.draft is not None:
+                group.draft = await asyncio.to_thread(self._materialize, wishes.project_id, wish.draft[0])
             if not is_adapter(wish.manifest):
                 group.runtime = plugins.reference("runtimes", wish.runtime)
                 group.environment = await self._environment(wishes, wish, group)
@@ -350,7 +354,7 @@ class Reconciler:
                 signature=manifest.signature.to_json(), labels=manifest.labels, threads=spec.threads,
                 sample=manifest.sample, memory=bytes_of(spec.memory), trusted_sklearn_types=self._trusted,
                 details={key: fact for key, fact in manifest.details.items() if key != "requirements"},
-                engine=spec.engine.asked,
+                engine=spec.engine.asked, draft=_draft(wish, group.draft),
                 preprocessing=[step.model_dump() for step in manifest.preprocessing],
                 model_signature=manifest.model_signature.to_json() if manifest.model_signature else None,
             ),
@@ -446,6 +450,14 @@ class Reconciler:
         for name in [name for name in self._groups if name not in wanted]:
             if not self.fleet.of(name) and self._groups[name].preparing is None:
                 del self._groups[name]
+
+
+def _draft(wish: Wish, folder: Path | None) -> dict[str, Any] | None:
+    """What a replica is told of its draft model."""
+    if wish.draft is None:
+        return None
+    manifest = wish.draft[1]
+    return {"folder": str(folder), "files": [file.path for file in manifest.files], "details": manifest.details}
 
 
 def _name(wishes: Wishes, wish: Wish) -> str:

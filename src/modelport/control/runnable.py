@@ -18,7 +18,10 @@ from modelport.schemas.models import Manifest
 _NATIVE_RUNTIME = "aotinductor"
 _ALSO = {("huggingface", "generate"): ("transformers", "vllm")}
 """By format and task, the runtimes that run such a version when it is asked for; its format's own always does."""
-_OPTIONS = {"vllm": frozenset(EngineOptions.model_fields)}
+_OPTIONS = {
+    "vllm": frozenset(EngineOptions.model_fields),
+    "openvino-genai": frozenset({"dtype", "prompt_lookup", "num_assistant_tokens"}),
+}
 """Engine options that our runtimes know."""
 
 

@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from modelport.control.blobs import batched
@@ -83,14 +83,31 @@ def deployments_of(session: Session, version_ids: Sequence[int], *, lock: bool =
         query = (
             select(revision.version_id, deployment.name)
             .join(deployment, deployment.id == revision.deployment_id)
-            .where(
-                revision.version_id.in_(some),
-                or_(revision.number == deployment.desired_revision, revision.number == deployment.serving_revision),
-            )
+            .where(revision.version_id.in_(some), _is_current())
         )
-        for version_id, name in session.execute(query.with_for_update(of=deployment) if lock else query):
-            using[version_id].add(name)
+        drafts = _as_drafts(some)
+        for each in (query, drafts):
+            for version_id, name in session.execute(each.with_for_update(of=deployment) if lock else each):
+                using[version_id].add(name)
     return {version_id: sorted(names) for version_id, names in using.items()}
+
+
+def _as_drafts(version_ids: Sequence[int]) -> Select[int, str]:
+    """Ids of those that write ahead for another version, with the names of its deployments."""
+    deployment, revision, version, model = tables.Deployment, tables.Revision, tables.Version, tables.Model
+    name = model.name + ":" + cast(version.number, String)
+    return (
+        select(version.id, deployment.name)
+        .join(model, model.id == version.model_id)
+        .join(revision, and_(revision.project_id == version.project_id, revision.spec["draft"].as_string() == name))
+        .join(deployment, deployment.id == revision.deployment_id)
+        .where(version.id.in_(version_ids), _is_current())
+    )
+
+
+def _is_current() -> ColumnElement[bool]:
+    deployment, revision = tables.Deployment, tables.Revision
+    return or_(revision.number == deployment.desired_revision, revision.number == deployment.serving_revision)
 
 
 def show_versions(session: Session, versions: Sequence[tables.Version]) -> list[ModelVersion]:

@@ -31,7 +31,7 @@ from modelport.engine.frames import Frame, Item
 from modelport.engine.heartbeat import Heartbeat
 from modelport.engine.listening import GATEWAY, SIGNAL, listen
 from modelport.engine.running import Running, mark_of
-from modelport.engine.runtime import CountsTokens, Generates, LoadOptions, Runtime, Streams, Trust
+from modelport.engine.runtime import CountsTokens, Draft, Generates, LoadOptions, Runtime, Streams, Trust
 from modelport.engine.slab import Slab
 from modelport.engine.turns import Turns
 from modelport.errors import DeadlineExceeded, ModelportError
@@ -72,6 +72,8 @@ class Spec:
     """What the version's format found out."""
     engine: dict[str, Any] = field(default_factory=dict)
     """What the deployment asks of a language model's engine."""
+    draft: dict[str, Any] | None = None
+    """The model that writes ahead: the fields of ``runtime.Draft``."""
     preprocessing: list[dict[str, Any]] | None = None
     """Steps before the model, as the manifest declares them."""
     model_signature: dict[str, Any] | None = None
@@ -399,7 +401,10 @@ def load(spec: Spec, cls: type[Runtime]) -> Runtime:
     """The version's runtime, behind its preprocessing."""
     folder, own = Path(spec.folder), Signature.from_json(spec.model_signature or spec.signature)
     trust = Trust(tuple(spec.trusted_sklearn_types))
-    options = LoadOptions(folder, tuple(spec.files), own, spec.labels, spec.threads, trust, spec.details, spec.engine)
+    ahead = spec.draft and Draft(Path(spec.draft["folder"]), tuple(spec.draft["files"]), spec.draft["details"])
+    options = LoadOptions(
+        folder, tuple(spec.files), own, spec.labels, spec.threads, trust, spec.details, spec.engine, ahead or None
+    )
     runtime = cls.load(options)
     return preprocessing.wrap(runtime, spec.preprocessing, own, folder) if spec.preprocessing else runtime
 

@@ -57,6 +57,15 @@ class Format(ABC):
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """A small language model that writes a few tokens ahead of the one that is loaded."""
+
+    folder: Path
+    files: tuple[str, ...]
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class LoadOptions:
     """How a replica is to load its version."""
 
@@ -70,6 +79,7 @@ class LoadOptions:
     """What the format found out."""
     engine: dict[str, Any] = field(default_factory=dict)
     """What the deployment asks of a language model's engine; see ``schemas.deployments.EngineOptions``."""
+    draft: Draft | None = None
 
 
 class Runtime(ABC):

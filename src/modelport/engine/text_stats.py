@@ -58,6 +58,8 @@ class TextStats:
     """Of these, where the engine tells: those that it did not have to compute."""
     tokens: int = 0
     """Written."""
+    ahead: int = 0
+    """Of these, so many came in a step beside another: they were tried ahead, and right."""
     measured: dict[str, Histogram] = field(default_factory=_histograms)
     """By the names of ``BOUNDS``."""
 
@@ -75,6 +77,7 @@ def summed(found: list[TextStats]) -> TextStats:
         total.prompt_tokens += stats.prompt_tokens
         total.cached_tokens += stats.cached_tokens
         total.tokens += stats.tokens
+        total.ahead += stats.ahead
         for how, count in stats.ended.items():
             total.ended[how] = total.ended.get(how, 0) + count
         for name, mine in total.measured.items():
@@ -117,6 +120,7 @@ class Counted:
         self._last_ns = now
         self._tokens += tokens
         stats.tokens += tokens
+        stats.ahead += max(0, tokens - 1)
         if part.finish is not None:
             self.ended("length" if part.finish == "length" else "stop", now)
 

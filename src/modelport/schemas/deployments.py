@@ -38,6 +38,10 @@ def _harmless(name: str) -> str:
 Amount = Annotated[str, Field(pattern=r"^[0-9]{1,9}(Ki|Mi|Gi|K|M|G)?$")]
 """Of memory, such as ``512Mi``."""
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"), AfterValidator(_harmless)]
+#: ``NAME``, ``NAME:VERSION`` or ``NAME@ALIAS``.
+DraftReference = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(:[1-9][0-9]{0,8}|@[A-Za-z0-9][A-Za-z0-9._-]{0,99})?$")
+]
 VariableValue = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=32_000)]
 
 
@@ -60,6 +64,27 @@ class EngineOptions(BaseModel):
     """Devices that share every layer."""
     pipeline_parallel_size: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Devices in a row, each with some of the layers."""
+    prompt_lookup: bool | None = None
+    """Whether beginnings that the text has already are tried as its next tokens."""
+    num_assistant_tokens: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Tokens that are tried ahead in a step, by ``prompt_lookup`` or by the deployment's draft model."""
+    enable_lora: bool | None = None
+    """Whether the engine keeps room for LoRA adapters; the next two options imply it."""
+    max_loras: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Different adapters that are written with in one step; others wait."""
+    max_lora_rank: Annotated[int, Field(ge=1, le=512)] | None = None
+    """Of the largest adapter."""
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.enable_lora is False and (self.max_loras or self.max_lora_rank):
+            raise ValueError("max_loras and max_lora_rank keep room for adapters, and enable_lora=false wants none")
+        return self
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether room is kept for them."""
+        return bool(self.enable_lora or self.max_loras or self.max_lora_rank)
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -118,6 +143,8 @@ class DeploymentSpec(BaseModel):
     """Most memory of one replica, such as ``512Mi``; beyond it the replica fails its allocations."""
     base: Name | None = None
     """Of an adapter: the deployment whose replicas it runs on. By default the one of the model it was trained on."""
+    draft: DraftReference | None = None
+    """A small language model of the same family that writes a few tokens ahead; recorded as ``NAME:VERSION``."""
     gpu: Annotated[int, Field(ge=0, le=64)] = 0
     """GPUs of one replica."""
     cache: Amount | None = None
@@ -135,6 +162,14 @@ class DeploymentSpec(BaseModel):
     """Endpoints that answer in its place, in this order: when it fails, is overloaded, or a key's tokens are spent."""
     cascade: Cascade | None = None
     """A smaller language model that is asked first."""
+
+    @model_validator(mode="after")
+    def _tries_ahead_in_one_way(self) -> Self:
+        if self.draft is not None and self.engine.prompt_lookup:
+            raise ValueError("tokens are tried ahead by a draft model or by engine.prompt_lookup: leave one out")
+        if self.engine.num_assistant_tokens is not None and self.draft is None and not self.engine.prompt_lookup:
+            raise ValueError("engine.num_assistant_tokens needs a draft model, or engine.prompt_lookup=true")
+        return self
 
 
 class DeploymentApply(BaseModel):

@@ -7,6 +7,7 @@ import random
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
 import pytest
 
 from modelport import errors
@@ -32,7 +33,7 @@ async def parts_of(plane: DataPlane, endpoint: Endpoint, what: Asked, caller: st
 
 
 def _by(what: Asked, caller: str) -> Asked:
-    return Asked(what.sampling, messages=what.messages, prompt=what.prompt, caller=caller)
+    return msgspec.structs.replace(what, caller=caller)
 
 
 async def text_of(plane: DataPlane, endpoint: Endpoint, what: Asked, caller: str = "") -> str:

@@ -162,3 +162,27 @@ async def test_every_layer_on_two_devices(small: Path, tmp_path: Path) -> None:
         assert len(workers) >= 2
         made.kill(next(iter(made.processes)))
         assert not psutil.wait_procs(workers, 30)[1]
+
+
+@pytest.mark.parametrize("ahead", ["prompt_lookup", "draft"])
+async def test_tokens_that_are_tried_ahead(weights: Path, tmp_path: Path, ahead: str) -> None:
+    """The same text in fewer steps; the model is its own draft here, and nearly always right."""
+
+    def make(made: Engine) -> None:
+        how = {"prompt_lookup": True} if ahead == "prompt_lookup" else {"num_assistant_tokens": 3}
+        vllm(weights, tmp_path, **how)(made)
+        if ahead == "draft":
+            made.draft = {"folder": str(made.model), "files": list(made.files), "details": {}}
+
+    repeated = "Tell me once more: " + "one two three four five six seven eight nine ten, " * 4
+    async with engine(make) as (made, here):
+        for prompt in (repeated, PROMPT):
+            parts = await parts_of(made.plane, here, Asked(Sampling(max_tokens=24, temperature=0.0), prompt=prompt))
+            assert [token for part in parts for token in part.tokens] == greedy(weights, prompt, 24)[0]
+            assert len(parts) < 24 or (ahead, prompt) == ("prompt_lookup", PROMPT)
+        formed = Sampling(max_tokens=20, temperature=0.0, format=Format(grammar='root ::= "yes" | "no"'))
+        assert text(await parts_of(made.plane, here, Asked(formed, prompt=PROMPT))) in ("yes", "no")
+        assert here.route.language is not None
+        assert here.route.language.lacks == ("min_p", "logit_bias")
+        with pytest.raises(errors.InvalidInput, match="min_p and logit_bias"):
+            await parts_of(made.plane, here, Asked(Sampling(min_p=0.1), prompt=PROMPT))

@@ -19,6 +19,7 @@ from modelport.engine.formats.huggingface_folder import (
     model_folder,
     read_adapter,
     read_recipe,
+    vocabulary_of,
 )
 from modelport.engine.runtime import Format, Inspected, Trust
 from modelport.engine.texts import SIGNATURE
@@ -70,6 +71,7 @@ class HuggingFaceFormat(Format):
             raise ArtifactRefused(_NO_TOKENIZER)
         if recipe.task == "generate":
             details |= {"max_tokens": recipe.max_length, "runs_on": "transformers"}
+            details |= vocabulary_of(folder, f"{place}tokenizer.json")
             return Inspected(self.name, "transformers", SIGNATURE, {}, details)
         if not 0 < recipe.width < 1 << 20:
             raise ArtifactRefused(

@@ -6,6 +6,7 @@ quantisers that a configuration names. Needs only the standard library, so that 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from dataclasses import dataclass, field
@@ -67,6 +68,19 @@ def read_json(folder: Path, name: str) -> Any:
         return json.loads((folder / name).read_bytes())
     except (ValueError, RecursionError):
         raise ArtifactRefused(f"{name!r} is not JSON, or is too large: save the model again") from None
+
+
+def vocabulary_of(folder: Path, name: str) -> dict[str, str]:
+    """The fact that tells one tokenizer's words from another's; nothing where the file is of another form."""
+    found = read_json(folder, name)
+    try:
+        words = found["model"]["vocab"]
+        numbered = words.items() if isinstance(words, dict) else ((word[0], at) for at, word in enumerate(words))
+        added = ((token["content"], token["id"]) for token in found.get("added_tokens") or ())
+        ordered = sorted({(int(at), str(word)) for word, at in (*numbered, *added)})
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError):
+        return {}
+    return {"vocabulary": hashlib.sha256(json.dumps(ordered).encode()).hexdigest()[:16]}
 
 
 def model_folder(folder: Path, files: tuple[str, ...]) -> str | None:

@@ -8,7 +8,7 @@ xgrammar inside the library. Knows tokens; knows neither conversations nor calle
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -32,6 +32,11 @@ _SLOTS = 64
 _PROBE = "a " * (1 << 17)
 """Longer than what any tokenizer cuts texts to."""
 _CACHE_GB = 2
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_AHEAD = 5
+"""Tokens that are tried in a step, where a deployment does not say how many."""
+_LOOKED_UP = 3
+"""Tokens of a beginning that is looked for in the text."""
 _TEXTS = ("Hello, world!  Two  blanks\n\ttab", "Grüße aus Köln: 東京 🙂 – naïve", "def f(x):\n    return x + 1  # done")
 """Whose tokens have to read as they do."""
 _BATCHED_TOKENS = 256
@@ -51,6 +56,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         facts: Facts,
         template: tuple[str, dict[str, str]] | None,
         pieces: dict[int, bytes] | None,
+        ahead: Mapping[str, int],
     ) -> None:
         self._pipeline = pipeline
         self._tokenizer = pipeline.get_tokenizer()
@@ -63,6 +69,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         """Cancelled behind their second token, before anybody else begins: behind the first one the library keeps a
         piece of cache with which the same prompt may be answered otherwise."""
         self._pieces = pieces
+        self._ahead = ahead
         self._cut = len(self._encode(_PROBE))
         """Tokens: the library cuts longer texts without a word."""
         self._eos = pipeline.get_config().eos_token_id
@@ -79,11 +86,8 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         how.max_num_seqs = _SLOTS
         how.max_num_batched_tokens = _BATCHED_TOKENS
         how.dynamic_split_fuse = True
-        device = {"INFERENCE_NUM_THREADS": options.threads, "ENABLE_CPU_PINNING": False, "PERFORMANCE_HINT": "LATENCY"}
-        if where == options.folder and next(iter(details.get("tensors", ())), "") == "F32":
-            device["INFERENCE_PRECISION_HINT"] = "f32"  # else in what the processor is fastest in, perhaps 16 bits
         try:
-            pipeline = genai.ContinuousBatchingPipeline(str(where), how, "CPU", device)
+            pipeline = genai.ContinuousBatchingPipeline(str(where), how, "CPU", _device(options))
         except RuntimeError as error:
             raise ArtifactRefused(f"OpenVINO GenAI cannot run the model: {_cause(error)}") from None
         tokenizer = pipeline.get_tokenizer()
@@ -94,7 +98,8 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
             context=int(details.get("max_tokens") or 4096), slots=_SLOTS, room=_room(pipeline, details),
             lacks=_LACKS, chat=bool(source), words=max(vocabulary, default=-1) + 1,
         )  # fmt: skip
-        return cls(pipeline, facts, (source, names) if source else None, _pieces(tokenizer, vocabulary))
+        template = (source, names) if source else None
+        return cls(pipeline, facts, template, _pieces(tokenizer, vocabulary), _in_every_text(options))
 
     @property
     def facts(self) -> Facts:
@@ -149,6 +154,8 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         config.presence_penalty = sampling.presence_penalty
         config.frequency_penalty = sampling.frequency_penalty
         config.repetition_penalty = sampling.repetition_penalty
+        for name, value in self._ahead.items():
+            setattr(config, name, value)
         config.logprobs = 0 if sampling.logprobs is None else 1
         if sampling.temperature > 0:
             config.do_sample = True
@@ -208,6 +215,31 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
 
     def usage(self) -> float:
         return float(self._pipeline.get_metrics().cache_usage) / 100
+
+
+def _device(options: LoadOptions) -> dict[str, Any]:
+    """How the CPU computes, and whether tokens are tried ahead."""
+    found: dict[str, Any] = {
+        "INFERENCE_NUM_THREADS": options.threads,
+        "ENABLE_CPU_PINNING": False,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    precision = _PRECISIONS.get(options.engine.get("dtype", "auto"))
+    if precision is not None:
+        found["INFERENCE_PRECISION_HINT"] = precision
+    elif not options.details.get("model_file") and next(iter(options.details.get("tensors", ())), "") == "F32":
+        found["INFERENCE_PRECISION_HINT"] = "f32"  # else in what the processor is fastest in, perhaps 16 bits
+    if precision == "f32":
+        found |= {"KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+    return found | ({"prompt_lookup": True} if options.engine.get("prompt_lookup") else {})
+
+
+def _in_every_text(options: LoadOptions) -> dict[str, int]:
+    """Settings of every text that say how tokens are tried ahead."""
+    if not options.engine.get("prompt_lookup"):
+        return {}
+    ahead = int(options.engine.get("num_assistant_tokens") or _AHEAD)
+    return {"num_assistant_tokens": ahead, "max_ngram_size": _LOOKED_UP}
 
 
 def _room(pipeline: Any, details: dict[str, Any]) -> int:

@@ -6,12 +6,12 @@ a base that was rewritten for it) is refused by name.
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 from modelport.engine.formats.huggingface_folder import ADAPTER, ADAPTER_WEIGHTS
+from modelport.engine.language.adapter_config import read_config
 from modelport.engine.runtimes.messages import first_line
 from modelport.errors import ArtifactRefused, MissingExtra
 
@@ -24,17 +24,6 @@ try:
 except ImportError as error:
     raise MissingExtra("transformers", f"adapters ({first_line(error)})") from None
 
-_TAKEN = (
-    "r", "lora_alpha", "target_modules", "exclude_modules", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora",
-    "fan_in_fan_out", "layers_to_transform", "layers_pattern",
-)  # fmt: skip
-_OF_TRAINING = {
-    "peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "lora_dropout", "auto_mapping",
-    "init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "runtime_config",
-    "megatron_config", "megatron_core", "peft_version", "qalora_group_size", "ensure_weight_tying",
-}  # fmt: skip
-_REWRITES = ("pissa", "olora", "loftq", "corda", "lora_ga")
-"""Ways to begin that change the base's own weights."""
 _FAILURES = (
     SafetensorError,
     OSError,
@@ -108,21 +97,6 @@ class Adapters:
 def _config(folder: Path) -> Any:
     """What peft has to know of an adapter; raises ArtifactRefused for what would change its base."""
     try:
-        about = json.loads((folder / ADAPTER).read_text())
-        if about.get("peft_type") != "LORA":
-            raise ArtifactRefused(f"adapters are put on by LoRA, and this one is {str(about.get('peft_type'))[:40]}")
-        plain = peft.LoraConfig()
-        for name, value in about.items():
-            if name not in _TAKEN and name not in _OF_TRAINING and value and value != getattr(plain, name, None):
-                raise ArtifactRefused(
-                    f"the adapter asks for {name[:60]}={str(value)[:60]}, which only a model of its own can have: "
-                    "merge it into its base (merge_and_unload) and push that"
-                )
-        if str(about.get("init_lora_weights")).lower().startswith(_REWRITES):
-            raise ArtifactRefused(
-                f"the adapter was begun by {about['init_lora_weights']}, which rewrites the base: save it with "
-                "path_initial_model_for_weight_conversion, or merge it"
-            )
-        return peft.LoraConfig(**{name: about[name] for name in _TAKEN if about.get(name) is not None})
+        return peft.LoraConfig(**read_config(folder))
     except _FAILURES as error:
         raise ArtifactRefused(f"{ADAPTER} cannot be read: {first_line(error)}") from None

@@ -14,12 +14,16 @@ import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
+
+import msgspec
 
 from modelport.engine.formats.huggingface_folder import read_recipe
 from modelport.engine.generation import Facts, Format, Sampling
-from modelport.engine.runtime import Generates, LoadOptions, Runtime, Stepped
+from modelport.engine.runtime import Adapts, Generates, LoadOptions, Runtime, Stepped
 from modelport.engine.runtimes.messages import first_line
+from modelport.engine.runtimes.vllm_adapters import Adapters, lora_arguments
 from modelport.errors import ArtifactRefused, InvalidInput, MissingExtra
 from modelport.tensors import Array
 
@@ -28,6 +32,12 @@ _CPU_CACHE_GB = 2.0
 _MOST_LOGPROBS = 20
 _MOST_BATCHED_ON_CPU = 512
 """Tokens of prompts in one step: others wait for a long prompt no longer than that takes."""
+_AHEAD = 5
+"""Tokens that are tried in a step, where a deployment does not say how many."""
+_LOOKED_UP = (2, 4)
+"""Least and most tokens of a beginning that is looked for in the text."""
+_LACKS_AHEAD = ("min_p", "logit_bias")
+"""What the library does not know while tokens are tried ahead."""
 _PASSED_ON = (
     "dtype", "gpu_memory_utilization", "max_model_len", "max_num_seqs", "pipeline_parallel_size",
     "tensor_parallel_size",
@@ -47,7 +57,7 @@ class _Text:
     """Likeliest tokens that are told beside each chosen one."""
 
 
-class VllmRuntime(Runtime, Generates):
+class VllmRuntime(Runtime, Generates, Adapts):
     """One engine and the texts that it writes."""
 
     name = "vllm"
@@ -64,8 +74,8 @@ class VllmRuntime(Runtime, Generates):
         "TOKENIZERS_PARALLELISM": "false",
     }
 
-    def __init__(self, library: Any, engine: Any) -> None:
-        self._library, self._engine = library, engine
+    def __init__(self, library: Any, engine: Any, adapters: Adapters) -> None:
+        self._library, self._engine, self._adapters = library, engine, adapters
         self._refusals = (library.exceptions.VLLMClientError, ValueError, TypeError)
         self._tokenizer = engine.get_tokenizer()
         config = engine.vllm_config
@@ -74,7 +84,7 @@ class VllmRuntime(Runtime, Generates):
         self._words = int(config.model_config.get_vocab_size())
         self._facts = Facts(
             int(config.model_config.max_model_len), int(config.scheduler_config.max_num_seqs), room,
-            chat=bool(_template(self._tokenizer)),
+            lacks=_LACKS_AHEAD if config.speculative_config is not None else (), chat=bool(_template(self._tokenizer)),
         )  # fmt: skip
         self._texts: dict[int, _Text] = {}
 
@@ -88,16 +98,23 @@ class VllmRuntime(Runtime, Generates):
                 model=str(options.folder / place), trust_remote_code=False, load_format="safetensors",
                 seed=secrets.randbits(31), disable_log_stats=True, enable_prefix_caching=True,
                 max_logprobs=_MOST_LOGPROBS, structured_outputs_config={"backend": "xgrammar"},
-                **_arguments(library, options.engine),
+                **_arguments(library, options.engine), **_speculation(options),
+                **lora_arguments(options.engine, _on_cpu(library)),
             )  # fmt: skip
             engine = library.LLMEngine.from_engine_args(arguments)
         except _LOAD_ERRORS as error:
             raise ArtifactRefused(f"vLLM cannot run the model: {first_line(error)}") from error
-        return cls(library, engine)
+        return cls(library, engine, Adapters(library, engine, options.folder / place, _on_cpu(library)))
 
     @property
     def facts(self) -> Facts:
-        return self._facts
+        return msgspec.structs.replace(self._facts, adapters=self._adapters.names)
+
+    def attach(self, adapter: str, folder: Path) -> None:
+        self._adapters.put_on(adapter, folder)
+
+    def detach(self, adapter: str) -> None:
+        self._adapters.take_off(adapter)
 
     def infer(self, inputs: dict[str, Array]) -> dict[str, Array]:
         """Never asked: the replica's loop takes steps instead."""
@@ -115,13 +132,12 @@ class VllmRuntime(Runtime, Generates):
         return (source, names) if source else None
 
     def begin(self, number: int, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> None:
-        if adapter is not None:
-            raise InvalidInput(f"the engine {self.name} holds no adapter {adapter[:100]!r}")
+        worn = self._adapters.worn(adapter)
         if (strange := next((token for token in prompt if not 0 <= token < self._words), None)) is not None:
             raise InvalidInput(f"the prompt has the token {strange}, and the model's are 0 to {self._words - 1}")
         asked = self._library.inputs.tokens_input(list(prompt))
         try:
-            name = self._engine.add_request(str(number), asked, self._params(sampling))
+            name = self._engine.add_request(str(number), asked, self._params(sampling), lora_request=worn)
         except self._refusals as error:
             raise InvalidInput(f"the engine {self.name} refuses this request: {first_line(error)}") from None
         self._texts[number] = _Text(name, sampling.logprobs or 0)
@@ -185,7 +201,7 @@ def _library() -> Any:
     _pass_over_strangers()
     try:
         found = importlib.import_module("vllm")
-        for module in ("exceptions", "inputs", "platforms", "sampling_params"):
+        for module in ("exceptions", "inputs", "lora.request", "platforms", "sampling_params"):
             importlib.import_module(f"vllm.{module}")
     except ImportError as error:
         raise MissingExtra("vllm", f"writing texts with vLLM ({first_line(error)})") from None
@@ -205,12 +221,31 @@ def _arguments(library: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What a deployment asks of the engine, and what the CPU needs to be told."""
     found = {name: asked[name] for name in _PASSED_ON if asked.get(name) is not None}
     cache_gb = asked.get("cache_gb")
-    if library.platforms.current_platform.is_cpu():
+    if _on_cpu(library):
         cache_gb = cache_gb or _CPU_CACHE_GB
         found |= {"enforce_eager": True, "max_num_batched_tokens": _MOST_BATCHED_ON_CPU}
     if cache_gb is not None:
         found["kv_cache_memory_bytes"] = int(cache_gb * (1 << 30))
     return found
+
+
+def _on_cpu(library: Any) -> bool:
+    return bool(library.platforms.current_platform.is_cpu())
+
+
+def _speculation(options: LoadOptions) -> dict[str, Any]:
+    """How tokens are tried ahead of the model, if a deployment asks for it."""
+    asked = options.engine
+    how: dict[str, Any] = {"num_speculative_tokens": asked.get("num_assistant_tokens") or _AHEAD}
+    if options.draft is not None:
+        place = read_recipe(options.draft.folder, options.draft.files).model_folder
+        how |= {"method": "draft_model", "model": str(options.draft.folder / place)}
+    elif asked.get("prompt_lookup"):
+        least, most = _LOOKED_UP
+        how |= {"method": "ngram", "prompt_lookup_min": least, "prompt_lookup_max": most}
+    else:
+        return {}
+    return {"speculative_config": how}
 
 
 def _likeliest(found: Mapping[int, Any], most: int) -> tuple[tuple[int, float], ...]:
