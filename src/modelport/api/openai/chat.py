@@ -15,7 +15,7 @@ from modelport.api.answers import answer, to_json
 from modelport.api.messages import HttpRequest, HttpResponse, HttpRoute
 from modelport.api.openai import sse
 from modelport.api.openai.errors import error_answer
-from modelport.api.openai.reading import facts_of, language_endpoint, read
+from modelport.api.openai.reading import facts_of, language_endpoint, read, refuse
 from modelport.api.openai.sampling import ResponseFormat, Writing, check_engine, choices_of, format_of, sampling_of
 from modelport.api.openai.tools import Calls, Choice, Tool
 from modelport.api.openai.tools import format_of as calls_format
@@ -29,13 +29,14 @@ _MOST_LOGPROBS = 20
 _NOT_HERE = {
     "audio": "a language model of text answers text",
     "modalities": "a language model of text answers text",
-    "prediction": "predicted outputs are OpenAI's own",
+    "moderation": "it is a service of OpenAI's",
     "web_search_options": "searching is OpenAI's own; give the model a tool instead",
     "functions": "it is deprecated; use 'tools'",
     "function_call": "it is deprecated; use 'tool_choice'",
     "reasoning_effort": "say it in 'chat_template_kwargs' where the model's template knows of it",
     "verbosity": "say it in the system message",
 }
+_NEUTRAL = {"modalities": ["text"], "reasoning_effort": "none", "verbosity": "medium"}
 
 
 class TextPart(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
@@ -113,7 +114,19 @@ class ChatRequest(Writing, kw_only=True):
     service_tier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
     safety_identifier: str | None = None
+    prediction: dict[str, Any] | None = None
+    """What might be written; it would save OpenAI time, and changes no answer."""
+    # refused, unless they say what is so anyway
+    audio: Any = None
+    function_call: Any = None
+    functions: Any = None
+    modalities: Any = None
+    moderation: Any = None
+    reasoning_effort: Any = None
+    verbosity: Any = None
+    web_search_options: Any = None
 
 
 def routes(plane: DataPlane) -> list[HttpRoute]:
@@ -129,7 +142,7 @@ class Chat:
 
     async def complete(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         """Check all that can be known, then write."""
-        wanted = read(request.body, ChatRequest, _NOT_HERE)
+        wanted = read(request.body, ChatRequest)
         endpoint = language_endpoint(self._plane, request, wanted.model)
         asked = asked_of(wanted, request.caller.key_id or "")
         check_engine(asked.sampling, facts_of(endpoint))
@@ -142,6 +155,7 @@ class Chat:
 
 def asked_of(wanted: ChatRequest, caller: str) -> Asked:
     """What the model is asked; raises InvalidInput."""
+    refuse(wanted, _NOT_HERE, _NEUTRAL)
     shown, calls = calls_format(wanted.tools, wanted.tool_choice, wanted.parallel_tool_calls)
     form = format_of(wanted, wanted.response_format)
     if calls is not None and form is not None:

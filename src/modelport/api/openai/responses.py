@@ -33,16 +33,23 @@ _INCLUDABLE = (_LOGPROBS, "reasoning.encrypted_content")
 """The second is of reasoning items, which are none here."""
 _MOST_LOGPROBS = 20
 _NOT_HERE = {
+    "access_programs": "they are OpenAI's own",
     "background": "a response is written while its caller waits",
+    "background_options": "a response is written while its caller waits",
+    "context_management": "a prompt that is too long is refused, never cut",
     "conversation": "nothing is kept here; send the whole conversation as 'input'",
+    "image": "this model writes text",
     "max_tool_calls": "it is about OpenAI's own tools",
+    "moderation": "it is a service of OpenAI's",
     "previous_response_id": "nothing is kept here; send the whole conversation as 'input'",
     "prompt": "there are no stored prompts here; say it in 'instructions' and 'input'",
     "reasoning": "say it in 'chat_template_kwargs' where the model's template knows of it",
     "store": "nothing is kept here; leave it out, or say false",
     "truncation": "a prompt that is too long is refused, never cut; leave it out, or say 'disabled'",
 }
-_NEUTRAL = {"background": False, "store": False, "truncation": "disabled"}
+_NEUTRAL: dict[str, Any] = {
+    "background": False, "reasoning": {"effort": "none"}, "store": False, "truncation": "disabled",
+}  # fmt: skip
 
 
 class FunctionTool(msgspec.Struct, forbid_unknown_fields=True):
@@ -97,11 +104,17 @@ class ResponseRequest(Choosing, kw_only=True):
     service_tier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
     safety_identifier: str | None = None
     # refused, unless they say what is so anyway
+    access_programs: Any = None
     background: Any = None
+    background_options: Any = None
+    context_management: Any = None
     conversation: Any = None
+    image: Any = None
     max_tool_calls: Any = None
+    moderation: Any = None
     previous_response_id: Any = None
     prompt: Any = None
     reasoning: Any = None
