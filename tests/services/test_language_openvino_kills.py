@@ -64,9 +64,11 @@ def test_an_export_that_is_killed_registers_one_version_or_none(
 
 def test_an_export_onto_a_full_disk(own_server: Callable[..., Server], small_disk: Path, tmp_path: Path) -> None:
     """The environment is elsewhere; the model fits onto the disk, and what is made of it does not."""
-    server = own_server("--gateways", "1", home=small_disk / "home")
+    home = small_disk / "home"
+    home.mkdir()
     (tmp_path / "environments").mkdir()
-    (server.home / "environments").symlink_to(tmp_path / "environments")
+    (home / "environments").symlink_to(tmp_path / "environments")
+    server = own_server("--gateways", "1", home=home)
     folder = tiny_models.llama(tmp_path / "wide", TEXTS, width=1024, layers=1)
     size = sum(path.stat().st_size for path in folder.iterdir()) >> 20
     assert size < _DISK_MB / 2, size
