@@ -20,7 +20,7 @@ pytest.importorskip("openvino_genai")
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 TEXTS = ["the cat sat on the mat, and the dog barked at it", "a quick brown fox"] * 4
-_DISK_MB = 80
+_DISK_MB = 64
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_an_export_that_is_killed_registers_one_version_or_none(
         client.deploy("last", timeout=120)
 
 
-def test_an_export_onto_a_full_disk(own_server: Callable[..., Server], small_disk: Path, tmp_path: Path) -> None:
+def test_an_export_onto_a_full_disk(small_disk: Path, own_server: Callable[..., Server], tmp_path: Path) -> None:
     """The environment is elsewhere; the model fits onto the disk, and what is made of it does not."""
     home = small_disk / "home"
     home.mkdir()
@@ -71,7 +71,7 @@ def test_an_export_onto_a_full_disk(own_server: Callable[..., Server], small_dis
     server = own_server("--gateways", "1", home=home)
     folder = tiny_models.llama(tmp_path / "wide", TEXTS, width=1024, layers=1)
     size = sum(path.stat().st_size for path in folder.iterdir()) >> 20
-    assert size < _DISK_MB / 2, size
+    assert 30 < size < 45, size
     with server.client() as client:
         client.models.push(folder, "wide")
         with pytest.raises(JobFailed, match="the server's disk is full: nothing was registered"):

@@ -51,6 +51,8 @@ _PACKED: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """Embeddings and the last layer have 8 bits where others have 4, which is NNCF's own choice."""
+_NOT_WRITTEN = "iostream error"
+"""All that OpenVINO says of a file that it could not write to its end."""
 _NO_WEIGHTS = ("i64", "i32", "boolean", "string")
 """Types of the constants that are shapes and places."""
 Step = Callable[[list[int]], Array]
@@ -74,7 +76,7 @@ def convert(request: dict[str, Any], out: Path) -> dict[str, Any]:
     except InvalidInput:
         raise
     except Exception as error:
-        if is_full(error):
+        if is_full(error) or _NOT_WRITTEN in str(error):
             raise full() from None
         raise InvalidInput(f"Optimum Intel {_release()} cannot export the model: {said(error)}") from None
     return {
