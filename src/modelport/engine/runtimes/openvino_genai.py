@@ -33,7 +33,7 @@ _PROBE = "a " * (1 << 17)
 """Longer than what any tokenizer cuts texts to."""
 _CACHE_GB = 2
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-_AHEAD = 5
+_AHEAD = 3
 """Tokens that are tried in a step, where a deployment does not say how many."""
 _LOOKED_UP = 3
 """Tokens of a beginning that is looked for in the text."""

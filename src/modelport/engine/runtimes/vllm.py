@@ -32,7 +32,7 @@ _CPU_CACHE_GB = 2.0
 _MOST_LOGPROBS = 20
 _MOST_BATCHED_ON_CPU = 512
 """Tokens of prompts in one step: others wait for a long prompt no longer than that takes."""
-_AHEAD = 5
+_AHEAD = 3
 """Tokens that are tried in a step, where a deployment does not say how many."""
 _LOOKED_UP = (2, 4)
 """Least and most tokens of a beginning that is looked for in the text."""
