@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -37,7 +38,10 @@ def test_it_tells_its_figures_and_keeps_answers(tmp_path: Path) -> None:
             answer = httpx.post(f"{served.url}/predict/digits", json={"data": [row]}, headers=auth)
             assert answer.status_code == 200, answer.text
         assert httpx.get(f"{served.url}/metrics").status_code == 401, "with a key figures are for its owner"
-        found = figures(served.url, "secret")
+        deadline = time.monotonic() + 30
+        while (found := figures(served.url, "secret"))["modelport_replicas_ready"] < 2:  # one is enough to begin
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         assert found["modelport_inferences_total success"] == 2, "a model was asked so often"
         assert found["modelport_cache_hits_total"] == 1
         assert (found["modelport_replicas_ready"], found["modelport_replica_restarts_total"]) == (2, 0)

@@ -51,7 +51,18 @@ class Files:
         """Store what may become a file that a batch reads; raises TooLarge as soon as it is known."""
         with self._database.reading() as session:
             self.check_room(session, actor, 1)
-        return self.receive(actor, _bounded(chunks))
+            kept = self._kept(session, actor)
+
+        def bounded() -> Iterator[bytes]:
+            size = 0
+            for chunk in chunks:
+                size += len(chunk)
+                if size > MOST_BYTES:
+                    raise too_large()
+                _check(kept, size)
+                yield chunk
+
+        return self.receive(actor, bounded())
 
     def receive(self, actor: Actor, chunks: Iterable[bytes]) -> FileEntry:
         """Store a content that may become a file; when it does not, it is collected as any blob."""
@@ -71,21 +82,17 @@ class Files:
 
     def check_room(self, session: Session, actor: Actor, more: int) -> None:
         """Raise TooLarge when the actor's key, or the project, would keep too many bytes."""
+        _check(self._kept(session, actor), more)
+
+    def _kept(self, session: Session, actor: Actor) -> list[tuple[str, int, int]]:
+        """Whose files are bounded, what they have now, and what they may have."""
         file = tables.File
         counted = func.coalesce(func.sum(case((file.size < _LEAST_BYTES, _LEAST_BYTES), else_=file.size)), 0)
-        mine = (file.project_id == actor.project_id, _is_there())
-        for whose, most, where in (
-            ("your key", self._room.key, (*mine, file.key_id == actor.key_id)),
-            ("the project", self._room.project, mine),
-        ):
-            if whose == "your key" and actor.key_id is None:
-                continue
-            used = int(session.scalar(select(counted).where(*where)) or 0)
-            if used + max(more, _LEAST_BYTES) > most:
-                raise TooLarge(
-                    f"the files of {whose} have {used} bytes of {most}, {more} more do not fit; delete some:"
-                    " DELETE /v1/files/{id}"
-                )
+        mine: tuple[ColumnElement[bool], ...] = (file.project_id == actor.project_id, _is_there())
+        bounds = [("the project", self._room.project, mine)]
+        if actor.key_id is not None:
+            bounds = [("your key", self._room.key, (*mine, file.key_id == actor.key_id)), *bounds]
+        return [(whose, int(session.scalar(select(counted).where(*where)) or 0), most) for whose, most, where in bounds]
 
     def insert(
         self, session: Session, actor: Actor, entry: FileEntry, filename: str, purpose: Purpose,
@@ -200,13 +207,13 @@ def _readers() -> Any:
     return select(batch.id).join(job, job.id == batch.id).where(batch.status.not_in(FINAL), job.state.not_in(ENDED))
 
 
-def _bounded(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    size = 0
-    for chunk in chunks:
-        size += len(chunk)
-        if size > MOST_BYTES:
-            raise too_large()
-        yield chunk
+def _check(kept: list[tuple[str, int, int]], more: int) -> None:
+    for whose, used, most in kept:
+        if used + max(more, _LEAST_BYTES) > most:
+            raise TooLarge(
+                f"the files of {whose} have {used} bytes of {most}, {more} more do not fit; delete some:"
+                " DELETE /v1/files/{id}"
+            )
 
 
 def too_large() -> TooLarge:
