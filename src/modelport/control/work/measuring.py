@@ -159,7 +159,10 @@ class _Stand:
             await self._plane.update(RoutingTable(number, (route,)))
 
     async def ask(self, batch: int) -> tuple[int, int, int]:
-        """One request: rows, ns of all, ns of the run alone. What the model refuses is not asked again."""
+        """One request: rows, ns of all, ns of the run alone. What the model refuses is not asked again.
+
+        A text has no run of its own, its steps are everybody's: there the whole counts.
+        """
         if batch not in self._requests:
             there = self._way(batch)
             self._requests[batch] = (there, cycle(there))
@@ -180,7 +183,7 @@ class _Stand:
         except ModelportError as error:
             raise (self._death() if self._died else error) from None
         ended = time.perf_counter_ns()
-        return self._rows(inputs), ended - started, result.compute_ns
+        return self._rows(inputs), ended - started, result.compute_ns or ended - started
 
     def _death(self) -> Unavailable:
         return Unavailable(f"model {self.subject.name}: its replica died while it was measured; the log says more")
