@@ -20,7 +20,7 @@ _ALSO = {("huggingface", "generate"): ("transformers", "vllm")}
 """By format and task, the runtimes that run such a version when it is asked for; its format's own always does."""
 _OPTIONS = {
     "vllm": frozenset(EngineOptions.model_fields),
-    "openvino-genai": frozenset({"dtype", "prompt_lookup", "num_assistant_tokens"}),
+    "openvino-genai": frozenset({"cache_gb", "dtype", "prompt_lookup", "num_assistant_tokens"}),
 }
 """Engine options that our runtimes know."""
 

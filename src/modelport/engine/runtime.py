@@ -147,6 +147,10 @@ class Generates(ABC):
     def encode(self, text: str, *, special: bool) -> list[int]:
         """Tokens of a text; ``special`` adds those that the model expects around a plain text."""
 
+    def special_texts(self) -> frozenset[str]:
+        """Texts that ``encode`` reads as one token that is no text, such as a turn's end."""
+        return frozenset()
+
     @abstractmethod
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens without special ones; unfinished characters come as U+FFFD."""

@@ -81,6 +81,9 @@ class Letters(Runtime, Generates, Adapts):
     def encode(self, text: str, *, special: bool) -> list[int]:
         return list(text.encode())
 
+    def special_texts(self) -> frozenset[str]:
+        return frozenset({"</>", "<assistant>"})
+
     def decode(self, tokens: Sequence[int]) -> str:
         return bytes(tokens).decode(errors="replace")
 

@@ -1,8 +1,14 @@
-"""What a request asks becomes the tokens that the model goes on from. Knows a runtime's tokens; knows no protocol."""
+"""What a request asks becomes the tokens that the model goes on from.
+
+What callers say in a conversation is text, whatever it looks like: only the model's template begins and ends turns.
+Knows a runtime's tokens; knows no protocol.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import secrets
 from typing import Any
 
 from modelport.engine.generation import Asked, Part
@@ -27,6 +33,8 @@ class Prompts:
         self._runtime = runtime
         found = runtime.chat_template()
         self._template = ChatTemplate(*found) if found is not None else None
+        special = sorted(runtime.special_texts(), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, special))) if special else None
 
     def tokens_of(self, asked: Asked) -> list[int]:
         """Raises InvalidInput when there is nothing to go on from, or no template for a conversation."""
@@ -51,19 +59,33 @@ class Prompts:
             if strange is not None:
                 raise InvalidInput(f"{strange} is no token of this model: they are 0 to {words - 1}")
         elif asked.messages is not None:
-            tokens = self._runtime.encode(self.text_of(asked), special=False)
+            parts = self.text_of(asked)
+            tokens = [token for part in parts for token in self._runtime.encode(part, special=False)]
         else:
             tokens = self._runtime.encode(asked.prompt, special=asked.special) if asked.prompt else []
         return tokens
 
-    def text_of(self, asked: Asked) -> str:
-        """A conversation as the model was trained on it."""
+    def text_of(self, asked: Asked) -> list[str]:
+        """A conversation as the model was trained on it; in parts, where it would else hold special tokens that are
+        not the template's."""
         if self._template is None:
             raise InvalidInput("this model has no chat template: send a prompt to /v1/completions instead")
         messages = [_plain(message) for message in asked.messages or ()]
         if asked.tools and not self._template.shows_tools:
             messages = _with_tools(messages, asked.tools)
-        return self._template.render(messages, asked.tools, asked.template_values)
+        mark = f"\uf8ff{secrets.token_hex(8)}\uf8ff"
+        given = (messages, asked.tools, asked.template_values)
+        return self._template.render(*(self._marked(value, mark) for value in given)).split(mark)
+
+    def _marked(self, value: Any, mark: str) -> Any:
+        """The same, with a mark behind the first letter of every special text in it."""
+        if self._special is None:
+            return value
+        if isinstance(value, str):
+            return self._special.sub(lambda found: found[0][0] + mark + found[0][1:], value)
+        if isinstance(value, dict):
+            return {self._marked(name, mark): self._marked(one, mark) for name, one in value.items()}
+        return [self._marked(one, mark) for one in value] if isinstance(value, list) else value
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,8 @@ _SLOTS = 64
 _PROBE = "a " * (1 << 17)
 """Longer than what any tokenizer cuts texts to."""
 _CACHE_GB = 2
+_BLOCK = 32
+"""Tokens of a block of the cache: the library's on the CPU."""
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _AHEAD = 3
 """Tokens that are tried in a step, where a deployment does not say how many."""
@@ -55,7 +57,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         pipeline: Any,
         facts: Facts,
         template: tuple[str, dict[str, str]] | None,
-        pieces: dict[int, bytes] | None,
+        words: tuple[dict[int, bytes] | None, frozenset[str]],
         ahead: Mapping[str, int],
     ) -> None:
         self._pipeline = pipeline
@@ -68,7 +70,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         self._leaving: dict[int, Any] = {}
         """Cancelled behind their second token, before anybody else begins: behind the first one the library keeps a
         piece of cache with which the same prompt may be answered otherwise."""
-        self._pieces = pieces
+        self._pieces, self._special = words
         self._ahead = ahead
         self._cut = len(self._encode(_PROBE))
         """Tokens: the library cuts longer texts without a word."""
@@ -81,7 +83,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         details = options.details
         where = options.folder / str(details.get("model_file", ""))
         how = genai.SchedulerConfig()
-        how.cache_size = int(details.get("cache_gb", _CACHE_GB))
+        how.cache_size = max(1, round(options.engine.get("cache_gb") or _CACHE_GB))
         how.enable_prefix_caching = True
         how.max_num_seqs = _SLOTS
         how.max_num_batched_tokens = _BATCHED_TOKENS
@@ -95,11 +97,11 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         vocabulary = {token: bytes(raw) for raw, token in tokenizer.get_vocab().items()}
         names = {"bos_token": tokenizer.get_bos_token(), "eos_token": tokenizer.get_eos_token()}
         facts = Facts(
-            context=int(details.get("max_tokens") or 4096), slots=_SLOTS, room=_room(pipeline, details),
+            context=int(details.get("max_tokens") or 4096), slots=_SLOTS, room=_room(pipeline, _in_every_text(options)),
             lacks=_LACKS, chat=bool(source), words=max(vocabulary, default=-1) + 1,
         )  # fmt: skip
         template = (source, names) if source else None
-        return cls(pipeline, facts, template, _pieces(tokenizer, vocabulary), _in_every_text(options))
+        return cls(pipeline, facts, template, _words(tokenizer, vocabulary), _in_every_text(options))
 
     @property
     def facts(self) -> Facts:
@@ -117,8 +119,10 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         return [token for start in range(0, len(text), size) for token in self._encode(text[start : start + size])]
 
     def _encode(self, text: str, special: bool = False) -> list[int]:
-        found = self._tokenizer.encode(text, add_special_tokens=special).input_ids.data
-        return [int(token) for token in found.reshape(-1)]
+        return _encoded(self._tokenizer, text, special)
+
+    def special_texts(self) -> frozenset[str]:
+        return self._special
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)) if tokens else ""
@@ -242,29 +246,43 @@ def _in_every_text(options: LoadOptions) -> dict[str, int]:
     return {"num_assistant_tokens": ahead, "max_ngram_size": _LOOKED_UP}
 
 
-def _room(pipeline: Any, details: dict[str, Any]) -> int:
-    """Tokens that the cache holds."""
-    per_token = details.get("cache_bytes_per_token")
-    size = pipeline.get_metrics().cache_size_in_bytes
-    return int(size / per_token) if per_token else 0
+def _room(pipeline: Any, ahead: Mapping[str, int]) -> int:
+    """Tokens that the cache holds: of its blocks one token takes one, and the library tells their share."""
+    how = genai.GenerationConfig()
+    how.max_new_tokens, how.ignore_eos = 2, True
+    for name, value in ahead.items():
+        setattr(how, name, value)
+    handle = pipeline.add_request(0, openvino.Tensor(np.zeros((1, 1), np.int64)), how)
+    pipeline.step()
+    share = pipeline.get_metrics().cache_usage / 100
+    while pipeline.has_non_finished_requests():
+        pipeline.step()
+    handle.read()
+    return round(1 / share) * _BLOCK if share else 0
 
 
-def _pieces(tokenizer: Any, vocabulary: dict[int, bytes]) -> dict[int, bytes] | None:
-    """The bytes that every token adds to a text; None where a text is not simply those of its tokens. To join them
-    costs a thousandth of asking the library, which knows all of them in one call as fast as three alone."""
+def _words(tokenizer: Any, vocabulary: dict[int, bytes]) -> tuple[dict[int, bytes] | None, frozenset[str]]:
+    """The bytes that every token adds to a text (None where a text is not simply those of its tokens), and the texts
+    that are special tokens. To join bytes costs a thousandth of asking the library, which knows all of them in one call
+    as fast as three alone."""
     alone = tokenizer.decode([[token] for token in vocabulary], skip_special_tokens=True)
-    pieces = {
+    pieces, special = {}, []
+    for (token, raw), read in zip(vocabulary.items(), alone, strict=True):
         # What is text and reads as nothing is special; part of a character reads as nothing too, and is none.
-        token: b"" if not read and _is_text(raw) else raw
-        for (token, raw), read in zip(vocabulary.items(), alone, strict=True)
-    }
+        is_special = not read and _is_text(raw)
+        pieces[token] = b"" if is_special else raw
+        if is_special and len(raw) > 1 and _encoded(tokenizer, raw.decode()) == [token]:
+            special.append(raw.decode())
     for text in _TEXTS:
-        tokens = [int(token) for token in tokenizer.encode(text, add_special_tokens=False).input_ids.data.reshape(-1)]
-        if b"".join(pieces.get(token, b"") for token in tokens) != text.encode():
-            return None
-        if tokenizer.decode(tokens) != text:
-            return None
-    return pieces
+        tokens = _encoded(tokenizer, text)
+        whole = b"".join(pieces.get(token, b"") for token in tokens)
+        if whole != text.encode() or tokenizer.decode(tokens) != text:
+            return None, frozenset(special)
+    return pieces, frozenset(special)
+
+
+def _encoded(tokenizer: Any, text: str, special: bool = False) -> list[int]:
+    return [int(token) for token in tokenizer.encode(text, add_special_tokens=special).input_ids.data.reshape(-1)]
 
 
 def _is_text(raw: bytes) -> bool:

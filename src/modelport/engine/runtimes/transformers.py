@@ -120,6 +120,10 @@ class TransformersRuntime(Runtime, Generates, Adapts):
     def encode(self, text: str, *, special: bool) -> list[int]:
         return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=special)]
 
+    def special_texts(self) -> frozenset[str]:
+        added = self._tokenizer.added_tokens_decoder.values()
+        return frozenset(token.content for token in added if token.special and token.content)
+
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
