@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from collections.abc import AsyncGenerator
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +28,7 @@ from tests.engine.language.fake import answer_to, letters
 from tests.engine.replicas import Engine, engine
 
 CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Köln"}}</tool_call>'
+WEATHER = {"type": "function", "function": {"name": "weather"}}
 MODEL = "model"
 
 
@@ -106,6 +109,42 @@ def test_what_is_cut_off_says_so() -> None:
     empty = Items(calls=False, logprobs=False)
     empty.add(Part("", finish="stop"))
     assert empty.items[0]["content"][0]["text"] == "", "an answer of no words is one all the same"
+
+
+@pytest.mark.parametrize(("finish", "told"), [("stop", "tool_calls"), ("length", "length")])
+async def test_a_chat_with_calls_tells_whether_it_was_cut(finish: str, told: str) -> None:
+    cut = CALL if finish == "stop" else CALL[:30]
+
+    async def generate(*given: Any) -> AsyncGenerator[Part]:
+        for part in parts(f"{CALL}\n{cut}", [7, 50, 90], finish):
+            yield part
+
+    async with engine(letters()) as (made, _):
+        made.plane.generate = generate  # type: ignore[method-assign]
+        wanted: dict[str, Any] = {"messages": [{"role": "user", "content": "a"}], "tools": [WEATHER]}
+        (choice,) = json.loads(whole(await ask(made, "/v1/chat/completions", **wanted)))["choices"]
+        answer = await ask(made, "/v1/chat/completions", **wanted, stream=True)
+        assert answer.stream is not None
+        chunks = b"".join([chunk async for chunk in answer.stream]).decode()
+    assert choice["finish_reason"] == told
+    assert len(choice["message"]["tool_calls"]) == (2 if finish == "stop" else 1)
+    assert re.findall(r'"finish_reason":"(\w+)"', chunks) == [told]
+
+
+async def test_the_field_that_asks_for_other_tokens_is_the_one_that_is_refused() -> None:
+    async with engine(letters(lacks=["alternatives"])) as (made, _):
+        asked: dict[str, dict[str, Any]] = {
+            "/v1/completions": {"prompt": "a", "logprobs": 1},
+            "/v1/chat/completions": {
+                "messages": [{"role": "user", "content": "a"}], "logprobs": True, "top_logprobs": 1
+            },
+        }  # fmt: skip
+        for path, field in zip(asked, ("logprobs", "top_logprobs"), strict=True):
+            refused = await ask(made, path, **asked[path], max_tokens=3)
+            error = json.loads(whole(refused))["error"]
+            assert (refused.status, error["param"]) == (400, field)
+            assert f"'{field}' can be 0" in error["message"]
+            assert (await ask(made, path, **asked[path] | {field: 0}, max_tokens=3)).status == 200
 
 
 def items(*found: Any) -> list[msgspec.Raw]:

@@ -41,7 +41,7 @@ def answer_to(prompt: str, count: int, seed: int = 0) -> str:
 
 
 def letters(**how: Any) -> Any:
-    """For ``tests.engine.replicas.engine``: context, slots, room, pause_s and fickle (every process writes
+    """For ``tests.engine.replicas.engine``: context, slots, room, lacks, pause_s and fickle (every process writes
     something else) may be said."""
 
     def make(engine: Engine) -> None:
@@ -63,8 +63,9 @@ class Letters(Runtime, Generates, Adapts):
         self._pause = how.get("pause_s", 0.0)
         self._mood = os.getpid() if how.get("fickle") else 0
         self._facts = Facts(
-            context=how.get("context", 4096), slots=how.get("slots", 8), room=how.get("room", 100_000), lacks=("min_p",)
-        )
+            context=how.get("context", 4096), slots=how.get("slots", 8), room=how.get("room", 100_000),
+            lacks=tuple(how.get("lacks", ("min_p",))),
+        )  # fmt: skip
         self._texts: dict[int, tuple[list[int], Sampling, int]] = {}
 
     @classmethod

@@ -229,7 +229,7 @@ class _Reply:
                 message["content"] = (said + calls.end()) or None
                 if calls.found:
                     message["tool_calls"] = calls.found
-                    finish = "tool_calls"
+                    finish = _with_calls(finish)
             logprobs = {"content": [token for part in one.parts for token in logprobs_of(part)], "refusal": None}
             choices.append({
                 "index": index, "message": message, "finish_reason": finish,
@@ -258,7 +258,7 @@ class _Reply:
                     if new:
                         chunk += sse.choice(head, index, to_json({"tool_calls": new}), usage)
                     if finish is not None and calls[index].found:
-                        finish = "tool_calls"
+                        finish = _with_calls(finish)
                 if text or (self._wanted.logprobs and part.tokens):
                     extra = b""
                     if self._wanted.logprobs:
@@ -271,3 +271,8 @@ class _Reply:
         if self._wanted.wants_usage:
             yield sse.data(head + b',"choices":[],"usage":' + to_json(usage_of(self._writer.written)) + b"}")
         yield sse.DONE
+
+
+def _with_calls(finish: str | None) -> str | None:
+    """Why an answer with calls ended; one that was cut may lack some."""
+    return "tool_calls" if finish == "stop" else finish

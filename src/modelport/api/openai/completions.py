@@ -64,7 +64,7 @@ class Completions:
         form = format_of(wanted, wanted.response_format)
         most = wanted.max_tokens if wanted.max_tokens is not None else _DEFAULT_TOKENS
         sampling = sampling_of(wanted, most, wanted.logprobs, form)
-        check_engine(sampling, facts_of(endpoint))
+        check_engine(sampling, facts_of(endpoint), "logprobs")
         caller = request.caller.key_id or ""
         asked = [
             choice

@@ -117,11 +117,14 @@ def sampling_of(wanted: Choosing, most: int | None, logprobs: int | None, form: 
     )
 
 
-def check_engine(sampling: Sampling, facts: Facts) -> None:
-    """Raises InvalidInput for what the model's engine does not know."""
+def check_engine(sampling: Sampling, facts: Facts, alternatives: str = "top_logprobs") -> None:
+    """Raises InvalidInput for what the model's engine does not know; ``alternatives`` is the field that asks for the
+    likeliest tokens beside the chosen one."""
     for name in facts.lacks:
         if name == "alternatives" and sampling.logprobs:
-            raise InvalidInput.of("top_logprobs", "this model's engine tells no 'top_logprobs', only 'logprobs'")
+            raise InvalidInput.of(
+                alternatives, f"this model's engine tells chosen tokens only: {alternatives!r} can be 0"
+            )
         if name != "alternatives" and getattr(sampling, name) != getattr(_PLAIN, name):
             raise InvalidInput.of(name, f"this model's engine does not know {name!r}")
 
