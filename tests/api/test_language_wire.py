@@ -147,6 +147,43 @@ async def test_the_field_that_asks_for_other_tokens_is_the_one_that_is_refused()
             assert (await ask(made, path, **asked[path] | {field: 0}, max_tokens=3)).status == 200
 
 
+@pytest.mark.parametrize("cached", [None, 0, 3])
+async def test_tokens_in_the_cache_are_counted_where_the_engine_tells(cached: int | None) -> None:
+    question = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 3}
+    async with engine(letters(cached=cached)) as (made, _):
+        chat, text, message, response = [
+            json.loads(whole(await ask(made, path, **body)))["usage"]
+            for path, body in {
+                "/v1/chat/completions": question, "/v1/completions": {"prompt": ["a", "b"], "max_tokens": 3},
+                "/v1/messages": question, "/v1/responses": {"input": "a"},
+            }.items()
+        ]  # fmt: skip
+    if cached is None:
+        assert "prompt_tokens_details" not in chat and "prompt_tokens_details" not in text
+    else:
+        assert chat["prompt_tokens_details"] == {"cached_tokens": cached}
+        assert text["prompt_tokens_details"] == {"cached_tokens": 2 * cached}
+    assert message["cache_read_input_tokens"] == cached
+    assert message["input_tokens"] == chat["prompt_tokens"] - (cached or 0)
+    assert response["input_tokens_details"]["cached_tokens"] == (cached or 0), "OpenAI's client wants a number"
+
+
+async def test_tools_of_others_are_refused_with_what_can_be_one() -> None:
+    async with engine(letters()) as (made, _):
+        for path in ("/v1/chat/completions", "/v1/responses", "/v1/messages"):
+            refused = await ask(made, path, tools=[{"type": "web_search", "name": "a"}])
+            assert "only functions can be tools here" in json.loads(whole(refused))["error"]["message"], path
+
+
+def test_calls_have_ids_of_their_protocol() -> None:
+    items, blocks = Items(calls=True, logprobs=False), Blocks(calls=True)
+    for part in parts(CALL, []):
+        items.add(part)
+        blocks.add(part)
+    assert re.fullmatch("call_[0-9a-f]{24}", items.items[0]["call_id"])
+    assert re.fullmatch("toolu_[0-9a-f]{24}", blocks.blocks[0]["id"])
+
+
 def items(*found: Any) -> list[msgspec.Raw]:
     return [msgspec.Raw(json.dumps(item).encode()) for item in found]
 

@@ -111,8 +111,8 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     finish: str | None = None
     """``stop``, ``length``, ``tool_calls`` or ``cancelled``."""
     prompt_tokens: int = 0
-    cached_tokens: int = 0
-    """Of the prompt, those that were found in the cache."""
+    cached_tokens: int | None = None
+    """Of the prompt, those that were found in the cache, where the engine tells."""
     stopped_by: str | None = None
     """The stop text that ended it."""
     waited_ns: int = 0

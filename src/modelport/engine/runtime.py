@@ -203,4 +203,5 @@ class Stepped:
     """Per token the likeliest (token, logprob), likeliest first."""
     finish: str | None = None
     """``stop`` or ``length``, once it is complete."""
-    cached_tokens: int = 0
+    cached_tokens: int | None = None
+    """Of the prompt, those found in the cache; None where the engine does not tell."""

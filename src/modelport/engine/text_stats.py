@@ -114,7 +114,7 @@ class Counted:
         if part.prompt_tokens > self._prompt:
             stats.prompt_tokens += part.prompt_tokens - self._prompt
             self._prompt = part.prompt_tokens
-        if part.cached_tokens > self._cached:
+        if part.cached_tokens is not None and part.cached_tokens > self._cached:
             stats.cached_tokens += part.cached_tokens - self._cached
             self._cached = part.cached_tokens
         self._last_ns = now

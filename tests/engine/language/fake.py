@@ -41,8 +41,8 @@ def answer_to(prompt: str, count: int, seed: int = 0) -> str:
 
 
 def letters(**how: Any) -> Any:
-    """For ``tests.engine.replicas.engine``: context, slots, room, lacks, pause_s and fickle (every process writes
-    something else) may be said."""
+    """For ``tests.engine.replicas.engine``: context, slots, room, lacks, cached, pause_s and fickle (every process
+    writes something else) may be said."""
 
     def make(engine: Engine) -> None:
         engine.runtime, engine.files, engine.details = "tests.engine.language.fake:Letters", (), how
@@ -61,6 +61,7 @@ class Letters(Runtime, Generates, Adapts):
 
     def __init__(self, how: dict[str, Any]) -> None:
         self._pause = how.get("pause_s", 0.0)
+        self._cached = how.get("cached")
         self._mood = os.getpid() if how.get("fickle") else 0
         self._facts = Facts(
             context=how.get("context", 4096), slots=how.get("slots", 8), room=how.get("room", 100_000),
@@ -116,7 +117,7 @@ class Letters(Runtime, Generates, Adapts):
             if done:
                 del self._texts[number]
             logprobs = (-0.5,) if sampling.logprobs is not None else ()
-            gained.append(Stepped(number, (tokens[-1],), logprobs, finish="length" if done else None))
+            gained.append(Stepped(number, (tokens[-1],), logprobs, (), "length" if done else None, self._cached))
         return gained
 
     def cancel(self, number: int) -> None:

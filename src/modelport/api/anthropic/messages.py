@@ -24,7 +24,7 @@ from modelport.api.openai import sse
 from modelport.api.openai.reading import facts_of, language_endpoint, read, refuse
 from modelport.api.openai.sampling import check_engine, stops_of
 from modelport.api.openai.tokens import told
-from modelport.api.openai.tools import Choice, Function, Named
+from modelport.api.openai.tools import ONLY_FUNCTIONS, Choice, Function, Named
 from modelport.api.openai.tools import Tool as FunctionTool
 from modelport.api.openai.tools import format_of as calls_format
 from modelport.api.openai.writing import Writer, Written
@@ -127,7 +127,7 @@ class Messages:
 
     async def create(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         """Check all that can be known, then write."""
-        wanted = read(request.body, MessageRequest)
+        wanted = read(request.body, MessageRequest, ONLY_FUNCTIONS)
         endpoint = language_endpoint(self._plane, request, wanted.model)
         asked = asked_of(wanted, request.caller.key_id or "")
         check_engine(asked.sampling, facts_of(endpoint))
@@ -140,7 +140,7 @@ class Messages:
 
     async def count(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         """A replica is asked, in its turn: only it knows its tokens."""
-        wanted = read(request.body, CountRequest)
+        wanted = read(request.body, CountRequest, ONLY_FUNCTIONS)
         endpoint = language_endpoint(self._plane, request, wanted.model)
         refuse(wanted, _NOT_HERE, _NEUTRAL)
         shown, _ = _tools_of(wanted)
@@ -237,7 +237,7 @@ def _event(value: dict[str, Any]) -> bytes:
 def usage_of(written: Written) -> dict[str, Any]:
     """The count of tokens, in this API's words: those found in the cache are apart."""
     return {
-        "input_tokens": written.prompt_tokens - written.cached_tokens,
+        "input_tokens": written.prompt_tokens - (written.cached_tokens or 0),
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": written.cached_tokens,
         "output_tokens": written.tokens,

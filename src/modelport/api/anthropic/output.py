@@ -21,7 +21,7 @@ class Output:
         self.blocks: list[dict[str, Any]] = []
         self.stop_reason: str | None = None
         self.stop_sequence: str | None = None
-        self._calls = Calls() if calls else None
+        self._calls = Calls("toolu_") if calls else None
         self._writing = False
         """Whether the last block is a text that may grow."""
 

@@ -17,7 +17,7 @@ from modelport.api.openai import sse
 from modelport.api.openai.errors import error_answer
 from modelport.api.openai.reading import facts_of, language_endpoint, read, refuse
 from modelport.api.openai.sampling import ResponseFormat, Writing, check_engine, choices_of, format_of, sampling_of
-from modelport.api.openai.tools import Calls, Choice, Tool
+from modelport.api.openai.tools import ONLY_FUNCTIONS, Calls, Choice, Tool
 from modelport.api.openai.tools import format_of as calls_format
 from modelport.api.openai.writing import Writer, Written, logprobs_of, usage_of
 from modelport.engine.dataplane import DataPlane
@@ -142,7 +142,7 @@ class Chat:
 
     async def complete(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         """Check all that can be known, then write."""
-        wanted = read(request.body, ChatRequest)
+        wanted = read(request.body, ChatRequest, ONLY_FUNCTIONS)
         endpoint = language_endpoint(self._plane, request, wanted.model)
         asked = asked_of(wanted, request.caller.key_id or "")
         check_engine(asked.sampling, facts_of(endpoint))

@@ -18,6 +18,7 @@ from modelport.errors import InvalidInput, ModelportError, NotFound, Unavailable
 T = TypeVar("T", bound=msgspec.Struct)
 
 _AT = re.compile(r"^(?P<message>.*?)(?: - at `\$?\.?(?P<field>.*)`)?$", re.DOTALL)
+_INDEX = re.compile(r"\[\d+\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
 DEADLINE_S = 600.0
 """A text may take long; OpenAI's clients wait as long by default."""
@@ -30,7 +31,7 @@ def _decoder(cls: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
 
 def read(body: bytes | msgspec.Raw, cls: type[T], unsupported: Mapping[str, str] | None = None, where: str = "") -> T:
     """The request, or the part of one that stands ``where``; ``unsupported`` tells of fields that OpenAI knows and this
-    server does not. Raises InvalidInput."""
+    server does not, or that take less here (``tools[].type``). Raises InvalidInput."""
     try:
         found: T = _decoder(cls).decode(body)
         return found
@@ -73,6 +74,8 @@ def _named(error: msgspec.ValidationError, unsupported: Mapping[str, str], where
     if missing is not None:
         field = f"{field}.{missing[1]}" if field else missing[1]
         return InvalidInput.of(field, f"{field!r} is missing")
+    if why := unsupported.get(_INDEX.sub("[]", field or "")):
+        message += f"; {why}"
     named = f"{field!r}: " if field else ""
     return InvalidInput.of(field, f"{named}{message[0].lower()}{message[1:300]}") if field else InvalidInput(message)
 

@@ -20,7 +20,7 @@ from modelport.api.openai.reading import facts_of, language_endpoint, read, refu
 from modelport.api.openai.response_input import messages_of
 from modelport.api.openai.response_output import Output
 from modelport.api.openai.sampling import Choosing, check_engine, sampling_of
-from modelport.api.openai.tools import Choice, Function, Named, Tool
+from modelport.api.openai.tools import ONLY_FUNCTIONS, Choice, Function, Named, Tool
 from modelport.api.openai.tools import format_of as calls_format
 from modelport.api.openai.writing import Writer, Written
 from modelport.engine.dataplane import DataPlane
@@ -135,7 +135,7 @@ class Responses:
 
     async def respond(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         """Check all that can be known, then write."""
-        wanted = read(request.body, ResponseRequest)
+        wanted = read(request.body, ResponseRequest, ONLY_FUNCTIONS)
         endpoint = language_endpoint(self._plane, request, wanted.model)
         asked = asked_of(wanted, request.caller.key_id or "")
         check_engine(asked.sampling, facts_of(endpoint))
@@ -262,7 +262,7 @@ def usage_of(written: Written) -> dict[str, Any]:
     """The count of tokens, in this API's words."""
     return {
         "input_tokens": written.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": written.cached_tokens, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": written.cached_tokens or 0, "cache_write_tokens": 0},
         "output_tokens": written.tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": written.prompt_tokens + written.tokens,

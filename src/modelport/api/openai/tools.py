@@ -20,6 +20,8 @@ from modelport.errors import InvalidInput
 
 _MOST_TOOLS = 128
 _BEGIN, _END = "<tool_call>", "</tool_call>"
+ONLY_FUNCTIONS = {"tools[].type": "only functions can be tools here, which the caller runs"}
+"""For the reading of a body that has tools."""
 
 
 class Function(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -92,6 +94,8 @@ def format_of(
 class Calls:
     """The words of one answer, parted into text and calls while they come."""
 
+    prefix: str = "call_"
+    """Of a call's id."""
     found: list[dict[str, Any]] = field(default_factory=list)
     _held: str = ""
 
@@ -113,7 +117,7 @@ class Calls:
                 words.append(self._held[:start])
                 self._held = self._held[start:]
                 break
-            call = _call_of(self._held[start + len(_BEGIN) : end])
+            call = _call_of(self._held[start + len(_BEGIN) : end], self.prefix)
             words.append(self._held[:start] if call is not None else self._held[: end + len(_END)])
             self._held = self._held[end + len(_END) :]
             if call is not None:
@@ -128,7 +132,7 @@ class Calls:
         return "" if rest.startswith(_BEGIN) else rest
 
 
-def _call_of(text: str) -> dict[str, Any] | None:
+def _call_of(text: str, prefix: str) -> dict[str, Any] | None:
     try:
         said = json.loads(text)
         name, arguments = said["name"], said.get("arguments", said.get("parameters", {}))
@@ -137,4 +141,4 @@ def _call_of(text: str) -> dict[str, Any] | None:
     if not isinstance(name, str):
         return None
     shown = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": {"name": name, "arguments": shown}}
+    return {"id": prefix + secrets.token_hex(12), "type": "function", "function": {"name": name, "arguments": shown}}

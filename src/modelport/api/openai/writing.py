@@ -25,14 +25,16 @@ class Written:
     parts: list[Part] = field(default_factory=list)
     tokens: int = 0
     prompt_tokens: int = 0
-    cached_tokens: int = 0
+    cached_tokens: int | None = None
+    """None where the engine does not tell."""
     finish: str | None = None
 
     def add(self, part: Part) -> None:
         """One part more."""
         self.tokens += len(part.tokens)
         self.prompt_tokens = part.prompt_tokens or self.prompt_tokens
-        self.cached_tokens = max(self.cached_tokens, part.cached_tokens)
+        if part.cached_tokens is not None:
+            self.cached_tokens = max(self.cached_tokens or 0, part.cached_tokens)
         self.finish = part.finish or self.finish
 
 
@@ -40,12 +42,9 @@ def usage_of(written: Sequence[Written], of_prompts: Sequence[Written] | None = 
     """OpenAI's count of tokens; each prompt counts once, however many answers it has."""
     prompts = of_prompts if of_prompts is not None else written[:1]
     prompt, answer = sum(one.prompt_tokens for one in prompts), sum(one.tokens for one in written)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": answer,
-        "total_tokens": prompt + answer,
-        "prompt_tokens_details": {"cached_tokens": sum(one.cached_tokens for one in prompts)},
-    }
+    found = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+    cached = [one.cached_tokens for one in prompts if one.cached_tokens is not None]
+    return found | {"prompt_tokens_details": {"cached_tokens": sum(cached)}} if cached else found
 
 
 def logprobs_of(part: Part) -> list[dict[str, Any]]:
