@@ -109,7 +109,15 @@ def test_the_wish_in_all_its_forms() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "field"), [({"replicas": -1}, "replicas"), ({"nope": 1}, "nope"), ({"memory": "lots"}, "memory")]
+    ("spec", "field"),
+    [
+        ({"replicas": -1}, "spec.replicas"),
+        ({"nope": 1}, "spec.nope: .*it takes replicas, runtime, "),
+        ({"memory": "lots"}, "spec.memory"),
+        ({"cascade": {"first": "a", "foo": 1}}, "spec.cascade.foo: .*it takes first, mean_logprob, "),
+        ({"engine": {"foo": 1}}, "spec.engine.foo: .*it takes max_model_len, "),
+        ({"engine": {"max_model_len": "abc"}}, "spec.engine.max_model_len: .*; given 'abc'"),
+    ],
 )
 def test_a_wrong_wish_names_its_field(spec: dict[str, Any], field: str) -> None:
     server = Server(seen("ready"))

@@ -58,7 +58,8 @@ def create(
         "max_tokens": max_tokens,
     }
     made = _create(wish, url, key)
-    render.console(stderr=True).print(CLOSED)
+    for note in (CLOSED, *made.notes):
+        render.console(stderr=True).print(note, markup=False)
     if as_json:
         render.as_json(made)
         return
@@ -92,7 +93,7 @@ def _create(fields: dict[str, Any], url: str | None, key: str | None) -> NewKey:
         try:
             wish = KeyCreate(**fields)
         except ValidationError as error:
-            raise refused(error) from None
+            raise refused(error, KeyCreate) from None
         return create_key(load_settings(), wish)
     with Client(url, key) as client:
         return client.keys.create(**fields)
@@ -120,14 +121,14 @@ def list_keys(as_json: AsJson = False, url: Url = None, key: Key = None) -> None
 @group.command()
 def revoke(
     id: Annotated[
-        str, typer.Argument(metavar="ID", help="Id of the key, as `keys list` shows it.", show_default=False)
+        str, typer.Argument(metavar="ID", help="Id of the key: `modelport keys list` shows them.", show_default=False)
     ],
     url: Url = None,
     key: Key = None,
 ) -> None:
     """Make a key useless, at once and for good.
 
-    Example: modelport keys revoke k_3f9a
+    Example: modelport keys revoke 019aaf3b0c1f4e6a2d7
     """
     from modelport.cli.render import say
     from modelport.sdk.client import Client

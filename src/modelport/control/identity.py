@@ -111,8 +111,9 @@ class Identity:
             session.add(key)
             detail = {"name": wish.name, "role": wish.role, "project": wish.project, "days": wish.days, **key.limits}
             audit.record(session, actor, "key.create", key.id, detail)
+            notes = _notes(session, key, wish)
         self._changed()
-        return NewKey(**_shape(key, wish.project).model_dump(), secret=secret)
+        return NewKey(**_shape(key, wish.project).model_dump(), secret=secret, notes=notes)
 
     def list(self, actor: Actor, limit: int | None = None, after: str | None = None) -> list[Key]:
         """The keys of the actor's project, oldest first; for an operator those of every project."""
@@ -170,6 +171,24 @@ class Identity:
     def _changed(self) -> None:
         for hook in self.on_change:
             hook()
+
+
+def _notes(session: Session, key: tables.Key, wish: KeyCreate) -> list[str]:
+    """What a new key's maker perhaps did not mean."""
+    there = select(tables.Deployment.name).where(tables.Deployment.project_id == key.project_id)
+    unknown = set(wish.models or ()).difference(session.scalars(there))
+    missing = [name for name in wish.models or () if name in unknown]
+    same = select(tables.Key).where(
+        tables.Key.project_id == key.project_id, tables.Key.name == key.name, tables.Key.id != key.id,
+        tables.Key.revoked_at.is_(None),
+    )  # fmt: skip
+    twins = [each.id for each in session.scalars(same) if _is_active(each)]
+    notes = []
+    if missing:
+        notes.append(f"project {wish.project!r} has no endpoint {', '.join(map(repr, missing))} yet")
+    if twins:
+        notes.append(f"another key is called {key.name!r}: {', '.join(twins)}; `modelport keys revoke ID` ends one")
+    return notes
 
 
 def new_secret() -> str:

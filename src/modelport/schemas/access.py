@@ -58,6 +58,8 @@ class NewKey(Key):
     """A key with its secret: the only time that it is shown."""
 
     secret: str
+    notes: list[str] = []
+    """What was perhaps not meant: a model that there is none of, a name that another key has."""
 
 
 class AuditRow(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any, overload
 from pydantic import ValidationError
 
 from modelport.errors import Conflict, DeadlineExceeded, NotFound, Unavailable
-from modelport.schemas.deployments import Deployment, DeploymentApply, DeploymentSpec
+from modelport.schemas.deployments import Deployment, DeploymentApply
 from modelport.sdk.flows import (
     Awaiting,
     Blocking,
@@ -192,7 +192,7 @@ def wish_of(model: str, version: int | None, alias: str | None, follow: bool, sp
             version=reference.version,
             alias=reference.alias,
             follow=follow,
-            spec=DeploymentSpec(**spec),
+            spec=spec,  # read as it is: a wrong field is named as the server names it
         )
     except ValidationError as error:
-        raise refused(error) from None
+        raise refused(error, DeploymentApply) from None

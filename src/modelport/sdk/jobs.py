@@ -68,7 +68,7 @@ def wish_of(kind: str, params: BaseModel | dict[str, Any] | None, fields: dict[s
     try:
         return JobSubmit(kind=kind, params=plain, resources=ResourcesAsked(**asked), **given)
     except ValidationError as error:
-        raise refused(error) from None
+        raise refused(error, JobSubmit) from None
 
 
 def wait_for(job_id: str, timeout: float | None, progress: JobWatch, raises: bool) -> Flow[Job]:
@@ -193,7 +193,7 @@ class Schedules(Operations[D_co]):
         try:
             whole = ScheduleCreate.model_validate({**body, "cron": cron, "timezone": timezone})
         except ValidationError as error:
-            raise refused(error) from None
+            raise refused(error, ScheduleCreate) from None
         found = whole.model_dump(mode="json", exclude_unset=True)
         return Schedule.model_validate((yield from send_json("PUT", API + path_of("schedules", name), found)))
 

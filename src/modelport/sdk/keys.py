@@ -39,7 +39,7 @@ class Keys(Operations[D_co]):
                 tokens_per_minute=tokens_per_minute, max_tokens=max_tokens,
             )  # fmt: skip
         except ValidationError as error:
-            raise refused(error) from None
+            raise refused(error, KeyCreate) from None
         answer = yield from send_json("POST", f"{API}/keys", body.model_dump(), idempotent=False)
         return NewKey.model_validate(answer)
 

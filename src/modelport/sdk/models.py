@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from modelport.errors import InvalidInput
 from modelport.schemas.models import FileEntry, LineageNode, Model, ModelVersion, VersionPush
 from modelport.schemas.names import ALIAS_PATTERN, NAME_PATTERN
+from modelport.schemas.problems import told
 from modelport.sdk.files import (
     FileSink,
     FileSource,
@@ -94,7 +95,7 @@ class Models(Operations[D_co]):
                 licence=licence,
             )
         except ValidationError as error:
-            raise refused(error) from None
+            raise refused(error, VersionPush) from None
         yield from upload(
             {entry.sha256: (file, entry.size) for entry, (_, file) in zip(entries, files, strict=True)}, progress
         )
@@ -230,9 +231,10 @@ def _tensor_json(name: str, array: Array) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": list(array.shape), "data": data}
 
 
-def refused(error: ValidationError) -> InvalidInput:
-    """A pydantic error as ours: the first field, its cause, and what it takes."""
+def refused(error: ValidationError, kind: type[BaseModel]) -> InvalidInput:
+    """A pydantic error as ours: the first field of that shape, its cause, and what it takes."""
     first = error.errors()[0]
-    wants = _PATTERNS.get(first.get("ctx", {}).get("pattern", ""), first["msg"])
-    given = f", not {str(first['input'])[:100]!r}" if wants != first["msg"] else ""
-    return InvalidInput(f"{'.'.join(str(part) for part in first['loc'])}: {wants}{given}")
+    wants = _PATTERNS.get(first.get("ctx", {}).get("pattern", ""))
+    if wants is None:
+        return InvalidInput(told(first, kind))
+    return InvalidInput(f"{'.'.join(map(str, first['loc']))}: {wants}, not {str(first['input'])[:100]!r}")

@@ -27,7 +27,7 @@ def run_of(pipeline: Pipeline | dict[str, Any], parameters: Mapping[str, Any] | 
             }
         )
     except ValidationError as error:
-        raise refused(error) from None
+        raise refused(error, PipelineRun) from None
 
 
 class Pipelines(Operations[D_co]):

@@ -17,13 +17,29 @@ def test_a_keys_life(client: TestClient) -> None:
     headers = {"authorization": f"Bearer {key['secret']}"}
     assert client.get("/api/v1/models", headers=headers).status_code == 200
     (listed,) = client.get(KEYS, headers=AS_OWNER).json()["items"]
-    assert listed == {name: value for name, value in key.items() if name != "secret"}
+    assert listed == {name: value for name, value in key.items() if name not in ("secret", "notes")}
     assert client.delete(f"{KEYS}/{key['id']}", headers=AS_OWNER).status_code == 204
     assert client.get("/api/v1/models", headers=headers).status_code == 401
     assert client.delete(f"{KEYS}/{'0' * 19}", headers=AS_OWNER).status_code == 404
     actions = [row["action"] for row in client.get("/api/v1/audit", headers=AS_OWNER).json()["items"]]
     assert actions == ["key.revoke", "key.create"]
     assert key["secret"] not in client.get("/api/v1/audit", headers=AS_OWNER).text
+
+
+def test_what_a_keys_maker_perhaps_did_not_mean_is_said(client: TestClient) -> None:
+    wish = {"name": "intern", "models": ["tiny"]}
+    first, second = (client.post(KEYS, json=wish, headers=AS_OWNER).json() for _ in range(2))
+    assert first["notes"] == ["project 'default' has no endpoint 'tiny' yet"]
+    assert len(second["notes"]) == 2 and first["id"] in second["notes"][1]
+    client.delete(f"{KEYS}/{first['id']}", headers=AS_OWNER)
+    client.delete(f"{KEYS}/{second['id']}", headers=AS_OWNER)
+    third = client.post(KEYS, json={"name": "intern"}, headers=AS_OWNER).json()
+    assert third["notes"] == [], "revoked ones are no twins"
+
+
+def test_what_is_no_id_is_told_where_ids_are(client: TestClient) -> None:
+    refused = client.delete(f"{KEYS}/mobile-app", headers=AS_OWNER)
+    assert (refused.status_code, "`modelport keys list` shows" in refused.json()["error"]["message"]) == (404, True)
 
 
 def test_from_the_first_key_on_every_route_wants_one(client: TestClient, key_of: KeyOf) -> None:

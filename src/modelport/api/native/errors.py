@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from modelport.api.answers import hints
 from modelport.api.openai.errors import detail
 from modelport.errors import Cancelled, InvalidInput, MethodNotAllowed, ModelportError, NotFound
+from modelport.schemas.problems import told
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ async def _handle(request: Request, error: Exception) -> JSONResponse:
     if request.url.path.startswith("/v1/"):
         return _openai(request, error, request_id)
     if isinstance(error, RequestValidationError):
-        return answer(InvalidInput(first_problem(error)), request_id, status=422, plain=plain)
+        return answer(InvalidInput(first_problem(error, _shape_of(request))), request_id, status=422, plain=plain)
     return answer(_told(request, error), request_id, plain=plain)
 
 
@@ -127,7 +128,9 @@ def _openai(request: Request, error: Exception, request_id: str) -> JSONResponse
     """OpenAI's form."""
     if isinstance(error, RequestValidationError):
         where = error.errors()[0]["loc"][1:]
-        known: ModelportError = InvalidInput.of(".".join(str(part)[:100] for part in where), first_problem(error))
+        known: ModelportError = InvalidInput.of(
+            ".".join(str(part)[:100] for part in where), first_problem(error, _shape_of(request))
+        )
     else:
         known = _told(request, error)
     found = detail(known)
@@ -148,12 +151,18 @@ def _told(request: Request, error: Exception) -> ModelportError:
     return known
 
 
-def first_problem(error: RequestValidationError) -> str:
-    """The first field that is wrong, with its path, and why."""
+def first_problem(error: RequestValidationError, kind: Any = None) -> str:
+    """The first field that is wrong, with its path, and why; ``kind`` is the body's shape."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}"
-    return f"{'.'.join(str(part)[:100] for part in first['loc'])}: {first['msg']}"
+    return told(first, kind)
+
+
+def _shape_of(request: Request) -> Any:
+    """What the route takes as its body."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    return field.field_info.annotation if field is not None else None
 
 
 def _known(request: Request, error: Exception) -> ModelportError | None:
