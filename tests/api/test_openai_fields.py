@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -119,3 +120,16 @@ def test_the_table_has_every_field_that_the_client_knows() -> None:
         told = {field for field, _, where, said in ROWS if where == endpoint and said not in ("", "own")}
         assert told == (known | {"stream"}) - {"model"}, endpoint
         assert not known & {field for field, _, where, said in ROWS if where == endpoint and said == "own"}, endpoint
+
+
+def test_the_page_says_of_engines_what_they_say_of_themselves() -> None:
+    pytest.importorskip("openvino_genai")
+    lacks = importlib.import_module("modelport.engine.runtimes.openvino_genai")._LACKS
+    text = PAGE.read_text().split("### What engines keep to")[1].split("\n## ")[0]
+    refused = set()
+    for line in text.splitlines():
+        cells = line.split("|")
+        if line.startswith("| `") and "400" in cells[2]:
+            refused |= set(re.findall(r"`(\w+)`", cells[1]))
+    asks = {"alternatives": {"top_logprobs", "logprobs"}}
+    assert refused == {field for lack in lacks for field in asks.get(lack, {lack})}

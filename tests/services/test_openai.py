@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +20,7 @@ from tests.engine.language.schemas import made
 from tests.services.served import Served
 
 pytestmark = pytest.mark.xdist_group("language")
+SDK_DOC = Path(__file__).parents[2] / "docs" / "sdk.md"
 MODEL = "smollm2"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 WEATHER = {
@@ -45,6 +50,17 @@ def client(served: Served) -> openai.OpenAI:
 def ask(client: openai.OpenAI, **how: Any) -> Any:
     wanted = {"model": MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 20, **how}
     return client.chat.completions.create(**wanted)
+
+
+def test_the_documentation_of_our_own_client_runs(served: Served, tmp_path: Path) -> None:
+    part = SDK_DOC.read_text().split("## Language models\n")[1].split("\n## ")[0]
+    (program,) = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
+    env = {**os.environ, "MODELPORT_URL": served.url, "MODELPORT_HOME": str(tmp_path)}
+    env.pop("MODELPORT_KEY", None)
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    streamed, awaited = done.stdout.splitlines()
+    assert "Paris" in streamed and streamed in (f"{awaited} [stop]", f"{awaited} [length]")
 
 
 def test_models_are_listed_and_found_by_name(client: openai.OpenAI) -> None:

@@ -39,7 +39,7 @@ class ChatPart:
     """Of the whole conversation, in the last piece."""
     tokens_out: int | None = None
     cached: int | None = None
-    """Tokens of the conversation that the server had read before."""
+    """Tokens of the conversation that the server had read before; None where it does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
