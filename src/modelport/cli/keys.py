@@ -128,7 +128,7 @@ def revoke(
 ) -> None:
     """Make a key useless, at once and for good.
 
-    Example: modelport keys revoke 019aaf3b0c1f4e6a2d7
+    Example: modelport keys revoke 1a20699ee6fdb113270
     """
     from modelport.cli.render import say
     from modelport.sdk.client import Client
