@@ -65,6 +65,7 @@ def read_documents(file: str) -> list[DeploymentDocument]:
 
     from modelport.errors import InvalidInput, NotFound
     from modelport.schemas.deployments import DeploymentDocument
+    from modelport.schemas.problems import told
 
     if file != "-" and not Path(file).is_file():
         raise NotFound(f"{file!r} is no file; name a YAML file, or - to read it from a pipe")
@@ -78,10 +79,9 @@ def read_documents(file: str) -> list[DeploymentDocument]:
         try:
             documents.append(DeploymentDocument.model_validate(document))
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "document"
+            what = told(error.errors()[0], DeploymentDocument)
             raise InvalidInput(
-                f"{file}, document {number}: {field}: {first['msg']}; `modelport apply --schema` shows what goes in"
+                f"{file}, document {number}: {what}; `modelport apply --schema` shows what goes in"
             ) from None
     if not documents:
         raise InvalidInput(f"{file} holds no document; `modelport apply --schema` shows what goes in")

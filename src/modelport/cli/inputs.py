@@ -66,13 +66,12 @@ def engine_options(given: Sequence[str] | None) -> EngineOptions | None:
     from pydantic import ValidationError
 
     from modelport.schemas.deployments import EngineOptions
+    from modelport.schemas.problems import told
 
     try:
         return EngineOptions.model_validate(pairs(given, "--engine"))
     except ValidationError as error:
-        first = error.errors()[0]
-        known = ", ".join(EngineOptions.model_fields)
-        raise InvalidInput(f"--engine {first['loc'][0]}: {first['msg']}; there are {known}") from None
+        raise InvalidInput(f"--engine {told(error.errors()[0], EngineOptions)}") from None
 
 
 def numbers(given: Sequence[str] | None, what: str) -> dict[str, float]:

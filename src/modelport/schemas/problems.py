@@ -5,8 +5,9 @@ Knows pydantic's errors and the shape that was wished for; no protocol and no fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from collections.abc import Sequence
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -23,20 +24,31 @@ def told(problem: ErrorDetails, kind: Any = None) -> str:
         said += f"; it takes {', '.join(names)}" if names else ""
     elif problem["type"].endswith(_SCALARS) and isinstance(problem["input"], str | int | float):
         said += f"; given {problem['input']!r:.100}"
-    return f"{'.'.join(str(part)[:100] for part in problem['loc'])}: {said}"
+    where = ".".join(str(part)[:100] for part in problem["loc"])
+    return f"{where}: {said}" if where else said
 
 
 def _names(kind: Any, path: Sequence[str | int]) -> tuple[str, ...]:
     """The fields of the shape that stands at the path; none where it may be one of several."""
-    here = list(_shapes(kind))
+    here = _plain(kind)
     for part in path:
-        if len(here) == 1 and part in here[0].model_fields:  # else a place in a list or a mapping
-            here = list(_shapes(here[0].model_fields[str(part)].annotation))
-    return tuple(here[0].model_fields) if len(here) == 1 else ()
+        if _is_shape(here):
+            field = here.model_fields.get(part)
+            here = _plain(field.annotation) if field is not None else None
+        else:  # of a list or a mapping
+            here = _plain(get_args(here)[-1]) if get_origin(here) in (list, tuple, dict) else None
+    return tuple(here.model_fields) if _is_shape(here) else ()
 
 
-def _shapes(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _shapes(inner)
+def _plain(annotation: Any) -> Any:
+    """Without bounds, and without None beside it."""
+    if get_origin(annotation) is Annotated:
+        return _plain(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        rest = [each for each in get_args(annotation) if each is not type(None)]
+        return _plain(rest[0]) if len(rest) == 1 else None
+    return annotation
+
+
+def _is_shape(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

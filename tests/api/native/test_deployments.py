@@ -31,6 +31,15 @@ def test_a_line_of_many_megabytes_holds_up_no_follower(tmp_path: Path) -> None:
     assert (seen.encode(), position) == (written, len(written))
 
 
+def test_an_unknown_name_in_a_wish_comes_with_the_known_ones(client: TestClient) -> None:
+    wish = {"model": "digits", "spec": {"cascade": {"first": "small", "foo": 1}}}
+    refused = client.put("/api/v1/deployments/m", json=wish)
+    assert refused.status_code == 422
+    assert refused.json()["error"]["message"].startswith(
+        "spec.cascade.foo: Extra inputs are not permitted; it takes first, mean_logprob, "
+    )
+
+
 def test_fewer_replicas_are_ready_when_callers_reach_no_more_than_those(
     client: TestClient, deployments: Deployments
 ) -> None:

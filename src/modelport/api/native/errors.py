@@ -156,6 +156,8 @@ def first_problem(error: RequestValidationError, kind: Any = None) -> str:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}"
+    if first["loc"][0] == "body" and len(first["loc"]) > 1:
+        first = {**first, "loc": first["loc"][1:]}  # as clients name the field
     return told(first, kind)
 
 
