@@ -115,6 +115,23 @@ def test_a_queue_of_background_texts_turns_no_live_one_away() -> None:
     assert "live" in replica.running
 
 
+def test_floods_leave_a_place_to_wait_for_who_comes() -> None:
+    """Whichever bound a flood reaches, that of places or that of tokens."""
+    for tokens, room in ((1, 1000), (300, 1000)):
+        replica, waiting = Replica(8, room), []
+        for caller in ("a", "b"):
+            with pytest.raises(Overloaded, match="of them yours"):
+                for number in range(100):
+                    replica.add(f"{caller}{number}", caller, tokens)
+            waiting.append(replica.admission.waiting)
+        assert waiting[0] > waiting[1] - waiting[0], "it has less than who came before"
+        replica.add("mine", "c")
+        for _ in range(2):
+            replica.end(next(iter(replica.running)))
+            replica.begin()
+        assert "mine" in replica.running, "its turn came before any other of theirs"
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_counts_hold_whatever_comes(seed: int) -> None:
     """No slot and no token is taken twice or lost, and no live text waits for a background one."""

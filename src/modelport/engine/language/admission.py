@@ -1,7 +1,8 @@
 """Who is written next in a replica, and who is turned away: by room in the cache, in fair turns between callers.
 
 A text takes room for its prompt and for all that it may write. What does not fit waits; callers take turns, the one
-with the fewest texts under way first, and nobody takes the last slots while he has many. Background texts come after
+with the fewest texts under way first, and nobody takes the last slots, or the last places to wait, while he has many.
+Background texts come after
 all others: they leave slots free, take few while others are written, and give way to who waits. Knows counts of
 tokens; knows neither tokens nor engines.
 """
@@ -20,6 +21,8 @@ T = TypeVar("T")
 _QUEUES = 2
 """So many times the room may wait."""
 _LEAST_WAITING = 16
+_SHARE = 3
+"""A caller may have so many times the places that are left: alone three quarters of all, and whoever comes gets in."""
 
 
 @dataclass(slots=True)
@@ -45,6 +48,11 @@ class _Queue(Generic[T]):
         self._of.setdefault(entry.caller, deque()).append(entry)
         self.count += 1
         self.tokens += entry.tokens
+
+    def of(self, caller: str) -> tuple[int, int]:
+        """How many of his wait, and their tokens."""
+        own = self._of.get(caller, ())
+        return len(own), sum(entry.tokens for entry in own)
 
     def first(self, running: dict[str, int]) -> _Waits[T] | None:
         """Whose turn it is: of equals, who came first."""
@@ -94,21 +102,19 @@ class Admission(Generic[T]):
         """Texts that wait."""
         return self._waiting.count + self._background.count
 
-    def check(self, tokens: int, background: bool = False) -> None:
-        """Raises Overloaded when so many tokens would wait too long."""
-        queue = self._background if background else self._waiting
-        if queue.count >= max(_LEAST_WAITING, _QUEUES * self.slots) or (
-            queue.tokens and queue.tokens + tokens > _QUEUES * self.room
-        ):
-            raise Overloaded(
-                f"the model is at its capacity: {self.running} texts are written and {self.waiting} wait; "
-                "try again later"
-            )
-
     def add(self, what: T, caller: str, tokens: int, background: bool = False) -> None:
-        """Let it wait; raises Overloaded."""
-        self.check(tokens, background)
-        (self._background if background else self._waiting).add(_Waits(what, caller, tokens, background))
+        """Let it wait; raises Overloaded when it would wait too long, or its caller has his share of the queue."""
+        queue = self._background if background else self._waiting
+        count, own = queue.of(caller)
+        places = max(_LEAST_WAITING, _QUEUES * self.slots) - queue.count - 1
+        room = _QUEUES * self.room - queue.tokens - tokens
+        full = places < 0 or (queue.tokens and room < 0)
+        if full or (count and (count + 1 > _SHARE * places or own + tokens > _SHARE * room)):
+            raise Overloaded(
+                f"the model is at its capacity: {self.running} texts are written and {self.waiting} wait, "
+                f"{count} of them yours; try again later"
+            )
+        queue.add(_Waits(what, caller, tokens, background))
 
     def drop(self, what: T) -> bool:
         """Take one that waits out of the queue; whether it was there."""
