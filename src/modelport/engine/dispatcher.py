@@ -35,7 +35,8 @@ _REACH_S = 2.0
 """How long a new route waits for its new replicas."""
 _MAX_ATTEMPTS = 3
 _DEADLY = 2
-"""A request that kills its replica this often while it is alone there is refused from then on."""
+"""A request that kills its replica this often while it is alone there is refused from then on. A text of a language
+model never is: nobody can say which of those in a replica has killed it."""
 _QUARANTINE = 1024
 _LEAST_QUEUE = 32
 _UNMEASURED_QUEUE = 1024
@@ -449,7 +450,7 @@ class Dispatcher:
                 continue
             if not was_running:  # it waited there for its turn while another gateway's frame was run
                 pending.attempts -= 1
-            elif link.alone:
+            elif link.alone and pending.asked is None:  # a text has other gateways' beside it
                 pending.deaths_alone += 1
             if pending.begun and pending.asked is not None:
                 written.take_up(pending)
@@ -457,7 +458,7 @@ class Dispatcher:
                 self._give_up(pending, errors.RunFailed("the model's process died in the middle of this stream"))
                 continue
             if pending.deaths_alone >= _DEADLY or pending.attempts >= _MAX_ATTEMPTS:
-                if pending.asked is None or pending.deaths_alone:  # else it was perhaps another one's doing
+                if pending.asked is None:  # else it was perhaps another one's doing
                     self._quarantine[fingerprint(pending.inputs)] = None
                 if len(self._quarantine) > _QUARANTINE:
                     self._quarantine.popitem(last=False)

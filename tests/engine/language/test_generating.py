@@ -167,6 +167,40 @@ async def test_a_text_that_kills_is_given_up_and_no_other() -> None:
             await text_of(made.plane, here, asked(f"please {DEADLY}", 5))
 
 
+async def test_a_text_is_not_blamed_for_what_another_gateways_text_has_done() -> None:
+    """Twice its replica dies while this gateway has nothing else there; it is written by the third, and ever after."""
+    async with engine(letters(pause_s=0.01), replicas=3) as (made, here):
+        innocent = asyncio.ensure_future(text_of(made.plane, here, asked("tale", 100)))
+        for _ in range(2):
+            await asyncio.sleep(0.3)
+            assert here.dispatcher.in_flight == 1
+            made.kill(next(name for name, link in here.dispatcher._links.items() if link.inflight))
+        assert await innocent == answer_to("tale", 100)
+        assert await text_of(made.plane, here, asked("tale", 100)) == answer_to("tale", 100)
+
+
+async def test_a_text_that_killed_is_asked_again_like_any_other() -> None:
+    async with engine(letters(), replicas=3) as (made, here):
+        with pytest.raises(errors.RunFailed, match="died 3 times"):
+            await text_of(made.plane, here, asked(DEADLY, 5))
+        with pytest.raises(errors.ModelportError) as refused:
+            await text_of(made.plane, here, asked(DEADLY, 5))
+        assert "killed its replica" not in str(refused.value)
+
+
+async def test_one_callers_flood_leaves_him_who_comes_a_place_and_a_turn() -> None:
+    """More than can wait: who floods is refused some, and another's first text is begun within a few steps."""
+    async with engine(letters(slots=4, pause_s=0.005)) as (made, here):
+        flood = [asyncio.ensure_future(text_of(made.plane, here, asked(f"f{n}", 900), "many")) for n in range(60)]
+        await asyncio.sleep(0.3)
+        assert sum(call.done() for call in flood) > 30, "refused"
+        assert await asyncio.wait_for(text_of(made.plane, here, asked("mine", 5), "one"), 3) == answer_to("mine", 5)
+        assert not any(call.done() and not call.exception() for call in flood), "it has waited for none of them"
+        for call in flood:
+            call.cancel()
+        await asyncio.gather(*flood, return_exceptions=True)
+
+
 async def test_one_callers_flood_leaves_slots_to_others() -> None:
     async with engine(letters(slots=4, pause_s=0.005)) as (made, here):
         flood = [asyncio.ensure_future(text_of(made.plane, here, asked(f"f{n}", 200), "many")) for n in range(12)]
