@@ -424,7 +424,8 @@ class Dispatcher:
     def _give_up(self, pending: Pending, error: errors.ModelportError) -> None:
         self.stats.failed += 1
         self.stats.failed_ns += time.perf_counter_ns() - pending.queued_ns
-        pending.ended("error")
+        if error.status >= 500 or pending.begun:  # what was refused is no text
+            pending.ended("error" if error.status >= 500 else "abort")
         pending.fail(error)
 
     def _measure(self, requests: int, rows: int, seconds: float) -> None:
