@@ -8,11 +8,15 @@ import orjson
 
 from modelport.api.messages import HttpResponse
 from modelport.engine.requests import InferRequest
-from modelport.errors import CODE_HEADER, ModelportError, NotAuthenticated, Overloaded
+from modelport.errors import CODE_HEADER, ModelportError, NotAuthenticated, NotFound, Overloaded
 
 ANSWERED_BY = "x-modelport-model"
 """Names the endpoint that has answered, where that need not be the one that was asked."""
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+
+
+class NoSuchPath(NotFound):
+    """Nobody answers at this path."""
 
 
 def to_json(value: Any) -> bytes:

@@ -35,7 +35,8 @@ from modelport.api import (
     inference_v2,
     openai,
 )
-from modelport.api.answers import error_answer, native_error_answer, notes
+from modelport.api.answers import NoSuchPath, error_answer, native_error_answer, notes
+from modelport.api.anthropic.errors import error_answer as anthropic_error_answer
 from modelport.api.auth import Authenticator
 from modelport.api.bodies import read_body
 from modelport.api.channel import Borrower, EndpointFigures, Report, follow_control
@@ -48,7 +49,7 @@ from modelport.engine.dataplane import DataPlane
 from modelport.engine.placement.pulse import ALIVE, EVERY_S, GOODBYE
 from modelport.engine.requests import request_id_of
 from modelport.engine.routing import RoutingTable
-from modelport.errors import Cancelled, MethodNotAllowed, MissingExtra, ModelportError, NotFound
+from modelport.errors import Cancelled, MethodNotAllowed, MissingExtra, ModelportError
 from modelport.telemetry import configure, log
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ class Gateway:
             response = route.error(error)
         except Exception:
             log("internal_error", request_id=request_id, path=known.path, error=traceback.format_exc())
-            response = error_answer(ModelportError(f"internal error; the log has it under request id {request_id}"))
+            response = route.error(ModelportError(f"internal error; the log has it under request id {request_id}"))
         if request is not None and request.asked is not None:
             response.headers += notes(request.asked)
         name = known.params.get("model", "")
@@ -218,7 +219,7 @@ class Gateway:
     def _match(self, method: str, path: str, query: bytes) -> Known:
         """Who answers at a path; for a path that is nobody's, somebody who says so."""
         parameters = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
-        allowed = []
+        allowed: list[HttpRoute] = []
         for name, route in self._routes:
             found = route.pattern.fullmatch(path)
             if found is None:
@@ -226,8 +227,8 @@ class Gateway:
             if route.method == method or (method == "HEAD" and route.method == "GET"):
                 params = {k: v for k, v in found.groupdict().items() if v is not None}
                 return Known(name, route, method, path, params, parameters)
-            allowed.append(route.method)
-        return Known("none", _refusal(method, sorted(set(allowed))), method, path, {}, parameters)
+            allowed.append(route)
+        return Known("none", _refusal(method, path, allowed), method, path, {}, parameters)
 
     async def _forward(self, scope: dict[str, Any], headers: dict[str, str], receive: Receive, send: Send) -> None:
         assert self._proxy is not None
@@ -292,15 +293,24 @@ async def _send_as_it_comes(first: bytes, rest: AsyncGenerator[bytes], send: Sen
         await rest.aclose()
 
 
-def _refusal(method: str, allowed: list[str]) -> HttpRoute:
-    """What answers where nothing does. It wants a key: what exists is not told to strangers."""
+def _refusal(method: str, path: str, allowed: list[HttpRoute]) -> HttpRoute:
+    """What answers where nothing does, in the form of whoever answers there to other methods, or would.
+    It wants a key: what exists is not told to strangers."""
 
     async def refuse(request: HttpRequest, params: dict[str, str]) -> HttpResponse:
         if allowed:
-            raise MethodNotAllowed(f"this path takes {', '.join(allowed)}, not {method[:20]}")
-        raise NotFound("there is nothing at this path; see /docs and the protocol's own paths")
+            methods = ", ".join(sorted({route.method for route in allowed}))
+            raise MethodNotAllowed(f"this path takes {methods}, not {method[:20]}")
+        raise NoSuchPath("there is nothing at this path; see /docs and the protocol's own paths")
 
-    return HttpRoute("", _ANY, refuse, error_answer)
+    return HttpRoute("", _ANY, refuse, allowed[0].error if allowed else _form_at(path))
+
+
+def _form_at(path: str) -> Callable[[ModelportError], HttpResponse]:
+    """The form of errors where nobody answers: of the protocol whose paths begin so."""
+    if f"{path}/".startswith("/v1/messages/"):
+        return anthropic_error_answer
+    return openai_error_answer if f"{path}/".startswith("/v1/") else error_answer
 
 
 def _tracing() -> Tracing | None:

@@ -18,6 +18,7 @@ from modelport.api.answers import answer, error_answer
 from modelport.api.messages import Handler, HttpRequest, HttpResponse, HttpRoute
 from modelport.api.model_facts import card
 from modelport.api.openai.errors import error_answer as openai_error
+from modelport.api.openai.reading import endpoint_of
 from modelport.api.tensor_json import parse_object, shown
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.routing import Route
@@ -55,7 +56,7 @@ def routes(plane: DataPlane) -> list[HttpRoute]:
     ]
     shared = [  # V1's clients go by the status, those of OpenAI and Anthropic want to be told
         HttpRoute("GET", re.compile("/v1/models"), doors.models, openai_error),
-        HttpRoute("GET", re.compile("/v1/models/(?P<model>[^/:]+)"), doors.status, openai_error),
+        HttpRoute("GET", re.compile("/v1/models/(?P<model>[^/:]+)"), doors.one, openai_error),
     ]
     own = [HttpRoute(method, re.compile(pattern), handler, error_answer) for method, pattern, handler in table]
     return shared + own
@@ -78,15 +79,11 @@ class V1:
         page = {"has_more": False, "first_id": names[0] if names else None, "last_id": names[-1] if names else None}
         return answer({"models": names, "object": "list", "data": [card(route) for route in routes], **page})
 
+    async def one(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
+        return _status(endpoint_of(self._plane, request, path["model"]))
+
     async def status(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
-        endpoint = self._endpoint(request, path)
-        version = {
-            "version": str(endpoint.route.version),
-            "state": "AVAILABLE" if endpoint.ready else "LOADING",
-            "status": {"error_code": "OK", "error_message": ""},
-        }
-        status = {"name": endpoint.route.name, "ready": endpoint.ready, "model_version_status": [version]}
-        return answer(status | card(endpoint.route))
+        return _status(self._endpoint(request, path))
 
     async def metadata(self, request: HttpRequest, path: dict[str, str]) -> HttpResponse:
         return answer(_metadata(self._endpoint(request, path).route))
@@ -109,6 +106,16 @@ class V1:
             rows.check_rows(inputs, result.outputs)
         values = rows.write_all(route, result.outputs, classes and classes[0])
         return answer({"predictions": rows.per_row(values)} if by_row else {"outputs": rows.bare(values)})
+
+
+def _status(endpoint: Endpoint) -> HttpResponse:
+    version = {
+        "version": str(endpoint.route.version),
+        "state": "AVAILABLE" if endpoint.ready else "LOADING",
+        "status": {"error_code": "OK", "error_message": ""},
+    }
+    status = {"name": endpoint.route.name, "ready": endpoint.ready, "model_version_status": [version]}
+    return answer(status | card(endpoint.route))
 
 
 def read_predict(signature: Signature, body: bytes) -> tuple[bool, dict[str, Array]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelport.api.answers import hints, to_json
+from modelport.api.answers import NoSuchPath, hints, to_json
 from modelport.api.messages import HttpResponse
 from modelport.errors import InvalidInput, ModelportError
 
@@ -23,7 +23,8 @@ def detail(error: ModelportError) -> dict[str, Any]:
     """What is inside ``error``."""
     kind = _TYPES.get(error.status, "invalid_request_error" if 400 <= error.status < 500 else "server_error")
     field = error.field if isinstance(error, InvalidInput) else None
-    return {"message": error.message, "type": kind, "param": field, "code": _CODES.get(error.code, error.code)}
+    code = "unknown_url" if isinstance(error, NoSuchPath) else _CODES.get(error.code, error.code)
+    return {"message": error.message, "type": kind, "param": field, "code": code}
 
 
 def error_answer(error: ModelportError) -> HttpResponse:
