@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from modelport import errors
+from modelport.api.messages import Caller, HttpRequest
+from modelport.api.openai.reading import language_endpoint
 from modelport.control import stand_ins
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.generation import Asked, Part, Sampling
@@ -94,6 +96,28 @@ async def test_the_next_answers_where_one_has_no_replica() -> None:
         assert by((await found.ask("big"))[1]) == "tiny", "nobody waits for a replica while another answers"
         await found.be("big", replicas=found.routes["tiny"].replicas, recovering=False)
         assert by((await found.ask("big"))[1]) == "big"
+
+
+async def test_a_stopped_one_is_stood_in_for_and_not_listed() -> None:
+    async with family() as found:
+        await found.be("small", replicas=(), stopped=True)
+        with pytest.raises(errors.Unavailable, match="'small' is stopped"):
+            await found.ask("small")
+        await found.be("big", replicas=(), stopped=True, fallback=("small", "tiny"))
+        assert by((await found.ask("big"))[1]) == "tiny"
+        assert [each.route.name for each in found.plane.endpoints("default")] == ["tiny"]
+        assert found.plane.ready, "what is stopped on purpose is not missed"
+
+
+async def test_a_stopped_one_of_which_nothing_is_known_any_more_is_stood_in_for() -> None:
+    """Control has started again since: no replica has ever told it what the model is."""
+    asked = HttpRequest("POST", "/", {}, {}, b"", Caller(), "id", False)
+    async with family() as found:
+        await found.be("big", replicas=(), stopped=True, platform="", language=None, fallback=("tiny",))
+        assert language_endpoint(found.plane, asked, "big").route.name == "tiny"
+        await found.be("big", fallback=())
+        with pytest.raises(errors.Unavailable, match="'big' is stopped"):
+            language_endpoint(found.plane, asked, "big")
 
 
 async def test_where_nobody_answers_the_first_error_is_told() -> None:

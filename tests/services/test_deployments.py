@@ -110,6 +110,34 @@ def test_follow_rolls_on_when_the_alias_moves(server: Server) -> None:
             client.models.delete("followed", version=2)
 
 
+def test_a_stopped_one_answers_503_or_has_another_answer(server: Server) -> None:
+    server.deploy("halted", onnx_models.mlp((3, 8, 2), seed=0))
+    server.push("relieved", onnx_models.mlp((3, 8, 2), seed=1))
+    with server.client() as client:
+        client.deploy("relieved", fallback=["halted"])
+        own, other = (client.predict(name, [[1.0, 2.0, 3.0]]) for name in ("relieved", "halted"))
+        client.deployments.stop("relieved")
+        deadline = time.monotonic() + 20
+        while np.allclose(client.predict("relieved", [[1.0, 2.0, 3.0]]), own) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert np.allclose(client.predict("relieved", [[1.0, 2.0, 3.0]]), other)
+        client.deployments.stop("halted")
+        while True:
+            try:
+                client.predict("halted", [[1.0, 2.0, 3.0]])
+            except errors.Unavailable as error:
+                assert "'halted' is stopped" in str(error)
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with urllib.request.urlopen(f"{server.url}/v1/models") as answer:
+            assert not {"halted", "relieved"} & set(json.load(answer)["models"])
+        client.deployments.start("relieved")
+        assert np.allclose(client.predict("relieved", [[1.0, 2.0, 3.0]]), own)
+        client.deployments.delete("relieved")
+        client.deployments.delete("halted")
+
+
 def test_a_hung_run_is_killed_and_the_replica_replaced(own_server: Any) -> None:
     server = own_server()
     server.deploy("hanging", onnx_models.hangs_on_negative(), timeout_s=1)

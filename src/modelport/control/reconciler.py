@@ -395,11 +395,9 @@ class Reconciler:
             self._confirmed = frozenset((route.project, route.name, r.id) for route in routes for r in route.replicas)
 
     def _route(self, wishes: Wishes) -> Route | None:
-        if wishes.stopped:
-            return None
-        wish = wishes.serving or wishes.desired
+        wish, stopped = wishes.serving or wishes.desired, wishes.stopped
         group = self._groups.get(_name(wishes, wish))
-        ready = self._answering(wishes, wish)
+        ready = [] if stopped else self._answering(wishes, wish)
         shown = group.shown if group is not None else Shown()
         if ready:
             shown = Shown.of(ready)
@@ -418,8 +416,8 @@ class Reconciler:
             replicas=tuple(ReplicaAddress(r.id, r.socket) for r in ready), labels=manifest.labels, alias=wishes.alias,
             batching=shown.batching, max_batch=spec.max_batch,
             max_delay_ms=spec.max_delay_ms, timeout_s=spec.timeout_s, cache_bytes=bytes_of(spec.cache) or 0,
-            recovering=not ready and wishes.serving is not None and not crashing and spec.replicas > 0,
-            asleep=spec.replicas == 0, streams=shown.streams,
+            recovering=not (ready or stopped or crashing) and wishes.serving is not None and spec.replicas > 0,
+            asleep=spec.replicas == 0 and not stopped, stopped=stopped, streams=shown.streams,
             features=features_of(manifest.details), language=shown.language, fallback=tuple(spec.fallback),
             cascade=msgspec.convert(spec.cascade.model_dump(), Cascade) if spec.cascade is not None else None,
         )  # fmt: skip

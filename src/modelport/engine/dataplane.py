@@ -68,8 +68,10 @@ class DataPlane:
 
     @property
     def ready(self) -> bool:
-        """Whether every endpoint of every project is ready; what health checks ask."""
-        return self.number > 0 and all(endpoint.ready for endpoint in self._endpoints.values())
+        """Whether every endpoint of every project that is not stopped is ready; what health checks ask."""
+        return self.number > 0 and all(
+            endpoint.ready for endpoint in self._endpoints.values() if not endpoint.route.stopped
+        )
 
     def find(
         self, project: str, name: str, version: str | None = None, alias: str | None = None,
@@ -94,11 +96,11 @@ class DataPlane:
         return (project, name) in self._endpoints
 
     def endpoints(self, project: str, only: Container[str] | None = None) -> list[Endpoint]:
-        """All endpoints of a project that a caller may call, by name."""
+        """All endpoints of a project that a caller may call and that are not stopped, by name."""
         return [
-            self._endpoints[key]
-            for key in sorted(self._endpoints)
-            if key[0] == project and (only is None or key[1] in only)
+            found
+            for key, found in sorted(self._endpoints.items(), key=lambda item: item[0])
+            if key[0] == project and (only is None or key[1] in only) and not found.route.stopped
         ]
 
     def all_endpoints(self) -> list[Endpoint]:

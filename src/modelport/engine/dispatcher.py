@@ -183,7 +183,8 @@ class Dispatcher:
         if self._retired and not self._links:
             raise self._moved()
         if not self._links and not self.route.recovering and not self.route.replicas:  # else control will say more
-            raise errors.Unavailable(f"endpoint {self.route.name!r} has no ready replica; see `modelport status`")
+            why = "is stopped" if self.route.stopped else "has no ready replica"
+            raise errors.Unavailable(f"endpoint {self.route.name!r} {why}; see `modelport status`")
         if self.route.language is not None or self._waiting.count < _LEAST_QUEUE or self._waiting.count < self._bound():
             return
         full = errors.Overloaded(

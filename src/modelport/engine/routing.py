@@ -91,6 +91,8 @@ class Route(msgspec.Struct, frozen=True):
     """Of a LoRA adapter: what the replicas, which are its base's, call it."""
     asleep: bool = False
     """Scaled to zero on purpose: counts as ready."""
+    stopped: bool = False
+    """Stopped on purpose: nobody waits for it, it is not listed, and what stands in for it answers."""
 
 
 class KeyEntry(msgspec.Struct, frozen=True):

@@ -99,7 +99,9 @@ def language_endpoint(plane: DataPlane, request: HttpRequest, model: str) -> End
         for name in endpoint.route.fallback:
             with suppress(ModelportError):
                 return language_endpoint(plane, request, name)
-        raise Unavailable(f"the model {model!r} is being started; try again")
+        raise Unavailable(
+            f"the model {model!r} is {'stopped' if endpoint.route.stopped else 'being started; try again'}"
+        )
     return endpoint
 
 
