@@ -48,13 +48,17 @@ Every error says what is wrong, why, and what to do; it never shows a path of th
 |---|---|
 | `/api/v1` | `{"error": {"code": "not_found", "message": "…", "request_id": "…"}}` |
 | V1, V2, `/predict` | `{"error": "…"}`, as those protocols have it; the request id is in the header `x-request-id` |
+| `/v1` as OpenAI's clients speak it | `{"error": {"message", "type", "param", "code"}}`, also for unknown paths |
+| `/v1/messages` | `{"type": "error", "error": {"type", "message"}}`, as Anthropic's clients have it |
 | gRPC | the status below, the message in its details |
 | Python SDK | the class below, from `modelport.errors`; `.message`, `.code`, `.status` |
 | command line | one line on standard error, exit code 1 |
 
 `429` brings `Retry-After`, and the SDK waits so long before it tries again; `401` brings `WWW-Authenticate`.
 
-`modelport explain-error CODE` prints what the sections below say: causes, and what to do about each.
+`modelport explain-error CODE` prints what the sections below say: causes, and what to do about each. It knows OpenAI's
+and Anthropic's names as well: `modelport explain-error model_not_found`. The header `x-modelport-error` has our code
+beside theirs.
 
 | code | HTTP | gRPC | class | when |
 |---|---|---|---|---|

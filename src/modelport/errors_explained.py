@@ -20,6 +20,25 @@ class Explanation(NamedTuple):
 _NEVER = "No: the same request gets the same answer."
 _YES = "Yes, after the time in Retry-After; the SDK does so by itself."
 
+_REQUEST = ("invalid_input", "model_rejected_input", "context_length_exceeded", "artifact_refused")
+SPOKEN: dict[str, tuple[str, ...]] = {
+    "model_not_found": ("not_found",),
+    "unknown_url": ("not_found",),
+    "invalid_api_key": ("not_authenticated",),
+    "rate_limit_exceeded": ("overloaded",),
+    "invalid_request_error": (*_REQUEST, "method_not_allowed", "conflict", "too_large", "unsupported_encoding"),
+    "authentication_error": ("not_authenticated",),
+    "permission_error": ("not_allowed",),
+    "not_found_error": ("not_found",),
+    "request_too_large": ("too_large",),
+    "rate_limit_error": ("overloaded",),
+    "overloaded_error": ("unavailable",),
+    "timeout_error": ("deadline_exceeded",),
+    "server_error": ("internal", "run_failed", "unavailable", "deadline_exceeded"),
+    "api_error": ("internal", "run_failed"),
+}
+"""What OpenAI's and Anthropic's clients are told in place of our codes, as ``code`` and ``type``: what is meant."""
+
 EXPLAINED: dict[str, Explanation] = {
     "internal": Explanation(
         "Something failed that nobody foresaw. That is a defect of Modelport.",
@@ -166,7 +185,8 @@ EXPLAINED: dict[str, Explanation] = {
         "Yes.",
     ),
     "run_failed": Explanation(
-        "The model's process died on this request, more than once; the request is quarantined. Others were answered.",
+        "The model's process died on this request, more than once. Others were answered. Tensors that did so are "
+        "refused from then on; a text of a language model is not, since others were beside it.",
         (
             (
                 "The model or its runtime crashes on this input",
@@ -175,7 +195,7 @@ EXPLAINED: dict[str, Explanation] = {
             ("The replica's memory limit", "`modelport deploy NAME --memory 4Gi`"),
             ("A Python predictor's own exception", "the class is in the message, the trace in `modelport logs NAME`"),
         ),
-        "No: a request that kills is not sent to a replica again.",
+        "No: tensors that kill are not sent to a replica again, and a text would kill again.",
     ),
     "unavailable": Explanation(
         "Nothing is ready to answer at the moment.",

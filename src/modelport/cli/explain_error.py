@@ -10,7 +10,10 @@ import typer
 def explain_error(
     code: Annotated[
         str,
-        typer.Argument(help="Code, HTTP status or gRPC status: overloaded, 429, UNAVAILABLE.", show_default=False),
+        typer.Argument(
+            help="Code (ours, OpenAI's or Anthropic's) or HTTP or gRPC status: overloaded, model_not_found, 429.",
+            show_default=False,
+        ),
     ],
 ) -> None:
     """Explain an error: what it means, why it happens, what to do.
@@ -25,11 +28,13 @@ def explain_error(
 def _codes(wanted: str) -> list[str]:
     """The codes that are meant; raises NotFound with all of them."""
     from modelport.errors import BY_CODE, NotFound
-    from modelport.errors_explained import EXPLAINED
+    from modelport.errors_explained import EXPLAINED, SPOKEN
 
     text = wanted.strip()
     if text.lower() in EXPLAINED:
         return [text.lower()]
+    if text.lower() in SPOKEN:
+        return list(SPOKEN[text.lower()])
     found = [code for code, cls in BY_CODE.items() if text == str(cls.status) or text.upper() == cls.grpc_status]
     if not found:
         raise NotFound(
