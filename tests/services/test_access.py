@@ -124,6 +124,12 @@ def test_roles_and_revocation(closed: Server) -> None:
     assert not any(caller.secret in file.read_text() for file in (closed.home / "logs").glob("*.log"))
 
 
+def figures(server: Server, key: str) -> str:
+    request = urllib.request.Request(f"{server.url}/metrics", headers={"x-api-key": key})
+    with urllib.request.urlopen(request) as answer:
+        return str(answer.read(), "utf-8")
+
+
 def test_another_projects_objects_are_not_there(closed: Server) -> None:
     with closed.client() as admin:
         other = Client(closed.url, admin.keys.create("other", role="admin", project="elsewhere").secret)
@@ -137,6 +143,10 @@ def test_another_projects_objects_are_not_there(closed: Server) -> None:
             other.predict("guarded", [[1.0, 2.0, 3.0]])
         with pytest.raises(errors.NotFound):
             other.deployments.get("guarded")
+        assert figures(closed, closed.token).count("guarded") > 5
+        seen = figures(closed, admin.keys.create("watch", role="viewer", project="elsewhere").secret)
+        samples = [line for line in seen.splitlines() if not line.startswith("#")]
+        assert all('project="elsewhere"' in line for line in samples), samples
         server = Server(closed.home)
         assert server.url == closed.url
 

@@ -34,6 +34,7 @@ from modelport.api.openai import batches as batch_routes
 from modelport.api.openai import files as file_routes
 from modelport.api.proxy import SOCKET
 from modelport.api.text_metrics import Watched
+from modelport.control.actors import DEFAULT_PROJECT
 from modelport.control.assembly import Services, build_services, trust_of
 from modelport.control.collector import Collector
 from modelport.control.deployments import Deployments, Observation, Wishes
@@ -176,11 +177,12 @@ class Control:
 
         @router.get("/metrics", operation_id="metrics", response_class=Response)
         async def show(here: Here, actor: Viewer) -> Response:
-            """Prometheus figures."""
+            """Prometheus figures: of everything for the operator's project, for others their own."""
             reports = await self.hub.figures()
             wishes = await asyncio.to_thread(self.deployments.wishes)
             seen = [_watched(w, self.reconciler.observe(w.deployment_id)) for w in wishes]
-            return Response(metrics.exposition(reports, seen), media_type=metrics.MEDIA_TYPE)
+            project = None if actor.project == DEFAULT_PROJECT else actor.project
+            return Response(metrics.exposition(reports, seen, project), media_type=metrics.MEDIA_TYPE)
 
         return router
 

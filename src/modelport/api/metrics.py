@@ -24,14 +24,17 @@ _BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class _Figures(Collector):
-    def __init__(self, reports: Sequence[Report], seen: Sequence[Watched]) -> None:
-        self._reports, self._seen = reports, seen
+    def __init__(self, reports: Sequence[Report], seen: Sequence[Watched], project: str | None) -> None:
+        self._reports, self._project = reports, project
+        self._seen = [watched for watched in seen if project in (None, watched.labels[0])]
+        self._grouped = {of: found for of, found in _grouped(reports).items() if project in (None, of[0])}
 
     def collect(self) -> Iterable[Metric]:
         yield from self._inference()
-        yield from self._http()
+        if self._project is None:  # they are of processes, which all projects share
+            yield from self._http()
         yield from self._replicas()
-        yield from text_metrics.families(_grouped(self._reports), self._seen)
+        yield from text_metrics.families(self._grouped, self._seen)
 
     def _inference(self) -> Iterable[Metric]:
         inferences = CounterMetricFamily(
@@ -57,7 +60,7 @@ class _Figures(Collector):
             "modelport_inference_seconds", "From entering the queue to the answer.", labels=_LABELS
         )
         batch = HistogramMetricFamily("modelport_batch_rows", "Rows of one run.", labels=_LABELS)
-        for labels, found in _grouped(self._reports).items():
+        for labels, found in self._grouped.items():
             stats = [figures.stats for figures in found]
             inferences.add_metric((*labels, "success"), sum(s.success for s in stats))
             inferences.add_metric((*labels, "failure"), sum(s.failed for s in stats))
@@ -111,10 +114,10 @@ class _Figures(Collector):
         yield from (ready, restarts, memory)
 
 
-def exposition(reports: Sequence[Report], seen: Sequence[Watched]) -> bytes:
-    """The text that Prometheus reads."""
+def exposition(reports: Sequence[Report], seen: Sequence[Watched], project: str | None = None) -> bytes:
+    """The text that Prometheus reads: everything, or what is one project's alone."""
     registry = CollectorRegistry()
-    registry.register(_Figures(reports, seen))
+    registry.register(_Figures(reports, seen, project))
     return generate_latest(registry)
 
 
