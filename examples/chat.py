@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
+import shlex
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from own_server import MODELPORT, in_front, own_server
 from rich.console import Console
 
 NAME = "smollm2"
 QUESTION = "What is the capital of France?"
-MODELPORT = [sys.executable, "-m", "modelport.cli.main"]
 console = Console(highlight=False)
 
 
@@ -35,21 +32,6 @@ def weights() -> Path:
     return next(Path(package.origin).parent.glob("*.gguf"))
 
 
-@contextmanager
-def server() -> Iterator[dict[str, str]]:
-    """A server on free ports that keeps all in a temporary folder; gives the environment in which commands find it."""
-    with tempfile.TemporaryDirectory(prefix="modelport-chat-") as home:
-        environment = os.environ | {"MODELPORT_HOME": home}
-        for name in ("MODELPORT_URL", "MODELPORT_KEY"):
-            environment.pop(name, None)
-        flags = ["--detach", "--port", "0", "--grpc-port", "0"]
-        try:
-            subprocess.run([*MODELPORT, "up", *flags], env=environment, check=True, stdout=subprocess.DEVNULL)
-            yield environment
-        finally:
-            subprocess.run([*MODELPORT, "down"], env=environment, check=False, stdout=subprocess.DEVNULL)
-
-
 def main() -> int:
     """The exit status is that of ``modelport chat``."""
     parser = argparse.ArgumentParser(description="Push, deploy and talk to a small language model.")
@@ -58,14 +40,23 @@ def main() -> int:
     arguments = parser.parse_args()
     file = arguments.model or weights()
     question = arguments.question or (None if sys.stdin.isatty() else QUESTION)
-    with server() as environment:
+    with own_server("chat") as environment:
         for command in (["push", str(file), "--name", NAME], ["deploy", NAME]):
-            console.print(f"$ modelport {' '.join(command)}", style="dim")
+            show(command)
             subprocess.run([*MODELPORT, *command], env=environment, check=True)
-        talk = ["chat", NAME, "--stats", *([question, "--temperature", "0"] if question else [])]
-        console.print(f"$ modelport {' '.join(talk)}", style="dim")
-        stdin = None if question is None else subprocess.DEVNULL
-        return subprocess.run([*MODELPORT, *talk], env=environment, stdin=stdin, check=False).returncode
+        talk = ["chat", NAME, "--stats"]
+        if question is None:
+            show(talk)
+            return in_front([*MODELPORT, *talk], environment)
+        talk += [question, "--temperature", "0"]
+        show(talk)
+        alone = subprocess.DEVNULL
+        return subprocess.run([*MODELPORT, *talk], env=environment, stdin=alone, check=False).returncode
+
+
+def show(command: list[str]) -> None:
+    """Print a command as it can be typed."""
+    console.print(f"$ modelport {shlex.join(command)}", style="dim", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

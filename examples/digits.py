@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from own_server import own_server
 from rich.console import Console
 from rich.table import Table
 from skl2onnx import to_onnx
@@ -68,23 +69,12 @@ def train() -> Experiment:
 
 @contextmanager
 def server(keep: bool) -> Iterator[str]:
-    """A server of our own on free ports, with all that it keeps in a temporary folder; gives its URL."""
-    home = Path(tempfile.mkdtemp(prefix="modelport-digits-"))
-    command = [sys.executable, "-m", "modelport.cli.main"]
-    environment = os.environ | {"MODELPORT_HOME": str(home)}
-    try:
-        flags = ["--detach", "--port", "0", "--grpc-port", "0"]
-        subprocess.run([*command, "up", *flags], env=environment, check=True, stdout=subprocess.DEVNULL)
-        yield json.loads((home / "run" / "endpoint.json").read_text())["url"]
-    except BaseException:
-        keep = False
-        raise
-    finally:
-        if keep:
-            console.print(f"\nThe service is up. Stop it with:\n  MODELPORT_HOME={home} modelport down")
-        else:
-            subprocess.run([*command, "down"], env=environment, check=False, stdout=subprocess.DEVNULL)
-            shutil.rmtree(home, ignore_errors=True)
+    """A server of our own; gives its URL."""
+    with own_server("digits", keep) as environment:
+        home = environment["MODELPORT_HOME"]
+        yield json.loads(Path(home, "run", "endpoint.json").read_text())["url"]
+    if keep:
+        console.print(f"\nThe service is up. Stop it with:\n  MODELPORT_HOME={home} modelport down")
 
 
 def publish(client: modelport.Client, experiment: Experiment) -> None:
