@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
+from modelport.cli.snippet import snippet_for
 from tests import huggingface_models
 from tests.services.conftest import Server
 
@@ -59,6 +63,17 @@ def test_the_official_client_gets_each_texts_vector_and_what_it_cost(ready: Read
     alone = ready.openai.embeddings.create(model="encoder", input="the cat", encoding_format="float", user="me")
     np.testing.assert_allclose(alone.data[0].embedding, ready.vectors(["the cat"])[0], atol=1e-6)
     assert alone.usage.prompt_tokens == 4
+
+
+def test_a_snippet_asks_for_vectors(ready: Ready) -> None:
+    with ready.server.client() as client:
+        assert [client.chat.task(name) for name in ("encoder", "ranker")] == ["embeddings", None]
+        program = snippet_for(client, "encoder", "curl")
+    program = program.replace("Why is the sky blue?", "the cat").replace("What do cats eat?", "mat mat")
+    environment = os.environ | {"MODELPORT_KEY": ready.server.token}
+    done = subprocess.run(["bash", "-c", program], capture_output=True, timeout=60, env=environment)
+    vectors = [each["embedding"] for each in json.loads(done.stdout)["data"]]
+    np.testing.assert_allclose(vectors, ready.vectors(["the cat", "mat mat"]), atol=1e-6)
 
 
 def test_base64_is_little_endian_fp32(ready: Ready) -> None:

@@ -72,6 +72,19 @@ def test_models_are_listed_and_found_by_name(client: openai.OpenAI) -> None:
         client.models.retrieve("nobody")
 
 
+def test_what_is_printed_to_begin_with_is_a_talk(served: Served) -> None:
+    greeting = served.log.read_text()
+    assert f"modelport chat --url {served.url}" in greeting
+    (call,) = (line for line in greeting.splitlines() if line.startswith(f"  curl {served.url}/v1/chat/completions"))
+    environment = {name: value for name, value in os.environ.items() if name != "MODELPORT_KEY"}
+    command = [sys.executable, "-m", "modelport.cli.main", "snippet", MODEL, "--url", served.url]
+    snippet = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment).stdout
+    for source in (call, snippet):
+        short = source.replace('"max_tokens": 200', '"max_tokens": 4')
+        done = subprocess.run(["bash", "-c", short], capture_output=True, text=True, timeout=60, env=environment)
+        assert json.loads(done.stdout)["choices"][0]["message"]["content"], done.stderr
+
+
 def test_an_answer_and_what_it_cost(client: openai.OpenAI) -> None:
     found = ask(client, max_tokens=40)
     (choice,) = found.choices

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from modelport.cli.snippet import program, tensors_of
+from modelport.cli.snippet import Language, program, tensors_of, text_program
 from modelport.errors import InvalidInput
+from modelport.schemas.text_tasks import TextTask, example
 from modelport.tensors import TensorSpec
 from tests import onnx_models
+from tests.bench.fake import fake_server, status
 from tests.services.conftest import Server
 
 MODELS = {
@@ -107,6 +109,56 @@ def test_a_key_comes_from_the_environment(own_server: Callable[..., Server], tmp
         tool, file = LANGUAGES[lang]
         denied = subprocess.run([tool, file], cwd=tmp_path, capture_output=True, text=True)
         assert "401" in denied.stderr or "key" in denied.stdout
+
+
+TEXTS: list[TextTask] = ["chat/completions", "completions", "embeddings"]
+
+
+@pytest.mark.parametrize("lang", ["curl", "python", "go", "java"])
+@pytest.mark.parametrize("task", TEXTS)
+def test_texts_are_asked_as_openai_has_it(task: TextTask, lang: Language, tmp_path: Path) -> None:
+    if lang in ("go", "java") and task != "chat/completions":
+        pytest.skip("a second of compiling each; their body is the only difference")
+    answers = {
+        "chat/completions": {"choices": [{"index": 0, "message": {"role": "assistant", "content": "It scatters."}}]},
+        "completions": {"choices": [{"index": 0, "text": "It scatters."}]},
+        "embeddings": {"data": [{"index": 0, "embedding": [0.25, 0.5]}]},
+    }
+    asked = example(task, "it's")
+    with fake_server(lambda got, number: status(200, json.dumps(answers[task]))) as server:
+        out = run(text_program(lang, server.url, task, asked), lang, tmp_path, "sk-mine")
+        (got,) = server.got
+    assert (got.path, got.headers["authorization"]) == (f"/v1/{task}", "Bearer sk-mine")
+    assert asked.items() <= json.loads(got.body).items()
+    assert ("0.25" if task == "embeddings" else "It scatters.") in out
+
+
+@pytest.mark.parametrize("task", TEXTS)
+def test_javascript_is_openais_client(task: TextTask, tmp_path: Path) -> None:
+    """That client is not installed: what it is told stands in for it, as its documentation has the names."""
+    package = tmp_path / "node_modules" / "openai"
+    package.mkdir(parents=True)
+    (package / "package.json").write_text('{"name": "openai", "type": "module", "main": "index.js"}')
+    (package / "index.js").write_text(
+        """export default class {
+  constructor(given) {
+    const said = (path) => ({ create: async (body) => {
+      console.log(JSON.stringify({ path, given, body }));
+      return { choices: [{ text: "", message: { content: "" } }], data: [{ embedding: [] }] };
+    } });
+    this.chat = { completions: said("chat/completions") };
+    this.completions = said("completions");
+    this.embeddings = said("embeddings");
+  }
+}"""
+    )
+    out = run(text_program("javascript", "http://there", task, example(task, "m")), "javascript", tmp_path, "sk-mine")
+    told = json.loads(out.splitlines()[0])
+    assert told == {
+        "path": task,
+        "given": {"baseURL": "http://there/v1", "apiKey": "sk-mine"},
+        "body": example(task, "m"),
+    }
 
 
 HOSTILE = '😀 it\'s "$HOME" `id` \\ \u2028 ${x} </script> {{0}} %s\t'

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import modelport
+from modelport.api.openai.embeddings import gives_embeddings
 from modelport.engine.dataplane import Endpoint
 from modelport.engine.routing import Route
 from modelport.engine.stats import EndpointStats
+from modelport.schemas.text_tasks import TextTask
 from modelport.tensors import TensorSpec
 
 #: Extensions of the Open Inference Protocol that are spoken here.
@@ -59,7 +61,14 @@ def card(route: Route) -> dict[str, Any]:
     }
     if route.language is not None:
         found |= {"max_model_len": route.language.context, "max_input_tokens": route.language.context}
-    return found
+    return found | {"task": task} if (task := text_task(route)) else found
+
+
+def text_task(route: Route) -> TextTask | None:
+    """What the model does with texts; None for another kind of model."""
+    if route.language is not None:
+        return "chat/completions" if route.language.chat else "completions"
+    return "embeddings" if gives_embeddings(route) else None
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:

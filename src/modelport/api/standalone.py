@@ -7,6 +7,7 @@ Ctrl-C.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from modelport import errors
 from modelport.api.answers import error_answer
 from modelport.api.gateway import Gateway, GatewayConfig, serve_http, start_grpc
 from modelport.api.messages import HttpRequest, HttpResponse, HttpRoute
+from modelport.api.model_facts import text_task
 from modelport.engine.fleet import Limits
 from modelport.engine.inspect import inspect
 from modelport.engine.local import LocalModel, LocalReplicas, Running
@@ -28,6 +30,7 @@ from modelport.engine.placement.early import Early
 from modelport.engine.placement.ports import CannotStart, bind, is_loopback
 from modelport.engine.routing import Route, RoutingTable
 from modelport.engine.runtime import Inspected, Trust
+from modelport.schemas.text_tasks import example
 from modelport.tensors import Signature
 
 if TYPE_CHECKING:
@@ -159,14 +162,24 @@ class Standalone:
 
     def _greet(self, port: int, grpc_address: str | None) -> None:
         options = self._options
-        scheme = "https" if options.tls_certificate else "http"
+        url = f"{'https' if options.tls_certificate else 'http'}://{options.host}:{port}"
         inputs = ", ".join(f"{s.name} {s.datatype}{list(s.shape)}" for s in self._found.signature.inputs)
         sys.stderr.write(
-            f"{options.name} ({self._found.format}; {inputs}) is served on {scheme}://{options.host}:{port}"
+            f"{options.name} ({self._found.format}; {inputs}) is served on {url}"
             + (f", gRPC on {grpc_address}" if grpc_address else "")
-            + f"\n  curl {scheme}://{options.host}:{port}/v2/models/{options.name}\nCtrl-C stops it.\n"
+            + "".join(f"\n  {call}" for call in self._calls(url))
+            + "\nCtrl-C stops it.\n"
         )
         sys.stderr.flush()
+
+    def _calls(self, url: str) -> list[str]:
+        """What somebody may type next."""
+        name = self._options.name
+        task = text_task(self._app.plane.find("default", name).route)
+        if task is None:
+            return [f"curl {url}/v2/models/{name}"]
+        call = f"curl {url}/v1/{task} -H 'Content-Type: application/json' -d '{json.dumps(example(task, name))}'"
+        return [call, f"modelport chat --url {url}"] if task == "chat/completions" else [call]
 
 
 def _running(options: ServeOptions, environment: Environment | None) -> Running:

@@ -122,10 +122,12 @@ def _show_deployed(client: Client, made: Deployment) -> None:
     from modelport.cli.snippet import snippet_for
     from modelport.errors import InvalidInput
 
+    task = client.chat.task(made.name) if made.replicas_ready else None
     say(f"{made.name} is {made.state}: {made.model}:{made.version}, {counted(made.replicas_ready, 'replica')} ready")
     facts(
         [
-            ("url", f"{client.url}/v2/models/{made.name}/infer"),
+            ("url", f"{client.url}/v1/{task}" if task else f"{client.url}/v2/models/{made.name}/infer"),
+            ("talk to it", f"modelport chat {made.name}" if task == "chat/completions" else None),
             ("reason", made.reason),
             ("batching", made.batching),
         ]

@@ -1,7 +1,8 @@
 """``modelport snippet``: a program that calls one endpoint, complete, in the language of whoever asks.
 
 Each is Open Inference V2 as JSON with nothing but the language's own library, data of the right names, types and
-shapes, and the key from the environment. The data are the version's own example where it has one.
+shapes, and the key from the environment. The data are the version's own example where it has one. A model that writes
+texts or gives their vectors is asked as OpenAI's API has it, from Python and JavaScript with OpenAI's own client.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from modelport.cli.options import Endpoint, Key, Url
+from modelport.schemas.text_tasks import TextTask, example
 
 if TYPE_CHECKING:
     from modelport.sdk.client import Client
@@ -46,7 +48,8 @@ def snippet(
 ) -> None:
     """Print a program that calls a deployed model.
 
-    It runs as it stands; a key is read from MODELPORT_KEY.
+    It runs as it stands; a key is read from MODELPORT_KEY. For a language model or one of embeddings Python and
+    JavaScript want OpenAI's client: pip install openai, npm install openai.
 
     Example: modelport snippet digits --lang python
     """
@@ -60,7 +63,11 @@ def snippet(
 def snippet_for(client: Client, model: str, lang: Language) -> str:
     """The program for an endpoint, or ``NAME:VERSION``; raises InvalidInput as ``tensors_of``, NotFound."""
     from modelport.sdk.inference import model_path
+    from modelport.sdk.references import parse_reference
 
+    task = client.chat.task(model) if parse_reference(model).version is None else None
+    if task is not None:
+        return text_program(lang, client.url, task, example(task, model))
     tensors = tensors_of(client.metadata(model).inputs, sample_of(client, model))
     return program(lang, f"{client.url}{model_path(model)}/infer", tensors)
 
@@ -68,6 +75,18 @@ def snippet_for(client: Client, model: str, lang: Language) -> str:
 def program(lang: Language, url: str, tensors: Sequence[Tensor]) -> str:
     """The source text of a call with these inputs."""
     return {"curl": _curl, "python": _python, "javascript": _javascript, "go": _go, "java": _java}[lang](url, tensors)
+
+
+def text_program(lang: Language, url: str, task: TextTask, body: dict[str, Any]) -> str:
+    """The source text of a call of OpenAI's API at the server of that URL."""
+    path, text = f"{url}/v1/{task}", json.dumps(body)
+    if lang == "curl":
+        return _curl_head(path) + f"  -d {_shell(text)}"
+    if lang == "go":
+        return _go_post(path, f"json.RawMessage({_go_text(text)})")
+    if lang == "java":
+        return _java_post(path, _java_text(text))
+    return {"python": _openai_python, "javascript": _openai_javascript}[lang](f"{url}/v1", task, body)
 
 
 def tensors_of(inputs: Sequence[TensorSpec], sample: dict[str, Any] | None) -> list[Tensor]:
@@ -135,14 +154,18 @@ def _spelled(tensor: Tensor) -> list[Any]:
 
 
 def _curl(url: str, tensors: Sequence[Tensor]) -> str:
-    head = f"""curl -sS {_shell(url)} \\
-  ${{MODELPORT_KEY:+-H "Authorization: Bearer $MODELPORT_KEY"}} \\
-  -H 'Content-Type: application/json' \\
-"""
+    head = _curl_head(url)
     if not any(_is_repeated(tensor) and tensor.count > _MOST for tensor in tensors):
         return f"{head}  -d {_shell(_json(tensors))}"
     made = " + ".join(f"'{_quoted_python(part)}'" if isinstance(part, str) else part[0] for part in _pieces(tensors))
     return f"python3 -c {_shell(f'print({made})')} | {head}  -d @-"
+
+
+def _curl_head(url: str) -> str:
+    return f"""curl -sS {_shell(url)} \\
+  ${{MODELPORT_KEY:+-H "Authorization: Bearer $MODELPORT_KEY"}} \\
+  -H 'Content-Type: application/json' \\
+"""
 
 
 def _pieces(tensors: Sequence[Tensor]) -> list[str | tuple[str]]:
@@ -195,7 +218,38 @@ with urllib.request.urlopen(request) as answer:
         print(output["name"], output["shape"], output["data"])"""
 
 
+_OPENAI_ANSWERS: dict[TextTask, str] = {
+    "chat/completions": "choices[0].message.content",
+    "completions": "choices[0].text",
+    "embeddings": "data[0].embedding",
+}
+
+
+def _openai_python(url: str, task: TextTask, body: dict[str, Any]) -> str:
+    arguments = "\n".join(f"    {name}={value!r}," for name, value in body.items())
+    return f"""# pip install openai
+import os
+
+from openai import OpenAI
+
+client = OpenAI(base_url={url!r}, api_key=os.environ.get("MODELPORT_KEY", "none"))
+answer = client.{task.replace("/", ".")}.create(
+{arguments}
+)
+print(answer.{_OPENAI_ANSWERS[task]})"""
+
+
 # JavaScript
+
+
+def _openai_javascript(url: str, task: TextTask, body: dict[str, Any]) -> str:
+    return f"""// npm install openai; Node (save it as call.mjs), Deno, Bun
+import OpenAI from "openai";
+
+const apiKey = process.env.MODELPORT_KEY ?? "none";
+const client = new OpenAI({{ baseURL: {json.dumps(url)}, apiKey }});
+const answer = await client.{task.replace("/", ".")}.create({json.dumps(body, indent=2)});
+console.log(answer.{_OPENAI_ANSWERS[task]});"""
 
 
 def _javascript(url: str, tensors: Sequence[Tensor]) -> str:
@@ -228,12 +282,29 @@ _GO_TYPES = {
 }  # fmt: skip
 
 
+_GO_REPEAT = """func repeat(value any, count int) []any {
+	values := make([]any, count)
+	for i := range values {
+		values[i] = value
+	}
+	return values
+}
+
+"""
+
+
 def _go(url: str, tensors: Sequence[Tensor]) -> str:
     rows = "\n".join(
         f'\t\t{{"name": {_go_text(t.name)}, "datatype": "{t.datatype}", "shape": {_go_list("int", t.shape)}, '
         f'"data": {_go_data(t)}}},'
         for t in tensors
     )
+    return _go_post(url, f'map[string]any{{"inputs": []map[string]any{{\n{rows}\n\t}}}}')
+
+
+def _go_post(url: str, body: str) -> str:
+    """A program that posts the expression as JSON."""
+    repeat = _GO_REPEAT if "repeat(" in body else ""
     return f"""package main
 
 import (
@@ -246,18 +317,8 @@ import (
 	"os"
 )
 
-func repeat(value any, count int) []any {{
-	values := make([]any, count)
-	for i := range values {{
-		values[i] = value
-	}}
-	return values
-}}
-
-func main() {{
-	body, err := json.Marshal(map[string]any{{"inputs": []map[string]any{{
-{rows}
-	}}}})
+{repeat}func main() {{
+	body, err := json.Marshal({body})
 	if err != nil {{
 		log.Fatal(err)
 	}}
@@ -305,8 +366,21 @@ def _go_text(text: str) -> str:
 # Java
 
 
+_JAVA_REPEAT = """    static String repeat(String value, int count) {
+        return String.join(", ", java.util.Collections.nCopies(count, value));
+    }
+
+"""
+
+
 def _java(url: str, tensors: Sequence[Tensor]) -> str:
     inputs = ' + ", "\n            + '.join(_java_tensor(tensor) for tensor in tensors)
+    return _java_post(url, f'"{{\\"inputs\\": ["\n            + {inputs}\n            + "]}}"')
+
+
+def _java_post(url: str, body: str) -> str:
+    """A program that posts the expression's text."""
+    repeat = _JAVA_REPEAT if "repeat(" in body else ""
     return f"""// Java 11 or newer, without a build: java Call.java
 import java.net.URI;
 import java.net.http.HttpClient;
@@ -314,14 +388,8 @@ import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 
 public class Call {{
-    static String repeat(String value, int count) {{
-        return String.join(", ", java.util.Collections.nCopies(count, value));
-    }}
-
-    public static void main(String[] arguments) throws Exception {{
-        String body = "{{\\"inputs\\": ["
-            + {inputs}
-            + "]}}";
+{repeat}    public static void main(String[] arguments) throws Exception {{
+        String body = {body};
         HttpRequest.Builder request = HttpRequest.newBuilder(URI.create({_java_text(url)}))
             .header("Content-Type", "application/json")
             .POST(HttpRequest.BodyPublishers.ofString(body));

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, overload
+from typing import Any, TypedDict, get_args, overload
 
 import orjson
 
 from modelport.errors import Unavailable, from_status
-from modelport.sdk.flows import Awaiting, Blocking, D_co, Flow, Operations, Request, operation, send_json
+from modelport.schemas.text_tasks import TextTask
+from modelport.sdk.flows import Awaiting, Blocking, D_co, Flow, Operations, Request, operation, path_of, send_json
 
 PATH = "/v1/chat/completions"
 _LONGEST_S = 600.0
@@ -65,6 +66,13 @@ class Chat(Operations[D_co]):
         told = [card for card in cards if card.context is not None]
         is_ours = "models" in found  # where a card without a context is a model that writes no texts
         return told if told or is_ours else cards
+
+    @operation
+    def task(self, model: str) -> Flow[TextTask | None]:
+        """What an endpoint does with texts: where below ``/v1`` it is asked; None for another kind of model."""
+        card = yield from send_json("GET", path_of("v1", "models", model))
+        task = card.get("task") if isinstance(card, dict) else None
+        return task if task in get_args(TextTask) else None
 
     @overload
     def stream(
