@@ -68,7 +68,57 @@ def test_one_question_has_one_answer_and_nothing_else_on_stdout(run: Any) -> Non
     assert "9 tokens in (4 cached), 3 out" in done.stderr
     assert [message["content"] for message in body["messages"]] == ["Be brief.", "Why is that?"]
     assert (body["temperature"], body["stream"]) == (0, True)
-    assert "max_tokens" not in body
+    assert body["max_tokens"] == 512
+    assert "asked with temperature 0, at most 512 tokens an answer" in done.stderr
+
+
+def test_answers_are_calm_and_bounded_unless_somebody_wishes(run: Any) -> None:
+    with fake_server(echoing) as server:
+        run(server, "parrot", "hi")
+        run(server, "parrot", "hi", "--temperature", "1.5", "--max-tokens", "9000")
+        found = [(body["temperature"], body["max_tokens"]) for body in asked(server)]
+    assert found == [(0.3, 512), (1.5, 9000)]
+
+
+def test_a_key_that_may_have_fewer_tokens_is_asked_without_the_bound_that_nobody_wished(run: Any) -> None:
+    message = "'max_tokens' is 512; an answer to this key has at most 9"
+    refused = status(400, json.dumps({"error": {"message": message, "code": "invalid_value", "param": "max_tokens"}}))
+
+    def answer(got: Got, number: int) -> Answer:
+        if got.path == "/v1/models":
+            return models("m")
+        return refused if "max_tokens" in json.loads(got.body) else cut_after(9)
+
+    with fake_server(answer) as server:
+        done, wished = run(server, "m", "hi"), run(server, "m", "hi", "--max-tokens", "512")
+    assert (done.returncode, done.stdout) == (0, "word\n")
+    assert "cut by the server after 9 tokens: perhaps as many as your key may have" in done.stderr
+    assert wished.returncode == 1 and message in wished.stderr
+
+
+def cut_after(tokens: int, prompt: int = 20) -> list[tuple[float, bytes]]:
+    return [(0.0, HEAD + said("word") + said("", "length") + usage(prompt, tokens) + event(b"[DONE]") + END)]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "prompt", "why"),
+    [
+        (512, 20, "after 512 tokens: --max-tokens lets it"),
+        (48, 2000, "context of 2,048 tokens is full; /clear"),
+    ],
+)
+def test_what_cut_an_answer_is_told(tokens: int, prompt: int, why: str, run: Any) -> None:
+    answers = cut_after(tokens, prompt)
+    with fake_server(lambda got, number: models("m") if got.path == "/v1/models" else answers) as server:
+        assert why in run(server, "m", "hi").stderr
+
+
+def test_what_is_no_name_is_the_question_to_the_only_model(run: Any) -> None:
+    with fake_server(echoing) as server:
+        done = run(server, "Capital of France?")
+        (body,) = asked(server)
+    assert (done.returncode, done.stdout) == (0, "Capital of France?\n")
+    assert body["model"] == "parrot"
 
 
 def test_what_comes_by_a_pipe_is_asked_behind_the_question(run: Any) -> None:
@@ -173,6 +223,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(tmp_path: Path) -> None:
         talk.wait_for("word word")
         talk.process.send_signal(signal.SIGINT)
         talk.wait_for("stopped")
+        talk.wait_for(">>> ")
+        talk.enter("/stats")
+        talk.wait_for("tokens are told at an answer's end")
         talk.wait_for(">>> ")
         talk.enter("quick")
         talk.wait_for("again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import sys
 from contextlib import closing, suppress
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from modelport.sdk.client import Client
 
 _INTERRUPTED = 130
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]+)?"
 _QUOTES = '"""'
 _HELP = """\
 /stats        how fast the last answer came, and all of them
@@ -42,9 +44,9 @@ def chat(
     ] = None,
     system: Annotated[str | None, typer.Option("--system", help="What the model is told before everything.")] = None,
     temperature: Annotated[
-        float | None, typer.Option("--temperature", min=0, help="0 takes the likeliest token always.")
+        float | None, typer.Option("--temperature", min=0, help="0 takes the likeliest token always. [0.3]")
     ] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Of an answer, at most.")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Of an answer, at most. [512]")] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Tell after each answer how fast it came.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Draw answers as Markdown, not as they are.")] = False,
     url: Url = None,
@@ -56,19 +58,23 @@ def chat(
 
     Example: modelport chat smollm "Why is the sky blue?" --max-tokens 100
 
+    Example: modelport chat "Why is the sky blue?"
+
     Example: cat notes.txt | modelport chat smollm "Sum this up:"
     """
     from modelport.cli.conversation import Conversation
     from modelport.sdk.client import Client
 
+    if model is not None and question is None and not re.fullmatch(_NAME, model):
+        model, question = None, model  # no endpoint is called "Why?"
     piped = _piped(question)
     wanted = {"temperature": temperature, "max_tokens": max_tokens}
     with Client(url, key) as client:
         name, context = _model(client, model)
-        sampling = {field: value for field, value in wanted.items() if value is not None}
-        conversation = Conversation(client, name, system, sampling)
+        asked_for = {field: value for field, value in wanted.items() if value is not None}
+        conversation = Conversation(client, name, system, asked_for, context)
         if question is None and piped is None:
-            _talk(conversation, context, stats, markdown)
+            _talk(conversation, stats, markdown)
             return
         asked = "\n\n".join(part for part in (question, piped) if part)
         if not _answer(conversation, asked, stats, markdown):
@@ -104,14 +110,14 @@ def _model(client: Client, name: str | None) -> tuple[str, int | None]:
     return name, found[name]
 
 
-def _talk(conversation: Conversation, context: int | None, stats: bool, markdown: bool) -> None:
+def _talk(conversation: Conversation, stats: bool, markdown: bool) -> None:
     """Questions and answers until the person has enough."""
     from modelport.cli.render import fail
     from modelport.errors import ModelportError
 
     with suppress(ImportError):
         import readline  # noqa: F401  (makes input() editable, with the questions before by the arrow keys)
-    room = f", {context:,} tokens of context" if context else ""
+    room = f", {conversation.context:,} tokens of context" if conversation.context else ""
     _note(f"{conversation.model} at {conversation.client.url}{room}; /help tells more, Ctrl-D ends")
     for said in _typed():
         try:
@@ -186,11 +192,12 @@ def _short(text: str) -> str:
 
 def _stats(conversation: Conversation) -> None:
     if not conversation.total.answers:
-        _note("no answer came yet")
+        _note(f"no answer came yet; {conversation.manner}")
         return
     _note(f"last: {conversation.last.text()}")
     if conversation.total.answers > 1:
         _note(f"all {conversation.total.answers}: {conversation.total.text()}")
+    _note(f"asked with {conversation.manner}")
 
 
 def _answer(conversation: Conversation, question: str, stats: bool, markdown: bool) -> bool:
@@ -204,7 +211,7 @@ def _answer(conversation: Conversation, question: str, stats: bool, markdown: bo
     if stopped:
         _note("\nstopped")
     elif conversation.finish == "length":
-        _note("cut at the bound of its tokens (--max-tokens, or the model's context)")
+        _note(conversation.cut())
     if stats:
         _stats(conversation)
     return not stopped
