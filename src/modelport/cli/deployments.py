@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,9 +24,9 @@ from modelport.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from modelport.schemas.deployments import Deployment
+    from modelport.schemas.deployments import Deployment, DeploymentSpec
     from modelport.sdk.client import Client
 
 group = typer.Typer(help="What is served, and how.", no_args_is_help=True, rich_markup_mode=None)
@@ -177,7 +178,25 @@ def deployment_rows(found: Sequence[Deployment]) -> tuple[tuple[str, ...], list[
         wished = f"{one.model}:{one.version}" + (f" (@{one.alias})" if one.alias else "")
         ready = f"{one.replicas_ready}/{one.spec.replicas}"
         rows.append((one.name, wished, one.serving_version, one.state, ready, one.revision, one.updated_at))
-    return ("NAME", "MODEL", "SERVING", "STATE", "READY", "REVISION", "UPDATED"), rows
+    columns = ("NAME", "MODEL", "SERVING", "STATE", "READY", "REVISION", "UPDATED")
+    if not any(one.spec.fallback or one.spec.cascade for one in found):
+        return columns, rows
+    others = [(one.spec.fallback or None, one.spec.cascade.first if one.spec.cascade else None) for one in found]
+    return (*columns, "FALLBACK", "CASCADE"), [(*row, *other) for row, other in zip(rows, others, strict=True)]
+
+
+def spec_text(spec: DeploymentSpec) -> str:
+    """What was wished, without what was not: ``replicas=1, cascade.first=small, fallback=small,tiny``."""
+    return ", ".join(_told(spec.model_dump(mode="json", exclude_none=True)))
+
+
+def _told(fields: dict[str, Any], where: str = "") -> Iterator[str]:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _told(value, f"{where}{name}.")
+        elif value != []:
+            text = ",".join(map(str, value)) if isinstance(value, list) else json.dumps(value)
+            yield f"{where}{name}={text if not isinstance(value, str) else value}"
 
 
 @group.command("list")
@@ -222,7 +241,7 @@ def show(name: Endpoint, as_json: AsJson = False, url: Url = None, key: Key = No
             ("reason", found.reason),
             ("revision", found.revision),
             ("batching", found.batching),
-            ("spec", found.spec.model_dump(exclude_none=True)),
+            ("spec", spec_text(found.spec)),
             ("updated", found.updated_at),
         ]
     )

@@ -10,6 +10,9 @@ import typer
 from modelport.cli.options import AsJson, Key, Url
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modelport.schemas.access import Key as Listed
     from modelport.schemas.access import NewKey
 
 #: What making a key does besides making it; not on standard output, which scripts read.
@@ -113,9 +116,20 @@ def list_keys(as_json: AsJson = False, url: Url = None, key: Key = None) -> None
     if as_json:
         render.as_json(found)
         return
-    rows = [(k.id, k.name, k.prefix, k.role, k.project, k.created_at, k.expires_at, k.revoked_at) for k in found]
-    columns = ("ID", "NAME", "PREFIX", "ROLE", "PROJECT", "CREATED", "EXPIRES", "REVOKED")
+    columns, rows = key_rows(found)
     render.table(columns, rows, "no keys; `modelport keys create --name NAME` makes one")
+
+
+def key_rows(found: Sequence[Listed]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """The columns and rows of a table of keys; what they are held to only where one is."""
+    columns = ("ID", "NAME", "PREFIX", "ROLE", "PROJECT", "CREATED", "EXPIRES", "REVOKED")
+    rows = [(k.id, k.name, k.prefix, k.role, k.project, k.created_at, k.expires_at, k.revoked_at) for k in found]
+    limits = [(k.models, k.tokens_per_minute, k.max_tokens) for k in found]
+    if not any(limit is not None for each in limits for limit in each):
+        return columns, rows
+    return (*columns, "MODELS", "TOKENS/MIN", "MAX TOKENS"), [
+        (*row, *limit) for row, limit in zip(rows, limits, strict=True)
+    ]
 
 
 @group.command()
