@@ -85,6 +85,15 @@ def test_what_is_printed_to_begin_with_is_a_talk(served: Served) -> None:
         assert json.loads(done.stdout)["choices"][0]["message"]["content"], done.stderr
 
 
+def test_commands_for_other_models_name_those_for_this_one(served: Served) -> None:
+    command, where = [sys.executable, "-m", "modelport.cli.main"], ["--url", served.url]
+    asked = subprocess.run([*command, "predict", MODEL, "Why?", *where], capture_output=True, text=True, timeout=60)
+    assert asked.returncode == 1 and f"modelport chat {MODEL} 'Why?'" in asked.stderr
+    load = ["--callers", "1", "--duration", "0.5", "--warmup", "0"]
+    loaded = subprocess.run([*command, "bench", MODEL, *load, *where], capture_output=True, text=True, timeout=60)
+    assert f"modelport bench llm {MODEL}" in loaded.stderr
+
+
 def test_an_answer_and_what_it_cost(client: openai.OpenAI) -> None:
     found = ask(client, max_tokens=40)
     (choice,) = found.choices

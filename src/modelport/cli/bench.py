@@ -91,6 +91,9 @@ def bench(
     limit = milliseconds(slo_p99)
     options = Options(above_0(duration or 10.0, "--duration"), warmup, above_0(timeout, "--timeout"), connections, seed)
     with Client(url, key) as client:
+        if client.chat.task(model) == "chat/completions":
+            note = f"{model} writes texts: tokens and their times are measured by `modelport bench llm {model}`"
+            render.console(stderr=True).print(note, soft_wrap=True, markup=False)
         shot = shot_of(protocol, model, _inputs(client, model, given))
         address = _grpc_address(client, grpc) if protocol == "grpc" else None
         report = Report(model, client.url, protocol, plan.mode, seed, limit)

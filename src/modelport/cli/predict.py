@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,14 +38,20 @@ def predict(
     Example: modelport predict digits images.npy --top-k 3
     """
     from modelport.cli.inputs import load
-    from modelport.errors import InvalidInput
+    from modelport.errors import InvalidInput, NotFound
     from modelport.sdk.client import Client
 
     form = output or ("table" if sys.stdout.isatty() else "json")
     if form == "npy" and (top_k is not None or sys.stdout.isatty()):
         raise InvalidInput("--output npy writes arrays into a file or pipe: give no --top-k and redirect the output")
     with Client(url, key) as client:
-        given = load(data, lambda: client.metadata(model))
+        try:
+            given = load(data, lambda: client.metadata(model))
+        except NotFound as error:
+            if client.chat.task(model) != "chat/completions":
+                raise
+            talk = f"modelport chat {model} {shlex.quote(data[:200])}"
+            raise NotFound(f"{error.message}; to talk to this language model: {talk}") from None
         if isinstance(given, int | float | str):
             given = [given]
         if top_k is not None and isinstance(given, dict) and len(given) == 1:

@@ -14,7 +14,8 @@ import orjson
 
 from modelport.errors import Unavailable, from_status
 from modelport.schemas.text_tasks import TextTask
-from modelport.sdk.flows import Awaiting, Blocking, D_co, Flow, Operations, Request, operation, path_of, send_json
+from modelport.sdk.flows import Awaiting, Blocking, D_co, Flow, Operations, Request, operation, send_json
+from modelport.sdk.inference import model_path
 
 PATH = "/v1/chat/completions"
 _LONGEST_S = 600.0
@@ -70,7 +71,7 @@ class Chat(Operations[D_co]):
     @operation
     def task(self, model: str) -> Flow[TextTask | None]:
         """What an endpoint does with texts: where below ``/v1`` it is asked; None for another kind of model."""
-        card = yield from send_json("GET", path_of("v1", "models", model))
+        card = yield from send_json("GET", "/v1" + model_path(model).removeprefix("/v2"))
         task = card.get("task") if isinstance(card, dict) else None
         return task if task in get_args(TextTask) else None
 
