@@ -11,6 +11,7 @@ import typer
 from modelport.cli.options import Endpoint, Key, Url
 
 if TYPE_CHECKING:
+    from modelport.sdk.client import Client
     from modelport.tensors import Array
 
 _WRITTEN_AS_THEY_ARE = {"float16", "float32", "float64", "int32", "int64", "uint32", "uint64", "int8", "uint8", "bool"}
@@ -48,7 +49,7 @@ def predict(
         try:
             given = load(data, lambda: client.metadata(model))
         except NotFound as error:
-            if client.chat.task(model) != "chat/completions":
+            if not _talks(client, model):
                 raise
             talk = f"modelport chat {model} {shlex.quote(data[:200])}"
             raise NotFound(f"{error.message}; to talk to this language model: {talk}") from None
@@ -61,6 +62,16 @@ def predict(
         _print_classes(found, form)
     else:
         _print_arrays(found, form)
+
+
+def _talks(client: Client, model: str) -> bool:
+    """Whether it is a language model, as far as a server can be asked."""
+    from modelport.errors import ModelportError
+
+    try:
+        return client.chat.task(model) == "chat/completions"
+    except ModelportError:
+        return False
 
 
 def _print_classes(rows: Any, form: str) -> None:
