@@ -164,6 +164,7 @@ def _command(conversation: Conversation, said: str) -> bool:
         return False
     if word == "/stats":
         _stats(conversation)
+        _note(f"asked with {conversation.manner}")
     elif word == "/system":
         if rest:
             conversation.system = rest
@@ -192,12 +193,11 @@ def _short(text: str) -> str:
 
 def _stats(conversation: Conversation) -> None:
     if not conversation.total.answers:
-        _note(f"no answer came yet; {conversation.manner}")
+        _note("no answer came yet")
         return
     _note(f"last: {conversation.last.text()}")
     if conversation.total.answers > 1:
         _note(f"all {conversation.total.answers}: {conversation.total.text()}")
-    _note(f"asked with {conversation.manner}")
 
 
 def _answer(conversation: Conversation, question: str, stats: bool, markdown: bool) -> bool:
