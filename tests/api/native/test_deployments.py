@@ -36,7 +36,7 @@ def test_an_unknown_name_in_a_wish_comes_with_the_known_ones(client: TestClient)
     refused = client.put("/api/v1/deployments/m", json=wish)
     assert refused.status_code == 422
     assert refused.json()["error"]["message"].startswith(
-        "spec.cascade.foo: Extra inputs are not permitted; it takes first, mean_logprob, "
+        "body.spec.cascade.foo: Extra inputs are not permitted; it takes first, mean_logprob, "
     )
 
 

@@ -153,11 +153,12 @@ def _told(request: Request, error: Exception) -> ModelportError:
 
 def first_problem(error: RequestValidationError, kind: Any = None) -> str:
     """The first field that is wrong, with its path, and why; ``kind`` is the body's shape."""
-    first = error.errors()[0]
+    first: Any = error.errors()[0]
     if first["type"] == "json_invalid":
         return f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}"
     if first["loc"][0] == "body" and len(first["loc"]) > 1:
-        first = {**first, "loc": first["loc"][1:]}  # as clients name the field
+        first = {**first, "loc": first["loc"][1:]}
+        return f"body.{told(first, kind)}"
     return told(first, kind)
 
 
