@@ -273,7 +273,7 @@ class GeneratingReplica:
             most = self._most(asked, len(prompt))
             text = Text(self._runtime.reader(), asked.sampling.stop)
             writing = _Writing(item, gateway, asked, prompt, text, most, skip=asked.done_text, known=deque(asked.done))
-            self._admission.add(writing, asked.caller, len(prompt) + most, asked.background)
+            self._admission.add(writing, asked.caller, len(prompt) + most, asked.background, begun=bool(asked.done))
         except Exception as error:
             if not isinstance(error, ModelportError):
                 log("failed", request_id=item.request_id, error=traceback.format_exc())

@@ -132,6 +132,16 @@ def test_floods_leave_a_place_to_wait_for_who_comes() -> None:
         assert "mine" in replica.running, "its turn came before any other of theirs"
 
 
+def test_what_a_dead_replica_has_begun_is_taken_from_it_however_many_wait() -> None:
+    admission: Admission[str] = Admission(2, 100)
+    with pytest.raises(Overloaded):
+        for number in range(100):
+            admission.add(f"f{number}", "a", 50)
+    admission.add("begun", "a", 50, begun=True)
+    with pytest.raises(Overloaded):
+        admission.add("fresh", "a", 50)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_counts_hold_whatever_comes(seed: int) -> None:
     """No slot and no token is taken twice or lost, and no live text waits for a background one."""

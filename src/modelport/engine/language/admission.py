@@ -102,14 +102,16 @@ class Admission(Generic[T]):
         """Texts that wait."""
         return self._waiting.count + self._background.count
 
-    def add(self, what: T, caller: str, tokens: int, background: bool = False) -> None:
-        """Let it wait; raises Overloaded when it would wait too long, or its caller has his share of the queue."""
+    def add(self, what: T, caller: str, tokens: int, background: bool = False, *, begun: bool = False) -> None:
+        """Let it wait; raises Overloaded when it would wait too long, or its caller has his share of the queue, unless
+        another replica has ``begun`` it: then somebody has its beginning."""
         queue = self._background if background else self._waiting
         count, own = queue.of(caller)
         places = max(_LEAST_WAITING, _QUEUES * self.slots) - queue.count - 1
         room = _QUEUES * self.room - queue.tokens - tokens
         full = places < 0 or (queue.tokens and room < 0)
-        if full or (count and (count + 1 > _SHARE * places or own + tokens > _SHARE * room)):
+        shared = not count or (count + 1 <= _SHARE * places and own + tokens <= _SHARE * room)
+        if not begun and (full or not shared):
             raise Overloaded(
                 f"the model is at its capacity: {self.running} texts are written and {self.waiting} wait, "
                 f"{count} of them yours; try again later"
