@@ -130,3 +130,16 @@ def test_while_control_is_away_every_gateway_counts_by_itself(two: Server) -> No
     finally:
         control.resume()
     assert Client(two.url, two.token).status()
+
+
+def test_a_stopped_model_is_answered_for(two: Server) -> None:
+    client = caller(two)
+    with two.client() as admin:
+        admin.deploy("small", endpoint="large", fallback=["small"])
+        admin.deployments.stop("large")
+        deadline = time.monotonic() + 20
+        while ask(client).parse().model != "small":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        admin.deployments.start("large", wait=True)
+    assert ask(client).parse().model == "large"
