@@ -8,9 +8,12 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from modelport.engine.language.grammar_cost import MOST, cost_of
 from modelport.engine.language.json_grammar import _whole, any_object, grammar_of
-from modelport.engine.language.regex_grammar import rule_of
+from modelport.engine.language.regex_grammar import repeated, rule_of
 from modelport.errors import InvalidInput
 from tests.engine.language.schemas import made
 
@@ -49,6 +52,13 @@ def test_whole_numbers_within_bounds(first: int, last: int) -> None:
         assert _matches(ways, number) == (first <= number <= last), number
 
 
+def _deep(levels: int) -> Any:
+    found: Any = []
+    for _ in range(levels):
+        found = [found]
+    return found
+
+
 @pytest.mark.parametrize(
     ("schema", "path", "why"),
     [
@@ -67,6 +77,16 @@ def test_whole_numbers_within_bounds(first: int, last: int) -> None:
         ({"type": "integer", "minimum": 5, "maximum": 4}, "s", "no whole number"),
         ({"type": "array", "minItems": 3, "maxItems": 2}, "s", "more than"),
         ({"type": "thing"}, "s", "'type' is one of"),
+        ({"type": {"a": 1}}, "s", "'type' is one of"),
+        ({"type": [["string"]]}, "s", "'type' is one of"),
+        ({"type": "string", "format": []}, "s", "the format"),
+        *(({"type": "object", "required": [name]}, "s", "list of names") for name in ({}, 1, None, [])),
+        ({"type": "array", "prefixItems": 5}, "s", "list of schemas"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "s", "nothing else"),
+        ({"$ref": "#/$defs/a", "$defs": {c: {"$ref": f"#/$defs/{d}"} for c, d in ("ab", "ba")}}, "'s'", "without an end"),
+        ({"properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "'s'", "without an end"),
+        ({"enum": [_deep(980)]}, "'s'", "nested too deeply"),
+        ({"properties": {f"p{n}": {"pattern": f"[^{chr(97 + n)}]{{1,900}}"} for n in range(20)}}, "'s'", "too large"),
         ({"enum": []}, "s", "1 to 1000"),
         ({"type": "string", "description": "x" * (65 << 10)}, "'s'", "larger than 64 KiB"),
         (5, "s", "no JSON schema"),
@@ -104,7 +124,7 @@ def test_a_schema_may_refer_to_itself() -> None:
 @pytest.mark.parametrize(
     ("pattern", "rule"),
     [
-        ("^[A-Z]{2}[0-9]+$", "([A-Z]){2,2} ([0-9]){1,64}"),
+        ("^[A-Z]{2}[0-9]{3,30}$", "([A-Z]){2,2} ([0-9]){3,30}"),
         ("(yes|no)", '(("y" "e" "s" | "n" "o"))'),
         ('a"', '"a" "\\\\\\""'),
         ("[^x]", '[^x"\\\\\\x00-\\x1f]'),
@@ -113,3 +133,62 @@ def test_a_schema_may_refer_to_itself() -> None:
 )
 def test_patterns_inside_json(pattern: str, rule: str) -> None:
     assert rule_of(pattern, "p", in_json=True) == rule
+
+
+def test_long_texts_are_written_in_chunks_which_count_once() -> None:
+    one = grammar_of({"type": "string", "maxLength": 1000}, "s")
+    many = grammar_of({"properties": {f"p{n}": {"type": "string", "maxLength": 1000} for n in range(50)}}, "s")
+    assert cost_of(many) < 2 * cost_of(one) < MOST
+
+
+def _length_rule(least: int, most: int) -> str:
+    """As Python's regular expressions say it."""
+    named: dict[str, str] = {}
+
+    def name(rule: str) -> str:
+        for known, meaning in named.items():
+            rule = re.sub(rf"\b{known}\b", meaning, rule)
+        fresh = f"n{len(named)}n"
+        named[fresh] = f"(?:{rule})"
+        return fresh
+
+    rule = repeated("x", least, most, name)
+    for known, meaning in named.items():
+        rule = re.sub(rf"\b{known}\b", meaning, rule)
+    return rule.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("least", "most"), [(0, 33), (0, 48), (1, 40), (17, 50), (40, 40), (32, 100), (5, 64), (3, 32)]
+)
+def test_a_chunked_repetition_has_the_same_lengths(least: int, most: int) -> None:
+    pattern = re.compile(_length_rule(least, most))
+    assert {n for n in range(most + 40) if pattern.fullmatch("x" * n)} == set(range(least, most + 1))
+
+
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(
+        st.sampled_from((
+            "type", "properties", "required", "items", "prefixItems", "minItems", "maxItems", "$ref", "enum", "const",
+            "anyOf", "allOf", "pattern", "format", "minLength", "maxLength", "minimum", "exclusiveMaximum",
+            "additionalProperties", "nullable", "a",
+        ))
+        | st.text(max_size=4),
+        inner | st.sampled_from(("string", "object", "array", "integer", "number", "#", "#/a", "date", "[a-z]{1,99}")),
+        max_size=5,
+    ),
+    max_leaves=25,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(("type", "properties", "items", "$ref", "anyOf", "a")), _ANYTHING, max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_any_json_is_a_schema_or_is_refused(schema: Any) -> None:
+    try:
+        grammar = grammar_of(schema, "s")
+    except InvalidInput as error:
+        assert error.field == "s"
+    else:
+        assert cost_of(grammar) <= MOST

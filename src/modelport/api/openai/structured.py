@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelport.engine.language.grammar_cost import check_cost
 from modelport.engine.language.regex_grammar import rule_of
 from modelport.errors import InvalidInput
 
@@ -10,7 +11,11 @@ _LONGEST_GRAMMAR = 16 << 10
 
 def checked_regex(pattern: str, field: str) -> str:
     """The grammar of a pattern; raises InvalidInput."""
-    return f"root ::= {rule_of(pattern, field, in_json=False)}\n"
+    parts: dict[str, str] = {}
+    root = rule_of(pattern, field, in_json=False, named=lambda part: parts.setdefault(part, f"part{len(parts) + 1}"))
+    grammar = "".join(f"{name} ::= {rule}\n" for rule, name in [(root, "root"), *parts.items()])
+    check_cost([grammar], field)
+    return grammar
 
 
 def checked_grammar(grammar: str, field: str) -> str:
@@ -19,4 +24,5 @@ def checked_grammar(grammar: str, field: str) -> str:
         raise InvalidInput.of(
             field, f"{field!r} is an EBNF grammar with a rule 'root', of at most {_LONGEST_GRAMMAR >> 10} KiB"
         )
+    check_cost([grammar], field)
     return grammar

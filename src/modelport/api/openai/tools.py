@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from modelport.engine.generation import Format
+from modelport.engine.language.grammar_cost import check_cost
 from modelport.engine.language.json_grammar import grammar_of
 from modelport.errors import InvalidInput
 
@@ -85,6 +86,7 @@ def format_of(
         if choice.function.name not in grammars:
             raise InvalidInput.of("tool_choice", f"'tools' has no function {choice.function.name[:80]!r}")
         grammars = {choice.function.name: grammars[choice.function.name]}
+    check_cost(grammars.values(), "tools")
     must = choice == "required" or isinstance(choice, Choice)
     one = isinstance(choice, Choice) or parallel is False
     return [msgspec.to_builtins(tool) for tool in tools], Format(tools=grammars, must_call=must, parallel=not one)

@@ -12,7 +12,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from modelport.engine.language.regex_grammar import quoted, rule_of
+from modelport.engine.language.grammar_cost import can_end, check_cost
+from modelport.engine.language.regex_grammar import quoted, repeated, rule_of
 from modelport.errors import InvalidInput
 
 _MOST_BYTES = 64 << 10
@@ -64,9 +65,16 @@ _PARTS = {"string": "char", "number": "integer", "any": "string number boolean n
 
 def grammar_of(schema: dict[str, Any], field: str) -> str:
     """The whole grammar, beginning with ``root``; raises InvalidInput naming the path of what cannot be kept to."""
-    if len(json.dumps(schema)) > _MOST_BYTES:
-        raise InvalidInput.of(field, f"{field!r} is larger than {_MOST_BYTES >> 10} KiB")
-    return _Grammar(schema, field).text()
+    try:
+        if len(json.dumps(schema)) > _MOST_BYTES:
+            raise InvalidInput.of(field, f"{field!r} is larger than {_MOST_BYTES >> 10} KiB")
+        grammar = _Grammar(schema, field).text()
+    except RecursionError:
+        raise InvalidInput.of(field, f"{field!r} is nested too deeply") from None
+    if not can_end(grammar):
+        raise InvalidInput.of(field, f"{field!r} refers to itself without an end: no value is valid")
+    check_cost([grammar], field)
+    return grammar
 
 
 def any_object() -> str:
@@ -78,8 +86,9 @@ class _Grammar:
     def __init__(self, schema: dict[str, Any], field: str) -> None:
         self._schema, self._field = schema, field
         self._rules: dict[str, str] = {}
+        self._names: dict[str, str] = {}
+        """Of rules, by what they say: engines read each once."""
         self._references: dict[str, str] = {}
-        self._size = 0
 
     def text(self) -> str:
         root = self._value(self._schema, self._field, 0)
@@ -95,8 +104,13 @@ class _Grammar:
         return name
 
     def _new(self, rule: str, path: str) -> str:
-        self._size += 1
-        return self._add(f"r{self._size}", rule, path)
+        if rule not in self._names:
+            self._names[rule] = self._add(f"r{len(self._names) + 1}", rule, path)
+        return self._names[rule]
+
+    def _times(self, rule: str, least: int, most: int | None, path: str) -> str:
+        """A rule repeated."""
+        return repeated(rule, max(0, least), most, lambda part: self._new(part, path))
 
     def _basic(self, name: str) -> str:
         if name not in self._rules:
@@ -134,7 +148,7 @@ class _Grammar:
                     raise self._refuse(path, f"the keyword {_listed(known)} cannot be kept to; leave it out")
                 return self._basic("any")
         kinds = kinds if isinstance(kinds, list) else [kinds]
-        if not kinds or any(kind not in _OF_TYPE for kind in kinds):
+        if not kinds or any(not isinstance(kind, str) or kind not in _OF_TYPE for kind in kinds):
             raise self._refuse(path, f"'type' is one of {', '.join(_OF_TYPE)}, or a list of them")
         strange = known - {"type"} - set().union(*(_OF_TYPE[kind] for kind in kinds))
         if strange:
@@ -199,17 +213,18 @@ class _Grammar:
         if ruled:
             if len(ruled) > 1 or least or most is not None:
                 raise self._refuse(path, f"{ruled[0]!r} beside other bounds of a text cannot be kept to; say one")
-            if "format" in node and node["format"] not in _FORMATS:
+            if "format" in node and (not isinstance(node["format"], str) or node["format"] not in _FORMATS):
                 raise self._refuse(
                     path, f"the format {str(node['format'])[:60]!r} cannot be kept to; {', '.join(_FORMATS)} can"
                 )
             pattern = node["pattern"] if "pattern" in node else _FORMATS[node["format"]]
-            rule = rule_of(pattern, self._field, in_json=True, where=f"{path}.{ruled[0]}")
+            where = f"{path}.{ruled[0]}"
+            rule = rule_of(pattern, self._field, in_json=True, where=where, named=lambda part: self._new(part, path))
             return self._new(f'"\\"" ({rule}) "\\""', path)  # of what a pattern may find anywhere, the whole is one
         if not least and most is None:
             return self._basic("string")
         self._basic("char")
-        return self._new(f'"\\"" {_times("char", least, most)} "\\""', path)
+        return self._new(f'"\\"" {self._times("char", least, most, path)} "\\""', path)
 
     def _integer(self, node: dict[str, Any], path: str, depth: int) -> str:
         low, high = self._limits(node, path)
@@ -256,10 +271,10 @@ class _Grammar:
 
     def _array(self, node: dict[str, Any], path: str, depth: int) -> str:
         least, most = self._bounds(node, "minItems", "maxItems", path)
-        first = [
-            self._value(each, f"{path}.prefixItems[{number}]", depth + 1)
-            for number, each in enumerate(node.get("prefixItems") or [])
-        ]
+        given = node.get("prefixItems", [])
+        if not isinstance(given, list):
+            raise self._refuse(path, "'prefixItems' is a list of schemas")
+        first = [self._value(each, f"{path}.prefixItems[{number}]", depth + 1) for number, each in enumerate(given)]
         rest = None
         more_fit = node.get("items", True) is not False and (most is None or most > len(first))
         if more_fit and (not first or "items" in node or least > len(first)):
@@ -268,18 +283,20 @@ class _Grammar:
             raise self._refuse(path, "'minItems' is more than 'prefixItems' and 'items' allow")
         if first:
             fixed = first if most is None else first[:most]
-            tail = _times(f'(", " {rest})', least - len(fixed), None if most is None else most - len(fixed))
+            tail = self._times(f'(", " {rest})', least - len(fixed), None if most is None else most - len(fixed), path)
             return self._new('"[" ' + ' ", " '.join(fixed) + f' {tail if rest else ""} "]"', path)
         if rest is None or most == 0:
             return quoted("[]")
-        more = _times(f'(", " {rest})', least - 1, None if most is None else most - 1)
+        more = self._times(f'(", " {rest})', least - 1, None if most is None else most - 1, path)
         body = f'"[" {rest} {more} "]"'
         return self._new(body if least else f'"[]" | {body}', path)
 
     def _object(self, node: dict[str, Any], path: str, depth: int) -> str:
         properties, required = node.get("properties", {}), node.get("required", [])
-        if not isinstance(properties, dict) or not isinstance(required, list):
-            raise self._refuse(path, "'properties' is an object and 'required' a list")
+        if not isinstance(properties, dict):
+            raise self._refuse(path, "'properties' is an object")
+        if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+            raise self._refuse(path, "'required' is a list of names")
         properties = {**properties, **{name: True for name in required if name not in properties}}
         others = node.get("additionalProperties", True)
         if not properties:
@@ -362,8 +379,3 @@ def _digits(first: int, last: int) -> Iterator[str]:
         tail = f" [0-9]{{{free}}}" if free else ""
         yield f"{lead}[{digit}-{most}]{tail}"
         first += (most - digit + 1) * step
-
-
-def _times(rule: str, least: int, most: int | None) -> str:
-    """A rule repeated; nothing for none, which grammar libraries do not all read."""
-    return "" if most == 0 else f"{rule}{{{max(0, least)},{'' if most is None else most}}}"

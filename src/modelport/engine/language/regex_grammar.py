@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from modelport.errors import InvalidInput
@@ -23,6 +24,9 @@ _MOST_REPEATED = 5_000
 """The product of nested repetitions."""
 _ENDLESS = 64
 """So often is repeated at most, inside JSON, what may be repeated for ever."""
+_PLAIN = 32
+"""Longer repetitions are written in chunks."""
+_CHUNK = 16
 _CATEGORIES = {
     codes.CATEGORY_DIGIT: "0-9",
     codes.CATEGORY_WORD: "a-zA-Z0-9_",
@@ -31,8 +35,16 @@ _CATEGORIES = {
 _NOT_IN_JSON = '"\\\\\\x00-\\x1f'
 
 
-def rule_of(pattern: Any, field: str, *, in_json: bool, where: str | None = None) -> str:
-    """The right side of a rule; raises InvalidInput about ``field``, naming the place in it."""
+def in_brackets(rule: str) -> str:
+    """The name of a rule that has none."""
+    return f"({rule})"
+
+
+def rule_of(
+    pattern: Any, field: str, *, in_json: bool, where: str | None = None, named: Callable[[str], str] = in_brackets
+) -> str:
+    """The right side of a rule; ``named`` gives a part of it a name. Raises InvalidInput about ``field``, naming the
+    place in it."""
     where = where or field
     if not isinstance(pattern, str) or len(pattern) > _LONGEST:
         raise InvalidInput.of(field, f"{where} is a text of at most {_LONGEST} characters")
@@ -40,12 +52,44 @@ def rule_of(pattern: Any, field: str, *, in_json: bool, where: str | None = None
         tree = parser.parse(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise InvalidInput.of(field, f"{where} is no regular expression: {error}") from None
-    return _Rule(field, where, in_json=in_json).sequence(tree, 1) or '""'
+    return _Rule(field, where, named, in_json=in_json).sequence(tree, 1) or '""'
+
+
+def repeated(rule: str, least: int, most: int | None, named: Callable[[str], str]) -> str:
+    """A rule so many times. Long ones are made of chunks, which engines read once, where every place of a repetition
+    costs them time, and beyond some length every step does."""
+    if most is None:
+        return f"{rule}{{{least},}}" if least <= _PLAIN else f"{repeated(rule, least, least, named)} {rule}*"
+    if most <= _PLAIN:
+        return f"{rule}{{{least},{most}}}" if most else ""
+    rule = named(rule) if rule.startswith("(") else rule
+    chunk = named(f"{rule}{{{_CHUNK}}}")
+    chunks, single = divmod(least, _CHUNK)
+    must = [_so_often(chunk, chunks, chunks), _so_often(rule, single, single)]
+    chunks, single = divmod(most - least, _CHUNK)
+    may = _up_to(rule, single, named)
+    if chunks:
+        fewer = f"{_so_often(chunk, 0, chunks - 1)} {_up_to(rule, _CHUNK - 1, named)}"
+        may = f"({fewer} | {_so_often(chunk, chunks, chunks)} {may})"
+    return " ".join(filter(None, (*must, may)))
+
+
+def _up_to(rule: str, most: int, named: Callable[[str], str]) -> str:
+    """Each in terms of the one below, which all share."""
+    found = ""
+    for _ in range(most):
+        found = named(f"({rule} {found})?" if found else f"{rule}?")
+    return found
+
+
+def _so_often(rule: str, least: int, most: int) -> str:
+    """Nothing for none, which grammar libraries do not all read."""
+    return f"{rule}{{{least},{most}}}" if most else ""
 
 
 class _Rule:
-    def __init__(self, field: str, where: str, *, in_json: bool) -> None:
-        self._field, self._where, self._in_json = field, where, in_json
+    def __init__(self, field: str, where: str, named: Callable[[str], str], *, in_json: bool) -> None:
+        self._field, self._where, self._named, self._in_json = field, where, named, in_json
 
     def _refuse(self, what: str) -> InvalidInput:
         return InvalidInput.of(self._field, f"{self._where}: {what} cannot be kept to")
@@ -88,7 +132,7 @@ class _Rule:
         body = f"({self.sequence(inner, times * max(most, 1)) or chr(34) * 2})"
         if endless and self._in_json:  # a small model would not find the end
             high, endless = max(low, _ENDLESS), False
-        return body + (f"{{{low},}}" if endless else f"{{{low},{high}}}")
+        return repeated(body, low, None if endless else high, self._named)
 
     def _class(self, members: list[tuple[Any, Any]]) -> str:
         negated, said = False, ""
