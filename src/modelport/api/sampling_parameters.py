@@ -62,4 +62,7 @@ def _parsed(name: str, value: Any) -> Any:
         except msgspec.DecodeError as error:
             if name != "stop":  # which may well begin so
                 raise InvalidInput.of(f"parameters.{name}", f"parameter {name!r} is no JSON: {error}") from None
+        except RecursionError:
+            if name != "stop":
+                raise InvalidInput.of(f"parameters.{name}", f"parameter {name!r} is nested too deeply") from None
     return value

@@ -23,7 +23,7 @@ import msgspec
 from modelport.engine import frames
 from modelport.engine.adapting import Adapted, to_adapt
 from modelport.engine.frames import Frame, Item
-from modelport.engine.generation import Alternative, Asked, Part, Sampling, encode_parts, from_tensors
+from modelport.engine.generation import Alternative, Asked, Format, Part, Sampling, encode_parts, from_tensors
 from modelport.engine.heartbeat import Heartbeat
 from modelport.engine.language.admission import Admission
 from modelport.engine.language.prompts import Prompts
@@ -36,6 +36,8 @@ from modelport.telemetry import log
 _PROOF_EVERY_S = 4.0
 _PROOF_TEXT = "Hello"
 _MOST_UNSENT = 16 << 20
+_STALLED_S = 10.0
+_REMEMBERED = 256
 _READ = 1 << 18
 _DIFFERS = "the model's process died in the middle of this stream, and another one does not write the same; ask again"
 
@@ -88,6 +90,8 @@ class _Gateway:
         self.texts: dict[int, _Writing] = {}
         """By the gateway's own number of the request."""
         self.unsent = bytearray()
+        self._took = time.monotonic()
+        """When the other side has last taken something."""
         self._received = bytearray()
 
     def read(self) -> Iterator[Frame]:
@@ -106,7 +110,9 @@ class _Gateway:
             yield frames.decode(head, body)
 
     def write(self, buffers: list[frames.Buffer]) -> None:
-        """Send, or keep what the other side does not take yet; raises OSError when it takes too little."""
+        """Send, or keep what the other side does not take yet; raises OSError when it takes nothing for long."""
+        if not self.unsent:
+            self._took = time.monotonic()
         for buffer in buffers:
             self.unsent += buffer
         self.flush()
@@ -116,7 +122,8 @@ class _Gateway:
         with contextlib.suppress(BlockingIOError):
             sent = self.socket.send(self.unsent)
             del self.unsent[:sent]
-        if len(self.unsent) > _MOST_UNSENT:
+            self._took = time.monotonic()
+        if len(self.unsent) > _MOST_UNSENT and time.monotonic() - self._took > _STALLED_S:
             raise ConnectionError("the gateway does not read")
 
 
@@ -134,6 +141,8 @@ class GeneratingReplica:
         self._texts: dict[int, _Writing] = {}
         """Those under way, by the runtime's number."""
         self._numbers = 0
+        self._forms: set[int] = set()
+        """What texts had to be, so far."""
         self._selector = selectors.DefaultSelector()
         self._gateways: set[_Gateway] = set()
         self._leaving: set[str] = set()
@@ -274,6 +283,9 @@ class GeneratingReplica:
             text = Text(self._runtime.reader(), asked.sampling.stop)
             writing = _Writing(item, gateway, asked, prompt, text, most, skip=asked.done_text, known=deque(asked.done))
             self._admission.add(writing, asked.caller, len(prompt) + most, asked.background, begun=bool(asked.done))
+        except RecursionError:
+            self._tell(gateway, _failure(item, InvalidInput("the request is nested too deeply")))
+            return
         except Exception as error:
             if not isinstance(error, ModelportError):
                 log("failed", request_id=item.request_id, error=traceback.format_exc())
@@ -283,7 +295,7 @@ class GeneratingReplica:
 
     def _most(self, asked: Asked, prompt: int) -> int:
         """How many tokens the answer may have; raises InvalidInput."""
-        limit = min(self._facts.context, self._facts.room or self._facts.context)
+        limit = self._prompts.limit
         if prompt >= limit:
             raise ContextExceeded(
                 f"this model's maximum context length is {limit} tokens, but the prompt has {prompt}; shorten it"
@@ -316,6 +328,17 @@ class GeneratingReplica:
                 self._tell(writing.gateway, _failure(writing.item, error))
                 continue
             self._texts[writing.number] = writing
+            if self._is_new(sampling.format):
+                return  # engines compile it in their next step, and one at a time is long enough
+
+    def _is_new(self, form: Format | None) -> bool:
+        """Whether no text has been begun that had to be so."""
+        if form is None or (key := hash(msgspec.json.encode(form))) in self._forms:
+            return False
+        if len(self._forms) >= _REMEMBERED:
+            self._forms.clear()
+        self._forms.add(key)
+        return True
 
     def _step(self) -> None:
         self._heartbeat.busy_since = time.monotonic()

@@ -154,8 +154,11 @@ _parts_decoder = msgspec.json.Decoder(list[Part])
 
 
 def to_tensors(asked: Asked) -> dict[str, Array]:
-    """A request as a frame carries it."""
-    return {REQUEST: np.array([_request_encoder.encode(asked)], object)}
+    """A request as a frame carries it; raises InvalidInput."""
+    try:
+        return {REQUEST: np.array([_request_encoder.encode(asked)], object)}
+    except RecursionError:
+        raise InvalidInput("the request is nested too deeply") from None
 
 
 def from_tensors(tensors: dict[str, Array]) -> Asked:

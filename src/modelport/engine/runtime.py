@@ -155,6 +155,15 @@ class Generates(ABC):
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens without special ones; unfinished characters come as U+FFFD."""
 
+    @property
+    def longest_token(self) -> int:
+        """Bytes of text that one token stands for at most; 0 where that is not known."""
+        return 0
+
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        """Each token's own text."""
+        return [self.decode([token]) for token in tokens]
+
     def reader(self) -> Reader:
         """For one answer's tokens."""
         return ByWindow(self.decode)

@@ -86,6 +86,10 @@ class Letters(Runtime, Generates, Adapts):
     def special_texts(self) -> frozenset[str]:
         return frozenset({"</>", "<assistant>"})
 
+    @property
+    def longest_token(self) -> int:
+        return 1
+
     def decode(self, tokens: Sequence[int]) -> str:
         return bytes(tokens).decode(errors="replace")
 

@@ -251,6 +251,36 @@ async def test_a_prompt_beyond_the_context_names_both_numbers() -> None:
         assert len(await text_of(made.plane, here, asked("x" * 45, 100))) == 5, "as much as the context holds"
 
 
+async def test_a_text_far_beyond_the_context_is_refused_unread() -> None:
+    """For tokens alone as well, which are told of any prompt that the context could hold."""
+    async with engine(letters(context=50)) as (made, here):
+        for only in (None, "tokens", "pieces"):
+            what = msgspec.structs.replace(asked("x" * 5000), only=only)
+            with pytest.raises(
+                errors.ContextExceeded, match=r"50 tokens, but the prompt has 5000 characters: at least"
+            ):
+                await parts_of(made.plane, here, what)
+
+
+async def test_one_large_answer_is_no_gateway_that_does_not_read() -> None:
+    """It shares the connection with a text that goes on."""
+    async with engine(letters(context=7_000_000, room=10_000_000, pause_s=0.01)) as (made, here):
+        long = asyncio.ensure_future(text_of(made.plane, here, asked("tale", 60)))
+        what = msgspec.structs.replace(asked("x" * 6_000_000), only="tokens")
+        (part,) = await parts_of(made.plane, here, what)
+        assert len(part.tokens) == 6_000_000
+        assert await long == answer_to("tale", 60)
+        assert not here.stats.retried
+
+
+async def test_arguments_nested_without_end_are_refused() -> None:
+    async with engine(letters()) as (made, here):
+        call = {"type": "function", "function": {"name": "f", "arguments": "[" * 100_000}}
+        messages = [{"role": "assistant", "content": "", "tool_calls": [call]}]
+        with pytest.raises(errors.InvalidInput, match="nested too deeply"):
+            await parts_of(made.plane, here, Asked(Sampling(max_tokens=2), messages=messages))
+
+
 async def test_a_conversation_goes_where_its_beginning_is_known() -> None:
     async with engine(letters(pause_s=0.001), replicas=2) as (_, here):
         used = []

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from modelport.api.openai import structured
-from modelport.engine.generation import Asked, Facts, Format, Sampling
+from modelport.engine.generation import MOST_TOKENS, Asked, Facts, Format, Sampling
 from modelport.engine.language.json_grammar import any_object, grammar_of
 from modelport.errors import InvalidInput
 
@@ -65,7 +65,7 @@ class Choosing(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
     min_tokens: Annotated[int, Meta(ge=0)] | None = None
     ignore_eos: bool | None = None
-    stop_token_ids: list[Annotated[int, Meta(ge=0)]] | None = None
+    stop_token_ids: Annotated[list[Annotated[int, Meta(ge=0, lt=MOST_TOKENS)]], Meta(max_length=_STOPS)] | None = None
 
     @property
     def wants_usage(self) -> bool:
@@ -118,8 +118,14 @@ def sampling_of(wanted: Choosing, most: int | None, logprobs: int | None, form: 
 
 
 def check_engine(sampling: Sampling, facts: Facts, alternatives: str = "top_logprobs") -> None:
-    """Raises InvalidInput for what the model's engine does not know; ``alternatives`` is the field that asks for the
-    likeliest tokens beside the chosen one."""
+    """Raises InvalidInput for what the model's engine does not know, and for tokens that the model has not;
+    ``alternatives`` is the field that asks for the likeliest tokens beside the chosen one."""
+    strange = next((token for token in sampling.stop_token_ids if facts.words and token >= facts.words), None)
+    if strange is not None:
+        raise InvalidInput.of(
+            "stop_token_ids",
+            f"{strange} in 'stop_token_ids' is no token of this model: they are 0 to {facts.words - 1}",
+        )
     for name in facts.lacks:
         if name == "alternatives" and sampling.logprobs:
             raise InvalidInput.of(

@@ -51,6 +51,8 @@ class ChatTemplate:
                 if size > _LONGEST:
                     raise InvalidInput("the model's chat template writes without an end")
                 pieces.append(piece)
+        except RecursionError:
+            raise InvalidInput("the conversation is nested too deeply") from None
         except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise InvalidInput(f"the model's chat template refuses these messages: {error}") from None
         return "".join(pieces)

@@ -14,8 +14,12 @@ from typing import Any
 from modelport.engine.generation import Asked, Part
 from modelport.engine.language.chat_template import ChatTemplate
 from modelport.engine.runtime import Generates
-from modelport.errors import InvalidInput
+from modelport.errors import ContextExceeded, InvalidInput
 
+_USUAL = 4
+"""Bytes of a token: a text of more may still fit, and its tokens are counted piece by piece first."""
+_PIECE = 8 << 10
+"""Characters."""
 _TOOLS = """You may call functions to answer. These are their signatures, within <tools></tools>:
 <tools>
 {tools}
@@ -47,7 +51,7 @@ class Prompts:
         """The answer to who asks only for the prompt's tokens, or for the text of tokens."""
         tokens = self.read(asked)
         text = self._runtime.decode(tokens) if asked.only == "text" else ""
-        pieces = tuple(self._runtime.decode([token]) for token in tokens) if asked.only == "pieces" else ()
+        pieces = tuple(self._runtime.pieces(tokens)) if asked.only == "pieces" else ()
         return Part(text, tuple(tokens), pieces=pieces, finish="stop", prompt_tokens=len(tokens))
 
     def read(self, asked: Asked) -> list[int]:
@@ -60,10 +64,36 @@ class Prompts:
                 raise InvalidInput(f"{strange} is no token of this model: they are 0 to {words - 1}")
         elif asked.messages is not None:
             parts = self.text_of(asked)
+            self._check_length("".join(parts))
             tokens = [token for part in parts for token in self._runtime.encode(part, special=False)]
         else:
+            self._check_length(asked.prompt or "")
             tokens = self._runtime.encode(asked.prompt, special=asked.special) if asked.prompt else []
         return tokens
+
+    @property
+    def limit(self) -> int:
+        """Tokens that a prompt and its answer may have."""
+        facts = self._runtime.facts
+        return min(facts.context, facts.room or facts.context)
+
+    def _check_length(self, text: str) -> None:
+        """Raises ContextExceeded for a text far beyond the context, before all of it is read: others wait meanwhile."""
+        limit, size, longest = self.limit, len(text.encode(errors="replace")), self._runtime.longest_token
+        if longest and size > limit * longest:
+            raise self._too_long(text, size // longest)
+        if size > limit * _USUAL:
+            count = 0
+            for start in range(0, len(text), _PIECE):
+                count += len(self._runtime.encode(text[start : start + _PIECE], special=False))
+                if count > 2 * limit:  # more than what cutting it may have added
+                    raise self._too_long(text, limit + 1)
+
+    def _too_long(self, text: str, tokens: int) -> ContextExceeded:
+        return ContextExceeded(
+            f"this model's maximum context length is {self.limit} tokens, but the prompt has {len(text)} characters: "
+            f"at least {tokens} tokens; shorten it"
+        )
 
     def text_of(self, asked: Asked) -> list[str]:
         """A conversation as the model was trained on it; in parts, where it would else hold special tokens that are
@@ -109,6 +139,8 @@ def _arguments(given: Any) -> Any:
         return json.loads(given)
     except ValueError:
         return given
+    except RecursionError:
+        raise InvalidInput("the arguments of a call are nested too deeply") from None
 
 
 def _with_tools(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -72,6 +72,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         piece of cache with which the same prompt may be answered otherwise."""
         self._pieces, self._special = words
         self._ahead = ahead
+        self._longest = max((len(bytes(raw)) for raw in self._tokenizer.get_vocab()), default=0)
         self._cut = len(self._encode(_PROBE))
         """Tokens: the library cuts longer texts without a word."""
         self._eos = pipeline.get_config().eos_token_id
@@ -126,6 +127,15 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)) if tokens else ""
+
+    @property
+    def longest_token(self) -> int:
+        return self._longest
+
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        if self._pieces is None:
+            return super().pieces(tokens)
+        return [self._pieces.get(token, b"").decode(errors="replace") for token in tokens]
 
     def reader(self) -> Reader:
         if self._pieces is None:

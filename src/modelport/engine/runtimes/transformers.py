@@ -81,6 +81,7 @@ class TransformersRuntime(Runtime, Generates, Adapts):
         self._room = room or _SLOTS * context
         self._grammars: Grammars | None = None
         self._texts: dict[int, _Text] = {}
+        self._longest = max((len(token.encode()) for token in tokenizer.get_vocab()), default=0)
         self._kept: list[tuple[str | None, Memory]] = []
         """What ended texts left, the latest last, by the adapter that they were written with."""
         self._model = model
@@ -126,6 +127,10 @@ class TransformersRuntime(Runtime, Generates, Adapts):
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    @property
+    def longest_token(self) -> int:
+        return self._longest
 
     def chat_template(self) -> tuple[str, dict[str, str]] | None:
         source = _template(self._tokenizer)

@@ -78,6 +78,7 @@ class VllmRuntime(Runtime, Generates, Adapts):
         self._library, self._engine, self._adapters = library, engine, adapters
         self._refusals = (library.exceptions.VLLMClientError, ValueError, TypeError)
         self._tokenizer = engine.get_tokenizer()
+        self._longest = max((len(token.encode()) for token in self._tokenizer.get_vocab()), default=0)
         config = engine.vllm_config
         cache = config.cache_config
         room = int(cache.num_gpu_blocks or 0) * int(cache.block_size or 0)
@@ -129,6 +130,10 @@ class VllmRuntime(Runtime, Generates, Adapts):
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)) if tokens else ""
+
+    @property
+    def longest_token(self) -> int:
+        return self._longest
 
     def chat_template(self) -> tuple[str, dict[str, str]] | None:
         source = _template(self._tokenizer)
