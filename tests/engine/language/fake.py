@@ -65,7 +65,7 @@ class Letters(Runtime, Generates, Adapts):
         self._mood = os.getpid() if how.get("fickle") else 0
         self._facts = Facts(
             context=how.get("context", 4096), slots=how.get("slots", 8), room=how.get("room", 100_000),
-            lacks=tuple(how.get("lacks", ("min_p",))),
+            lacks=tuple(how.get("lacks", ("min_p",))), words=how.get("words", 0),
         )  # fmt: skip
         self._texts: dict[int, tuple[list[int], Sampling, int]] = {}
 

@@ -24,7 +24,7 @@ _MOST_REPEATED = 5_000
 """The product of nested repetitions."""
 _ENDLESS = 64
 """So often is repeated at most, inside JSON, what may be repeated for ever."""
-_PLAIN = 32
+_PLAIN = 16
 """Longer repetitions are written in chunks."""
 _CHUNK = 16
 _CATEGORIES = {

@@ -1,0 +1,65 @@
+"""What may be asked of a language model: beyond a bound it is 400 by its name, before any replica hears of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from modelport.api import openai
+from modelport.api.openai.structured import checked_grammar, checked_regex
+from modelport.api.openai.tools import Function, Tool, format_of
+from modelport.api.sampling_parameters import read_sampling
+from modelport.errors import InvalidInput
+from tests.api.asgi import call
+from tests.engine.language.fake import letters
+from tests.engine.replicas import engine
+
+OPEN = "[" * 100_000
+
+
+def test_one_budget_for_patterns_grammars_and_all_tools_together() -> None:
+    assert checked_regex("[^a]{1,1000}", "guided_regex")
+    assert checked_grammar('root ::= "a" b{1,9}\nb ::= [a-z] # ends', "guided_grammar")
+    with pytest.raises(InvalidInput, match="too large to keep to"):
+        checked_grammar("root ::= a{1,1000}\na ::= [^b]", "guided_grammar")
+    with pytest.raises(InvalidInput, match="too large to keep to"):
+        checked_regex("".join(f"[^{chr(97 + n)}]{{1,900}}" for n in range(20)), "guided_regex")
+
+    def tools(count: int, pattern: str) -> list[Tool]:
+        return [
+            Tool("function", Function(f"f{n}", parameters={"properties": {"a": {"pattern": pattern.format(n)}}}))
+            for n in range(count)
+        ]
+
+    assert format_of(tools(128, "[a-z]{{1,90}}"), None, None), "the same again costs little"
+    assert format_of(tools(1, "[^{}]{{1,90}}"), None, None)
+    with pytest.raises(InvalidInput, match="too large") as caught:
+        format_of(tools(10, "[^{}]{{1,90}}"), None, None)
+    assert caught.value.field == "tools"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"stop_token_ids": [1 << 64]}, "stop_token_ids[0]"),
+        ({"stop_token_ids": [1 << 20]}, "stop_token_ids"),
+        ({"stop_token_ids": [1] * 100_000}, "stop_token_ids"),
+        ({"guided_json": {"type": {"a": 1}}}, "guided_json"),
+    ],
+)
+async def test_by_its_name(body: dict[str, Any], param: str) -> None:
+    async with engine(letters(words=256)) as (made, _):
+        plain = {"model": "model", "prompt": "a", "max_tokens": 2, "temperature": 0}
+        found = await call(openai.routes(made.plane), "POST", "/v1/completions", json.dumps(plain | body).encode())
+        assert found.status == 400, found.body
+        assert json.loads(found.body)["error"]["param"] == param
+
+
+async def test_parameters_as_text_nested_without_end() -> None:
+    async with engine(letters()) as (_, here):
+        with pytest.raises(InvalidInput, match="nested too deeply"):
+            read_sampling(here.route, {"guided_json": '{"a":' + OPEN})
+        with pytest.raises(InvalidInput, match="1 to 1000 characters"):
+            read_sampling(here.route, {"stop": OPEN})
