@@ -179,15 +179,6 @@ async def test_a_text_is_not_blamed_for_what_another_gateways_text_has_done() ->
         assert await text_of(made.plane, here, asked("tale", 100)) == answer_to("tale", 100)
 
 
-async def test_a_text_that_killed_is_asked_again_like_any_other() -> None:
-    async with engine(letters(), replicas=3) as (made, here):
-        with pytest.raises(errors.RunFailed, match="died 3 times"):
-            await text_of(made.plane, here, asked(DEADLY, 5))
-        with pytest.raises(errors.ModelportError) as refused:
-            await text_of(made.plane, here, asked(DEADLY, 5))
-        assert "killed its replica" not in str(refused.value)
-
-
 async def test_one_callers_flood_leaves_him_who_comes_a_place_and_a_turn() -> None:
     """More than can wait: who floods is refused some, and another's first text is begun within a few steps."""
     async with engine(letters(slots=4, pause_s=0.005)) as (made, here):
