@@ -82,6 +82,7 @@ def has_ended_make(person: Person) -> None:
     os.waitpid(person.pid, 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("end", [has_ended, has_closed_the_window, has_ended_make])
 def test_it_ends_with_the_example_and_ctrl_c_is_for_the_talk(end: Callable[[Person], None], tmp_path: Path) -> None:
     person = Person(tmp_path)

@@ -90,7 +90,7 @@ def test_auto_goes_beyond_the_capacity(server: Server) -> None:
 def test_what_is_wrong_is_said_once(server: Server, model: str, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"time": 0, "path": "/predict/nosuch", "body": [[1]]}\n' * 50)
     for arguments, message in (
-        (("nosuch",), "no endpoint 'nosuch'"),
+        (("nosuch",), "the model 'nosuch' does not exist"),
         ((model, "--input", "[[1, 2]]"), "the model takes [-1, 4]"),
         ((model, "--input", '["a"]'), "text given"),
         ((model, "--replay", str(tmp_path / "log.jsonl")), "nosuch"),
@@ -137,6 +137,6 @@ def test_a_served_file(tmp_path: Path) -> None:
             done = command(tmp_path, "bench", "mlp", "--url", served.url, "--rate", "50", *SHORT, *more, "--json")
             assert done.returncode == 0, done.stderr
             (step,) = json.loads(done.stdout)["steps"]
-            assert step["ok"] == step["requests"] > 20 and step["batch_rows"] is None
+            assert step["ok"] == step["requests"] > 20 and step["batch_rows"] >= 1
         done = command(tmp_path, "bench", "mlp", "--url", served.url, "--protocol", "grpc")
         assert done.returncode == 1 and "--grpc HOST:PORT" in done.stderr

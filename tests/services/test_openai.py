@@ -68,7 +68,7 @@ def test_models_are_listed_and_found_by_name(client: openai.OpenAI) -> None:
     found = client.models.retrieve(MODEL)
     assert (listed.id, listed.object, listed.owned_by) == (found.id, found.object, found.owned_by)
     assert (found.id, found.object, found.to_dict()["max_model_len"]) == (MODEL, "model", 8192)
-    with pytest.raises(openai.NotFoundError, match="no endpoint 'nobody'"):
+    with pytest.raises(openai.NotFoundError, match="the model 'nobody' does not exist"):
         client.models.retrieve("nobody")
 
 
@@ -126,11 +126,11 @@ def test_the_stream_on_the_wire_ends_as_openais(served: Served) -> None:
 
 
 def test_seeds_repeat_and_several_answers_differ(client: openai.OpenAI) -> None:
-    first, again = (ask(client, n=3, seed=7, temperature=1, max_tokens=12) for _ in range(2))
-    texts = [choice.message.content for choice in first.choices]
-    assert texts == [choice.message.content for choice in again.choices]
-    assert len(set(texts)) == 3
-    assert first.usage.prompt_tokens == 37, "the prompt counts once"
+    one, again = (ask(client, seed=7, temperature=1, max_tokens=12) for _ in range(2))
+    assert one.choices[0].message.content == again.choices[0].message.content
+    several = ask(client, n=3, seed=7, temperature=1, max_tokens=12)  # of these the sums depend on who is beside whom
+    assert len({choice.message.content for choice in several.choices}) == 3
+    assert several.usage.prompt_tokens == 37, "the prompt counts once"
 
 
 def test_stop_texts_and_log_probabilities(client: openai.OpenAI) -> None:

@@ -20,6 +20,8 @@ _USUAL = 4
 """Bytes of a token: a text of more may still fit, and its tokens are counted piece by piece first."""
 _PIECE = 8 << 10
 """Characters."""
+_ONLY_TOKENS = 8
+"""Who asks for a text's tokens alone may give so many times the context: to count it is what he wants."""
 _TOOLS = """You may call functions to answer. These are their signatures, within <tools></tools>:
 <tools>
 {tools}
@@ -64,10 +66,10 @@ class Prompts:
                 raise InvalidInput(f"{strange} is no token of this model: they are 0 to {words - 1}")
         elif asked.messages is not None:
             parts = self.text_of(asked)
-            self._check_length("".join(parts))
+            self._check_length("".join(parts), asked)
             tokens = [token for part in parts for token in self._runtime.encode(part, special=False)]
         else:
-            self._check_length(asked.prompt or "")
+            self._check_length(asked.prompt or "", asked)
             tokens = self._runtime.encode(asked.prompt, special=asked.special) if asked.prompt else []
         return tokens
 
@@ -77,9 +79,10 @@ class Prompts:
         facts = self._runtime.facts
         return min(facts.context, facts.room or facts.context)
 
-    def _check_length(self, text: str) -> None:
+    def _check_length(self, text: str, asked: Asked) -> None:
         """Raises ContextExceeded for a text far beyond the context, before all of it is read: others wait meanwhile."""
-        limit, size, longest = self.limit, len(text.encode(errors="replace")), self._runtime.longest_token
+        limit = self.limit * (_ONLY_TOKENS if asked.only is not None else 1)
+        size, longest = len(text.encode(errors="replace")), self._runtime.longest_token
         if longest and size > limit * longest:
             raise self._too_long(text, size // longest)
         if size > limit * _USUAL:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 
 from modelport.engine.generation import Facts, Format, Sampling
@@ -70,6 +71,8 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         self._leaving: dict[int, Any] = {}
         """Cancelled behind their second token, before anybody else begins: behind the first one the library keeps a
         piece of cache with which the same prompt may be answered otherwise."""
+        self._single: set[int] = set()
+        """Those that are to have one token: for the same reason the library writes two."""
         self._pieces, self._special = words
         self._ahead = ahead
         self._longest = max((len(bytes(raw)) for raw in self._tokenizer.get_vocab()), default=0)
@@ -153,6 +156,9 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         ids = openvino.Tensor(np.array([prompt], np.int64))
         try:
             self._written[number] = 0
+            if sampling.max_tokens == 1:
+                self._single.add(number)
+                sampling = msgspec.structs.replace(sampling, max_tokens=2)
             self._handles[number] = self._pipeline.add_request(number, ids, self._config(sampling))
         except RuntimeError as error:
             raise InvalidInput(f"the engine refuses this request: {_cause(error)}") from None
@@ -202,6 +208,9 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
                     logprobs += output.generated_log_probs
                     if output.finish_reason != genai.GenerationFinishReason.NONE:
                         finish = "stop" if output.finish_reason == genai.GenerationFinishReason.STOP else "length"
+            if tokens and number in self._single and (finish is None or len(tokens) > 1):
+                tokens, logprobs, finish = tokens[:1], logprobs[:1], "length"
+                self._leaving[number] = handle
             self._written[number] += len(tokens)
             if finish is not None:
                 self._forget(number)
@@ -226,6 +235,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
 
     def _forget(self, number: int) -> None:
         del self._handles[number], self._written[number]
+        self._single.discard(number)
 
     def usage(self) -> float:
         return float(self._pipeline.get_metrics().cache_usage) / 100
