@@ -43,8 +43,10 @@ def everybody(server: Server) -> list[Plan]:
 
 def gateways(server: Server) -> dict[int, psutil.Process]:
     """The newest process of each index."""
-    found = sorted(of(server, "modelport.api.gateway"), key=lambda process: process.create_time())
-    return {int(process.cmdline()[3]): process for process in found}
+    module = "modelport.api.gateway"
+    found = sorted(of(server, module), key=lambda process: process.create_time())
+    argv = [(process.cmdline(), process) for process in found]
+    return {int(words[words.index(module) + 1]): process for words, process in argv}
 
 
 def each_gateway(server: Server, signum: int, most: int | None = None) -> None:
