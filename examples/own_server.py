@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 
 MODELPORT = [sys.executable, "-m", "modelport.cli.main"]
 _ENDINGS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
@@ -58,9 +59,10 @@ def in_front(command: Sequence[str], environment: dict[str, str]) -> int:
         return subprocess.run(command, env=environment, check=False).returncode
     for stopping in (signal.SIGTSTP, signal.SIGTTOU):
         signal.signal(stopping, signal.SIG_IGN)
-    process = subprocess.Popen(command, env=environment, process_group=0)
+    # By itself, before it is the command: who reads a terminal that is another's is stopped, and stays so.
+    to_the_front = partial(_take_terminal, sys.stdin.fileno())
+    process = subprocess.Popen(command, env=environment, process_group=0, preexec_fn=to_the_front)  # noqa: PLW1509  (no threads here)
     try:
-        os.tcsetpgrp(sys.stdin.fileno(), process.pid)
         return process.wait()
     finally:
         if process.poll() is None:
@@ -68,6 +70,10 @@ def in_front(command: Sequence[str], environment: dict[str, str]) -> int:
             process.wait()
         with suppress(OSError):  # the terminal was closed
             os.tcsetpgrp(sys.stdin.fileno(), os.getpgrp())
+
+
+def _take_terminal(terminal: int) -> None:
+    os.tcsetpgrp(terminal, os.getpgrp())
 
 
 def _is_in_front() -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -20,19 +19,6 @@ pytest.importorskip("openvino_genai")
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 TEXTS = ["the cat sat on the mat, and the dog barked at it", "a quick brown fox"] * 4
-_DISK_MB = 64
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder with little room, where this user may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK_MB}m", "tmpfs", folder], capture_output=True)
-    if done.returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def test_an_export_that_is_killed_registers_one_version_or_none(
@@ -62,9 +48,11 @@ def test_an_export_that_is_killed_registers_one_version_or_none(
         client.deploy("last", timeout=120)
 
 
-def test_an_export_onto_a_full_disk(small_disk: Path, own_server: Callable[..., Server], tmp_path: Path) -> None:
+def test_an_export_onto_a_full_disk(
+    small_disk: Callable[[int], Path], own_server: Callable[..., Server], tmp_path: Path
+) -> None:
     """The environment is elsewhere; the model fits onto the disk, and what is made of it does not."""
-    home = small_disk / "home"
+    home = small_disk(64) / "home"
     home.mkdir()
     (tmp_path / "environments").mkdir()
     (home / "environments").symlink_to(tmp_path / "environments")

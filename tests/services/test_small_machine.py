@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +18,6 @@ from modelport.sdk.jobs import JobFailed
 from tests.services.conftest import Server
 
 pytestmark = pytest.mark.long
-
-_DISK_MB = 50
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder that holds no more than 50 MB, where this user may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK_MB}m", "tmpfs", folder], capture_output=True)
-    if done.returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +35,10 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 def test_a_disk_that_is_too_small(
-    small_disk: Path, own_server: Callable[..., Server], sources: Path, tmp_path: Path
+    small_disk: Callable[[int], Path], own_server: Callable[..., Server], sources: Path, tmp_path: Path
 ) -> None:
     env = {"MODELPORT_DATA_ALLOW": f'["{sources.as_uri()}"]', "MODELPORT_JOBS_BACKOFF_S": "0.1"}
-    server = own_server("--gateways", "1", home=small_disk / "home", **env)
+    server = own_server("--gateways", "1", home=small_disk(50) / "home", **env)
     (tmp_path / "few.csv").write_text("a\n1\n2\n")
     with server.client() as client:
         with pytest.raises(

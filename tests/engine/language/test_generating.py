@@ -243,14 +243,16 @@ async def test_a_prompt_beyond_the_context_names_both_numbers() -> None:
 
 
 async def test_a_text_far_beyond_the_context_is_refused_unread() -> None:
-    """For tokens alone as well, which are told of any prompt that the context could hold."""
+    """For tokens alone as well, which are told of eight times as much."""
     async with engine(letters(context=50)) as (made, here):
-        for only in (None, "tokens", "pieces"):
+        for only, limit in ((None, 50), ("tokens", 400), ("pieces", 400)):
             what = msgspec.structs.replace(asked("x" * 5000), only=only)
             with pytest.raises(
-                errors.ContextExceeded, match=r"50 tokens, but the prompt has 5000 characters: at least"
+                errors.ContextExceeded, match=rf" {limit} tokens, but the prompt has 5000 characters: at least"
             ):
                 await parts_of(made.plane, here, what)
+        (counted,) = await parts_of(made.plane, here, msgspec.structs.replace(asked("x" * 400), only="tokens"))
+        assert len(counted.tokens) == 400
 
 
 async def test_one_large_answer_is_no_gateway_that_does_not_read() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from itertools import accumulate
 from typing import Any
 
 from modelport.engine.generation import Asked, Part
@@ -81,22 +82,20 @@ class Prompts:
 
     def _check_length(self, text: str, asked: Asked) -> None:
         """Raises ContextExceeded for a text far beyond the context, before all of it is read: others wait meanwhile."""
-        limit = self.limit * (_ONLY_TOKENS if asked.only is not None else 1)
+        limit = self.limit * (1 if asked.only is None else _ONLY_TOKENS)
         size, longest = len(text.encode(errors="replace")), self._runtime.longest_token
-        if longest and size > limit * longest:
-            raise self._too_long(text, size // longest)
-        if size > limit * _USUAL:
-            count = 0
-            for start in range(0, len(text), _PIECE):
-                count += len(self._runtime.encode(text[start : start + _PIECE], special=False))
-                if count > 2 * limit:  # more than what cutting it may have added
-                    raise self._too_long(text, limit + 1)
-
-    def _too_long(self, text: str, tokens: int) -> ContextExceeded:
-        return ContextExceeded(
-            f"this model's maximum context length is {self.limit} tokens, but the prompt has {len(text)} characters: "
-            f"at least {tokens} tokens; shorten it"
-        )
+        least = size // longest if longest else 0
+        if least <= limit and size > limit * _USUAL:
+            pieces = (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))
+            counts = accumulate(len(self._runtime.encode(piece, special=False)) for piece in pieces)
+            if any(count > 2 * limit for count in counts):  # more than what cutting it may have added
+                least = limit + 1
+        if least > limit:
+            what = "maximum context length is" if asked.only is None else "tokens are told of a text of at most"
+            raise ContextExceeded(
+                f"this model's {what} {limit} tokens, but the prompt has {len(text)} characters: at least {least} "
+                "tokens; shorten it"
+            )
 
     def text_of(self, asked: Asked) -> list[str]:
         """A conversation as the model was trained on it; in parts, where it would else hold special tokens that are

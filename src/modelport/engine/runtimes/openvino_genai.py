@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import msgspec
@@ -58,7 +59,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         pipeline: Any,
         facts: Facts,
         template: tuple[str, dict[str, str]] | None,
-        words: tuple[dict[int, bytes] | None, frozenset[str]],
+        words: _Words,
         ahead: Mapping[str, int],
     ) -> None:
         self._pipeline = pipeline
@@ -73,9 +74,8 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         piece of cache with which the same prompt may be answered otherwise."""
         self._single: set[int] = set()
         """Those that are to have one token: for the same reason the library writes two."""
-        self._pieces, self._special = words
+        self._words = words
         self._ahead = ahead
-        self._longest = max((len(bytes(raw)) for raw in self._tokenizer.get_vocab()), default=0)
         self._cut = len(self._encode(_PROBE))
         """Tokens: the library cuts longer texts without a word."""
         self._eos = pipeline.get_config().eos_token_id
@@ -100,12 +100,13 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         source = tokenizer.get_original_chat_template() or tokenizer.chat_template
         vocabulary = {token: bytes(raw) for raw, token in tokenizer.get_vocab().items()}
         names = {"bos_token": tokenizer.get_bos_token(), "eos_token": tokenizer.get_eos_token()}
+        ahead = _in_every_text(options)
         facts = Facts(
-            context=int(details.get("max_tokens") or 4096), slots=_SLOTS, room=_room(pipeline, _in_every_text(options)),
+            context=int(details.get("max_tokens") or 4096), slots=_SLOTS, room=_room(pipeline, ahead),
             lacks=_LACKS, chat=bool(source), words=max(vocabulary, default=-1) + 1,
         )  # fmt: skip
         template = (source, names) if source else None
-        return cls(pipeline, facts, template, _words(tokenizer, vocabulary), _in_every_text(options))
+        return cls(pipeline, facts, template, _words(tokenizer, vocabulary), ahead)
 
     @property
     def facts(self) -> Facts:
@@ -126,24 +127,24 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         return _encoded(self._tokenizer, text, special)
 
     def special_texts(self) -> frozenset[str]:
-        return self._special
+        return self._words.special
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)) if tokens else ""
 
     @property
     def longest_token(self) -> int:
-        return self._longest
+        return self._words.longest
 
     def pieces(self, tokens: Sequence[int]) -> list[str]:
-        if self._pieces is None:
+        if self._words.pieces is None:
             return super().pieces(tokens)
-        return [self._pieces.get(token, b"").decode(errors="replace") for token in tokens]
+        return [self._words.pieces.get(token, b"").decode(errors="replace") for token in tokens]
 
     def reader(self) -> Reader:
-        if self._pieces is None:
+        pieces = self._words.pieces
+        if pieces is None:
             return super().reader()
-        pieces = self._pieces
         return ByBytes(lambda token: pieces.get(token, b""))
 
     def chat_template(self) -> tuple[str, dict[str, str]] | None:
@@ -281,10 +282,21 @@ def _room(pipeline: Any, ahead: Mapping[str, int]) -> int:
     return round(1 / share) * _BLOCK if share else 0
 
 
-def _words(tokenizer: Any, vocabulary: dict[int, bytes]) -> tuple[dict[int, bytes] | None, frozenset[str]]:
-    """The bytes that every token adds to a text (None where a text is not simply those of its tokens), and the texts
-    that are special tokens. To join bytes costs a thousandth of asking the library, which knows all of them in one call
-    as fast as three alone."""
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What is known of a vocabulary."""
+
+    pieces: dict[int, bytes] | None
+    """The bytes that every token adds to a text; None where a text is not simply those of its tokens. To join them
+    costs a thousandth of asking the library."""
+    special: frozenset[str]
+    """Texts that are special tokens."""
+    longest: int
+    """Bytes of a token at most."""
+
+
+def _words(tokenizer: Any, vocabulary: dict[int, bytes]) -> _Words:
+    """All tokens are asked for in one call, which is as fast as three alone."""
     alone = tokenizer.decode([[token] for token in vocabulary], skip_special_tokens=True)
     pieces, special = {}, []
     for (token, raw), read in zip(vocabulary.items(), alone, strict=True):
@@ -293,12 +305,13 @@ def _words(tokenizer: Any, vocabulary: dict[int, bytes]) -> tuple[dict[int, byte
         pieces[token] = b"" if is_special else raw
         if is_special and len(raw) > 1 and _encoded(tokenizer, raw.decode()) == [token]:
             special.append(raw.decode())
-    for text in _TEXTS:
-        tokens = _encoded(tokenizer, text)
-        whole = b"".join(pieces.get(token, b"") for token in tokens)
-        if whole != text.encode() or tokenizer.decode(tokens) != text:
-            return None, frozenset(special)
-    return pieces, frozenset(special)
+    are_texts = all(_are_text(tokenizer, pieces, text) for text in _TEXTS)
+    return _Words(pieces if are_texts else None, frozenset(special), max(map(len, vocabulary.values()), default=0))
+
+
+def _are_text(tokenizer: Any, pieces: dict[int, bytes], text: str) -> bool:
+    tokens = _encoded(tokenizer, text)
+    return b"".join(pieces.get(token, b"") for token in tokens) == text.encode() and tokenizer.decode(tokens) == text
 
 
 def _encoded(tokenizer: Any, text: str, special: bool = False) -> list[int]:
