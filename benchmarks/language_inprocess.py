@@ -23,6 +23,9 @@ import openvino_genai as genai
 from modelport.bench.figures import spread
 from modelport.engine.runtimes import openvino_genai as ours
 
+_CONTEXT = 8192
+"""SmolLM2's."""
+
 
 @dataclass
 class Stream:
@@ -36,12 +39,7 @@ class Stream:
 
 def load(model: str, threads: int) -> Any:
     """The pipeline with the replica's own settings."""
-    how = genai.SchedulerConfig()
-    how.cache_size = ours._CACHE_GB
-    how.enable_prefix_caching = True
-    how.max_num_seqs = ours._SLOTS
-    how.max_num_batched_tokens = ours._BATCHED_TOKENS
-    how.dynamic_split_fuse = True
+    how = ours.scheduler(_CONTEXT, ours._CACHE_GB)
     device = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False, "PERFORMANCE_HINT": "LATENCY"}
     return genai.ContinuousBatchingPipeline(model, how, "CPU", device)
 

@@ -207,6 +207,7 @@ class GeneratingReplica:
         elif frame.kind == frames.CANCEL:
             writing = gateway.texts.get(frame.items[0].id)
             if writing is not None:
+                self._admission.left(writing.number)
                 self._drop(writing)
                 log("cancelled", request_id=writing.item.request_id, running=self._admission.running)
                 self._tell(gateway, frames.encode(frames.END, [Item(writing.item.id, 1)]))
@@ -282,7 +283,7 @@ class GeneratingReplica:
             most = self._most(asked, len(prompt))
             text = Text(self._runtime.reader(), asked.sampling.stop)
             writing = _Writing(item, gateway, asked, prompt, text, most, skip=asked.done_text, known=deque(asked.done))
-            self._admission.add(writing, asked.caller, len(prompt) + most, asked.background, begun=bool(asked.done))
+            self._admission.add(writing, asked.caller, len(prompt), most, asked.background, begun=bool(asked.done))
         except RecursionError:
             self._tell(gateway, _failure(item, InvalidInput("the request is nested too deeply")))
             return
@@ -313,7 +314,7 @@ class GeneratingReplica:
             self._begin_what_fits()
 
     def _begin_what_fits(self) -> None:
-        while (writing := self._admission.next(self._numbers + 1)) is not None:
+        while self._runtime.reads_more and (writing := self._admission.next(self._numbers + 1)) is not None:
             self._numbers += 1
             writing.number = self._numbers
             writing.waited_ns = time.perf_counter_ns() - writing.begun_ns
@@ -341,10 +342,11 @@ class GeneratingReplica:
         return True
 
     def _step(self) -> None:
-        self._heartbeat.busy_since = time.monotonic()
+        self._heartbeat.busy_since = begun = time.monotonic()
         gained = self._runtime.step()
         self._heartbeat.busy_since = None
         self._succeeded()
+        self._admission.stepped(self._last_ok - begun, [stepped.number for stepped in gained if stepped.tokens])
         told: dict[_Gateway, tuple[list[Item], list[Part]]] = {}
         for stepped in gained:
             writing = self._texts.get(stepped.number)

@@ -172,6 +172,12 @@ class Generates(ABC):
     def chat_template(self) -> tuple[str, dict[str, str]] | None:
         """The model's own template in Jinja, and the names it may use (``bos_token``, ``eos_token``)."""
 
+    @property
+    def reads_more(self) -> bool:
+        """Whether the next step reads the prompt of one more text; False where that has to wait for a step. Engines
+        that share each step between prompts and texts always do."""
+        return True
+
     @abstractmethod
     def begin(self, number: int, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> None:
         """Take one more text into the steps; ``sampling.max_tokens`` is set. Raises InvalidInput."""

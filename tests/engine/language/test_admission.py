@@ -20,7 +20,7 @@ class Replica:
         self._numbers = 0
 
     def add(self, name: str, caller: str = "a", tokens: int = 1, background: bool = False) -> None:
-        self.admission.add(name, caller, tokens, background)
+        self.admission.add(name, caller, tokens, 0, background)
         self.begin()
 
     def begin(self) -> None:
@@ -136,10 +136,10 @@ def test_what_a_dead_replica_has_begun_is_taken_from_it_however_many_wait() -> N
     admission: Admission[str] = Admission(2, 100)
     with pytest.raises(Overloaded):
         for number in range(100):
-            admission.add(f"f{number}", "a", 50)
-    admission.add("begun", "a", 50, begun=True)
+            admission.add(f"f{number}", "a", 49, 1)
+    admission.add("begun", "a", 49, 1, begun=True)
     with pytest.raises(Overloaded):
-        admission.add("fresh", "a", 50)
+        admission.add("fresh", "a", 49, 1)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -157,7 +157,13 @@ def test_counts_hold_whatever_comes(seed: int) -> None:
             except Overloaded:
                 continue
         elif replica.running:
-            replica.end(rng.choice(list(replica.running)))
+            if rng.random() < 0.5:
+                gained = [name for name in replica.running if rng.random() < 0.5]
+                stepped(replica, *gained, seconds=rng.random())
+            name = rng.choice(list(replica.running))
+            if rng.random() < 0.3:
+                admission.left(replica.running[name])
+            replica.end(name)
             replica.begin()
         assert len(replica.running) == admission.running <= admission.slots
         used = sum(abs(sizes[name]) for name in replica.running)
@@ -166,3 +172,100 @@ def test_counts_hold_whatever_comes(seed: int) -> None:
         replica.end(next(iter(replica.running)))
         replica.begin()
     assert (admission.waiting, admission.running) == (0, 0)
+
+
+def stepped(replica: Replica, *gained: str, seconds: float = 0.01) -> None:
+    replica.admission.stepped(seconds, [replica.running[name] for name in gained])
+    replica.begin()
+
+
+def all_gain(replica: Replica, seconds: float = 0.01) -> None:
+    stepped(replica, *replica.running, seconds=seconds)
+
+
+def test_beside_others_a_flood_has_a_quarter_of_the_slots_and_as_many_as_another() -> None:
+    replica = Replica(32, 10_000)
+    replica.add("quiet", "q")
+    for number in range(40):
+        replica.add(f"flood{number}", "f", 2)
+        all_gain(replica)
+    assert len(replica.running) == 1 + 8
+    for number in range(12):
+        replica.add(f"other{number}", "o", 2)
+        all_gain(replica)
+    for _ in range(20):
+        all_gain(replica)
+    assert sum(name.startswith("other") for name in replica.running) == 12, "as many as the flood has wanted"
+    assert sum(name.startswith("flood") for name in replica.running) == 12, "as many as the other"
+
+
+def test_a_flood_gets_its_slots_back_when_it_is_alone_again() -> None:
+    replica = Replica(32, 10_000)
+    replica.add("quiet", "q")
+    for number in range(40):
+        replica.add(f"flood{number}", "f", 2)
+        all_gain(replica)
+    replica.end("quiet")
+    for _ in range(90):
+        all_gain(replica)
+    assert len(replica.running) == 8, "the other may come back"
+    for _ in range(20):
+        all_gain(replica)
+    assert len(replica.running) == 24
+
+
+def test_who_has_no_key_is_everybody() -> None:
+    replica = Replica(32, 10_000)
+    for number in range(40):
+        replica.add(f"{number}", "")
+    assert len(replica.running) == 32
+
+
+def test_beside_others_one_prompt_of_a_caller_is_read_at_a_time() -> None:
+    replica = Replica(8, 1000)
+    replica.add("mine", "a")
+    all_gain(replica)
+    for number in range(3):
+        replica.add(f"theirs{number}", "b", 5)
+    assert set(replica.running) == {"mine", "theirs0"}
+    stepped(replica, "mine")
+    assert set(replica.running) == {"mine", "theirs0"}, "it has not been read yet"
+    all_gain(replica)
+    assert set(replica.running) == {"mine", "theirs0", "theirs1"}
+
+
+def test_who_leaves_and_asks_again_takes_a_quarter_of_the_time_at_most() -> None:
+    """Of a prompt that takes as long as five tokens of another caller's text."""
+    replica = Replica(8, 10_000)
+    replica.add("long", "good", 2000)
+    all_gain(replica)
+    read, written = 0.0, 0.0
+    for number in range(100):
+        replica.add(f"{number}", "bad", 30)
+        while f"{number}" not in replica.running:
+            all_gain(replica)
+            written += 0.01
+        stepped(replica, f"{number}", seconds=0.05)
+        read += 0.05
+        replica.admission.left(replica.running[f"{number}"])
+        replica.end(f"{number}")
+    assert 0.2 < read / (read + written) < 0.27
+
+
+def test_who_owes_goes_behind_others_and_on_where_nobody_writes() -> None:
+    replica = Replica(8, 1000)
+    replica.add("a1", "a")
+    replica.add("b1", "b", 100)
+    stepped(replica, "a1")
+    stepped(replica, "b1", seconds=5.0)
+    replica.add("b2", "b")
+    assert "b2" not in replica.running
+    replica.end("a1")
+    assert "b2" not in replica.running, "his own text is written"
+    replica.admission.add("a2", "a", 1, 1)
+    replica.end("b1")
+    replica.begin()
+    assert list(replica.running) == ["a2"], "b was first, and owes"
+    replica.end("a2")
+    replica.begin()
+    assert list(replica.running) == ["b2"]

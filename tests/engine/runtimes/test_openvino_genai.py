@@ -6,6 +6,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 pytest.importorskip("openvino_genai")
@@ -77,6 +78,60 @@ def test_what_somebody_left_after_its_first_token_is_written_the_same_for_the_ne
         assert len(written(runtime, 3 * number + 1, prompt, **how)) == 1
         assert written(runtime, 3 * number + 2, prompt) == written(runtime, 3 * number + 3, prompt), prompt
     assert not runtime._handles and not runtime._leaving
+
+
+LONG = "".join(f"Line {n}: the number after {n} is {n + 1}, and the one before is {n - 1}.\n" for n in range(40))
+
+
+def steps_of(runtime: OpenVinoGenAiRuntime, wanted: dict[int, int]) -> dict[int, list[int]]:
+    """What these texts gained until each had so many tokens."""
+    found: dict[int, list[int]] = {number: [] for number in wanted}
+    while any(len(found[number]) < most for number, most in wanted.items()):
+        for stepped in runtime.step():
+            if stepped.number in found:
+                found[stepped.number] += stepped.tokens
+    return found
+
+
+def test_a_long_prompt_writes_the_same_alone_beside_others_and_warm(runtime: OpenVinoGenAiRuntime) -> None:
+    """It is read in larger or in smaller pieces, or not at all."""
+    texts = []
+    how = Sampling(temperature=0, max_tokens=16, ignore_eos=True)
+    for number, prompt in enumerate(("One. " + LONG, "One. " + LONG, "Two. " + LONG)):
+        prompt_ids = runtime.encode(prompt, special=False)
+        assert len(prompt_ids) > 700
+        if number == 2:
+            runtime.begin(
+                900, runtime.encode("beside", special=False), msgspec.structs.replace(how, max_tokens=400), None
+            )
+            steps_of(runtime, {900: 1})
+        runtime.begin(1000 + number, prompt_ids, how, None)
+        texts.append(runtime.decode(steps_of(runtime, {1000 + number: 16})[1000 + number]))
+    runtime.cancel(900)
+    assert texts[0] == texts[1] == texts[2]
+    assert texts[0].lstrip().startswith("Line 40: the number after 40 is 41")
+
+
+def test_others_are_written_while_a_long_prompt_is_read_and_who_leaves_it_leaves_nothing(
+    runtime: OpenVinoGenAiRuntime,
+) -> None:
+    how = Sampling(temperature=0, max_tokens=200, ignore_eos=True)
+    runtime.begin(2000, runtime.encode("others", special=False), how, None)
+    steps_of(runtime, {2000: 1})
+    for number, start in ((2001, "Three. "), (2002, "Four. ")):
+        while not runtime.reads_more:
+            runtime.step()
+        runtime.begin(number, runtime.encode(start + LONG, special=False), how, None)
+    gained = [stepped.number for _ in range(10) for stepped in runtime.step()]
+    assert gained.count(2000) == 5, "every second step writes"
+    runtime.cancel(2001)
+    assert steps_of(runtime, {2002: 1})[2002]
+    for number in (2000, 2002):
+        runtime.cancel(number)
+    for _ in range(4):
+        runtime.step()
+    assert not (runtime._handles or runtime._leaving or runtime._reading._long or runtime._reading._ending)
+    assert runtime.reads_more and not runtime._pipeline.has_non_finished_requests()
 
 
 FOLDER = Path(__file__).parents[2] / "golden" / "openvino_language"

@@ -1,28 +1,30 @@
 """Who is written next in a replica, and who is turned away: by room in the cache, in fair turns between callers.
 
 A text takes room for its prompt and for all that it may write. What does not fit waits; callers take turns, the one
-with the fewest texts under way first, and nobody takes the last slots, or the last places to wait, while he has many.
-Background texts come after
-all others: they leave slots free, take few while others are written, and give way to who waits. Knows counts of
-tokens; knows neither tokens nor engines.
+with the fewest texts under way first, and nobody takes the last slots, or the last places to wait, while he has many,
+nor the others' time with his prompts (``debts``). Background texts come after all others: they leave slots free, take
+few while others are written, and give way to who waits. Knows counts of tokens; knows neither tokens nor engines.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from modelport.engine.language.debts import Debts
 from modelport.errors import Overloaded
 
 T = TypeVar("T")
 
-_QUEUES = 2
+_QUEUES = 4
 """So many times the room may wait."""
 _LEAST_WAITING = 16
 _SHARE = 3
 """A caller may have so many times the places that are left: alone three quarters of all, and whoever comes gets in."""
+_FEW = 4
+"""Texts that anybody may have under way, where there are slots."""
 
 
 @dataclass(slots=True)
@@ -30,7 +32,11 @@ class _Waits(Generic[T]):
     what: T
     caller: str
     tokens: int
+    """That it takes room for."""
+    prompt: int
     background: bool
+    read_s: float = 0.0
+    """Seconds in which its prompt was read."""
 
 
 class _Queue(Generic[T]):
@@ -54,11 +60,16 @@ class _Queue(Generic[T]):
         own = self._of.get(caller, ())
         return len(own), sum(entry.tokens for entry in own)
 
-    def first(self, running: dict[str, int]) -> _Waits[T] | None:
-        """Whose turn it is: of equals, who came first."""
-        if not self._of:
+    @property
+    def callers(self) -> Collection[str]:
+        """Whose texts wait; who came first first."""
+        return self._of.keys()
+
+    def first(self, callers: Collection[str], running: dict[str, int]) -> _Waits[T] | None:
+        """Of these callers, whose turn it is: of equals, who came first."""
+        if not callers:
             return None
-        return self._of[min(self._of, key=lambda name: running.get(name, 0))][0]
+        return self._of[min(callers, key=lambda name: running.get(name, 0))][0]
 
     def take(self, entry: _Waits[T]) -> None:
         """It is begun; its caller's others come behind those of everybody else."""
@@ -89,6 +100,9 @@ class Admission(Generic[T]):
         """Those of the background: a caller's batch takes nothing from what he may have beside it."""
         self._used = self._behind = 0
         """Tokens of all that are under way; texts of the background among them."""
+        self._unread: set[int] = set()
+        """Numbers of those that have gained nothing yet."""
+        self._debts = Debts()
         self._waiting: _Queue[T] = _Queue()
         self._background: _Queue[T] = _Queue()
 
@@ -102,11 +116,15 @@ class Admission(Generic[T]):
         """Texts that wait."""
         return self._waiting.count + self._background.count
 
-    def add(self, what: T, caller: str, tokens: int, background: bool = False, *, begun: bool = False) -> None:
-        """Let it wait; raises Overloaded when it would wait too long, or its caller has his share of the queue, unless
-        another replica has ``begun`` it: then somebody has its beginning."""
+    def add(
+        self, what: T, caller: str, prompt: int, most: int, background: bool = False, *, begun: bool = False
+    ) -> None:
+        """Let a text wait that goes on from ``prompt`` tokens with at ``most`` so many. Raises Overloaded when it would
+        wait too long, or its caller has his share of the queue, unless another replica has ``begun`` it: then somebody
+        has its beginning."""
         queue = self._background if background else self._waiting
         count, own = queue.of(caller)
+        tokens = prompt + most
         places = max(_LEAST_WAITING, _QUEUES * self.slots) - queue.count - 1
         room = _QUEUES * self.room - queue.tokens - tokens
         full = places < 0 or (queue.tokens and room < 0)
@@ -116,7 +134,7 @@ class Admission(Generic[T]):
                 f"the model is at its capacity: {self.running} texts are written and {self.waiting} wait, "
                 f"{count} of them yours; try again later"
             )
-        queue.add(_Waits(what, caller, tokens, background))
+        queue.add(_Waits(what, caller, tokens, prompt, background))
 
     def drop(self, what: T) -> bool:
         """Take one that waits out of the queue; whether it was there."""
@@ -129,9 +147,8 @@ class Admission(Generic[T]):
 
     def next(self, number: int) -> T | None:
         """What is begun now, under this number; None when nothing is, or nothing fits."""
-        entry, queue = self._waiting.first(self._of), self._waiting
-        if entry is None:
-            entry, queue = self._background.first(self._behind_of), self._background
+        queue = self._waiting if self._waiting.count else self._background
+        entry = self._turn(queue)
         if entry is None or not self._fits(entry):
             return None
         if self._behind >= self._most_behind() if entry.background else self._has_many(entry.caller):
@@ -139,6 +156,7 @@ class Admission(Generic[T]):
         queue.take(entry)
         self._used += entry.tokens
         self._running[number] = entry
+        self._unread.add(number)
         counts = self._behind_of if entry.background else self._of
         counts[entry.caller] = counts.get(entry.caller, 0) + 1
         self._behind += entry.background
@@ -146,7 +164,7 @@ class Admission(Generic[T]):
 
     def in_the_way(self) -> T | None:
         """The newest background text, while another one waits that would fit without them."""
-        entry = self._waiting.first(self._of)
+        entry = self._turn(self._waiting)
         if entry is None or not self._behind or self._fits(entry) or self._has_many(entry.caller):
             return None
         behind = [one for one in self._running.values() if one.background]
@@ -160,6 +178,7 @@ class Admission(Generic[T]):
         entry = self._running.pop(number, None)
         if entry is None:
             return
+        self._unread.discard(number)
         self._used -= entry.tokens
         self._behind -= entry.background
         counts = self._behind_of if entry.background else self._of
@@ -167,13 +186,50 @@ class Admission(Generic[T]):
         if not counts[entry.caller]:
             del counts[entry.caller]
 
+    def stepped(self, seconds: float, gained: Collection[int]) -> None:
+        """A step was taken for all under way, and those with these numbers have gained something by it."""
+        read: dict[str, int] = {}
+        for number in self._unread:
+            entry = self._running[number]
+            read[entry.caller] = read.get(entry.caller, 0) + entry.prompt
+        each = self._debts.stepped(seconds, self._of.keys(), read, any(number not in self._unread for number in gained))
+        for number in self._unread:
+            self._running[number].read_s += each * self._running[number].prompt
+        self._unread.difference_update(gained)
+
+    def left(self, number: int) -> None:
+        """Its caller does not want the rest of one under way."""
+        if (entry := self._running.get(number)) is not None:
+            self._debts.left(entry.caller, entry.read_s)
+
+    def _turn(self, queue: _Queue[T]) -> _Waits[T] | None:
+        """Whose turn it is of those who wait; nobody's while all of them have to let others write first."""
+        counts = self._behind_of if queue is self._background else self._of
+        free = [caller for caller in queue.callers if not self._barred(caller)]
+        if free or not self._running:
+            return queue.first(free or queue.callers, counts)
+        return None
+
+    def _barred(self, caller: str) -> bool:
+        """Whether his next prompt waits: beside others he has one read at a time, and none while he owes them."""
+        if not self._debts.beside(caller):
+            return False
+        return self._debts.bars(caller) or any(self._running[number].caller == caller for number in self._unread)
+
     def _fits(self, entry: _Waits[T]) -> bool:
         if not self._running:
             return True
         return len(self._running) < self.slots and self._used + entry.tokens <= self.room
 
     def _has_many(self, caller: str) -> bool:
-        return self._of.get(caller, 0) >= self.slots - self.slots // 4
+        return self._of.get(caller, 0) >= self._share(caller)
+
+    def _share(self, caller: str) -> int:
+        """Texts that a caller has under way at most. A step takes the longer the more there are: beside others who have
+        few he has no more than a quarter of the slots, or as many as one of them wants. Who has no key is everybody."""
+        most = self.slots - self.slots // 4 if caller else self.slots
+        wanted = [self._of.get(other, 0) + self._waiting.of(other)[0] for other in self._debts.beside(caller)]
+        return min(most, max(_FEW, self.slots // 4, *wanted)) if wanted else most
 
     def _most_behind(self) -> int:
         """Texts of the background at once: a quarter of the slots beside others, all but a quarter without them."""

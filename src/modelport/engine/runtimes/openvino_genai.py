@@ -20,6 +20,7 @@ from modelport.engine.language.refused import refuse_unknown
 from modelport.engine.language.text import ByBytes, Reader
 from modelport.engine.runtime import Generates, LoadOptions, Runtime, Stepped
 from modelport.engine.runtimes.messages import first_line
+from modelport.engine.runtimes.openvino_prompts import Reading, runs
 from modelport.errors import ArtifactRefused, InvalidInput, MissingExtra
 from modelport.tensors import Array
 
@@ -30,7 +31,8 @@ except ImportError as error:
     raise MissingExtra("llm", f"running a language model ({first_line(error)})") from None
 
 _LACKS = ("logit_bias", "alternatives")
-_SLOTS = 64
+_SLOTS = 32
+"""More at once are written no faster: a step takes as much longer."""
 _PROBE = "a " * (1 << 17)
 """Longer than what any tokenizer cuts texts to."""
 _CACHE_GB = 2
@@ -41,10 +43,9 @@ _AHEAD = 3
 """Tokens that are tried in a step, where a deployment does not say how many."""
 _LOOKED_UP = 3
 """Tokens of a beginning that is looked for in the text."""
+_OF_A_PIECE = Sampling(max_tokens=2, temperature=0, ignore_eos=True)
 _TEXTS = ("Hello, world!  Two  blanks\n\ttab", "Grüße aus Köln: 東京 🙂 – naïve", "def f(x):\n    return x + 1  # done")
 """Whose tokens have to read as they do."""
-_BATCHED_TOKENS = 256
-"""Of a prompt, in one step: others wait for a long prompt no longer than that takes."""
 
 
 class OpenVinoGenAiRuntime(Runtime, Generates):
@@ -64,11 +65,13 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
     ) -> None:
         self._pipeline = pipeline
         self._tokenizer = pipeline.get_tokenizer()
+        self._eos = pipeline.get_config().eos_token_id
+        self._stop_ids = set(pipeline.get_config().stop_token_ids)
         self._facts = facts
         self._template = template
         self._handles: dict[int, Any] = {}
         self._written: dict[int, int] = {}
-        """Tokens so far, of those with a handle."""
+        """Tokens so far, of all that were begun."""
         self._leaving: dict[int, Any] = {}
         """Cancelled behind their second token, before anybody else begins: behind the first one the library keeps a
         piece of cache with which the same prompt may be answered otherwise."""
@@ -76,22 +79,17 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         """Those that are to have one token: for the same reason the library writes two."""
         self._words = words
         self._ahead = ahead
+        self._reading = Reading(facts.room, self._config(_OF_A_PIECE), self._add)
         self._cut = len(self._encode(_PROBE))
         """Tokens: the library cuts longer texts without a word."""
-        self._eos = pipeline.get_config().eos_token_id
-        self._stop_ids = set(pipeline.get_config().stop_token_ids)
 
     @classmethod
     def load(cls, options: LoadOptions) -> Self:
         """Build the pipeline; raises ArtifactRefused when the library cannot."""
         details = options.details
         where = options.folder / str(details.get("model_file", ""))
-        how = genai.SchedulerConfig()
-        how.cache_size = max(1, round(options.engine.get("cache_gb") or _CACHE_GB))
-        how.enable_prefix_caching = True
-        how.max_num_seqs = _SLOTS
-        how.max_num_batched_tokens = _BATCHED_TOKENS
-        how.dynamic_split_fuse = True
+        context = int(details.get("max_tokens") or 4096)
+        how = scheduler(context, options.engine.get("cache_gb") or _CACHE_GB)
         try:
             pipeline = genai.ContinuousBatchingPipeline(str(where), how, "CPU", _device(options))
         except RuntimeError as error:
@@ -102,7 +100,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         names = {"bos_token": tokenizer.get_bos_token(), "eos_token": tokenizer.get_eos_token()}
         ahead = _in_every_text(options)
         facts = Facts(
-            context=int(details.get("max_tokens") or 4096), slots=_SLOTS, room=_room(pipeline, ahead),
+            context=context, slots=_SLOTS, room=_room(pipeline, ahead),
             lacks=_LACKS, chat=bool(source), words=max(vocabulary, default=-1) + 1,
         )  # fmt: skip
         template = (source, names) if source else None
@@ -150,19 +148,33 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
     def chat_template(self) -> tuple[str, dict[str, str]] | None:
         return self._template
 
+    @property
+    def reads_more(self) -> bool:
+        return not self._written or (self._may_read and not self._reading.full)
+
+    @property
+    def _may_read(self) -> bool:
+        return self._reading.may(writing=any(self._written.values()))
+
     def begin(self, number: int, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> None:
         refuse_unknown(sampling, _LACKS, self.name)
         while self._leaving:
             self._advance()  # what the others gain is read by the next step
-        ids = openvino.Tensor(np.array([prompt], np.int64))
+        single = sampling.max_tokens == 1
+        config = self._config(msgspec.structs.replace(sampling, max_tokens=2) if single else sampling)
         try:
-            self._written[number] = 0
-            if sampling.max_tokens == 1:
-                self._single.add(number)
-                sampling = msgspec.structs.replace(sampling, max_tokens=2)
-            self._handles[number] = self._pipeline.add_request(number, ids, self._config(sampling))
+            config.validate()  # a long prompt's is not seen by the library before its last piece
+            handle = self._reading.begin(number, prompt, config)
         except RuntimeError as error:
             raise InvalidInput(f"the engine refuses this request: {_cause(error)}") from None
+        if handle is not None:
+            self._handles[number] = handle
+        self._written[number] = 0
+        if single:
+            self._single.add(number)
+
+    def _add(self, number: int, prompt: Sequence[int], config: Any) -> Any:
+        return self._pipeline.add_request(number, openvino.Tensor(np.array([prompt], np.int64)), config)
 
     def _config(self, sampling: Sampling) -> Any:
         config = genai.GenerationConfig()
@@ -191,6 +203,8 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         return config
 
     def step(self) -> list[Stepped]:
+        if self._may_read and (begun := self._reading.go_on(beside=bool(self._handles))) is not None:
+            self._handles.update([begun])
         self._advance()
         gained = []
         for number, handle in list(self._handles.items()):
@@ -220,26 +234,37 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
 
     def _advance(self) -> None:
         self._pipeline.step()
+        self._reading.stepped()
         for number, handle in list(self._leaving.items()):
-            if handle.can_read() or handle.get_status() != genai.GenerationStatus.RUNNING:
+            if handle.can_read() or not runs(handle):
                 self._leaving.pop(number).cancel()
 
     def cancel(self, number: int) -> None:
         handle = self._handles.get(number)
-        if handle is None:
-            return
-        if self._written[number] == 1:
+        if handle is not None and self._written[number] == 1:
             self._leaving[number] = handle
-        else:
+        elif handle is not None:
             handle.cancel()
         self._forget(number)
 
     def _forget(self, number: int) -> None:
-        del self._handles[number], self._written[number]
+        self._handles.pop(number, None)
+        self._reading.ended(number, self._written.pop(number, 0))
         self._single.discard(number)
 
     def usage(self) -> float:
         return float(self._pipeline.get_metrics().cache_usage) / 100
+
+
+def scheduler(context: int, cache_gb: float) -> Any:
+    """What a pipeline does in a step; see ``openvino_prompts``."""
+    how = genai.SchedulerConfig()
+    how.cache_size = max(1, round(cache_gb))
+    how.enable_prefix_caching = True
+    how.max_num_seqs = 2 * _SLOTS  # pieces of prompts are requests, too
+    how.max_num_batched_tokens = max(how.max_num_seqs, context)  # in a single step, if a prompt has to be
+    how.dynamic_split_fuse = False
+    return how
 
 
 def _device(options: LoadOptions) -> dict[str, Any]:

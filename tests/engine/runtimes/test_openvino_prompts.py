@@ -1,0 +1,164 @@
+"""Which of a pipeline's steps read, and how much: against a pipeline that reads whatever it is given."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+pytest.importorskip("openvino_genai")
+
+import openvino_genai as genai
+
+from modelport.engine.runtimes.openvino_prompts import Kept, Reading
+
+ENDS = "a piece"
+
+
+@dataclass
+class Handle:
+    tokens: tuple[int, ...]
+    read: bool = False
+    steps: int = 0
+
+    def can_read(self) -> bool:
+        return self.read
+
+    def get_status(self) -> Any:
+        return genai.GenerationStatus.RUNNING if self.steps < 2 else genai.GenerationStatus.FINISHED
+
+
+@dataclass
+class Pipeline:
+    """Notes what each step reads beyond what it has read before."""
+
+    cache: set[tuple[int, ...]] = field(default_factory=set)
+    handles: list[Handle] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+    def add(self, number: int, prompt: Sequence[int], how: Any) -> Handle:
+        self.handles.append(Handle(tuple(prompt)))
+        return self.handles[-1]
+
+    def step(self, reading: Reading) -> None:
+        unread = [handle for handle in self.handles if not handle.read]
+        self.sizes.append(sum(self._read(handle) for handle in unread))
+        for handle in unread or self.handles:
+            handle.steps += 1
+        reading.stepped()
+
+    def _read(self, handle: Handle) -> int:
+        handle.read = True
+        found = max((n for n in range(0, len(handle.tokens), 32) if handle.tokens[:n] in self.cache), default=0)
+        self.cache |= {handle.tokens[:n] for n in range(32, len(handle.tokens) + 1, 32)}
+        return len(handle.tokens) - found
+
+
+def made(room: int = 100_000) -> tuple[Pipeline, Reading]:
+    pipeline = Pipeline()
+    return pipeline, Reading(room, ENDS, pipeline.add)
+
+
+def tokens(count: int, seed: int = 0) -> list[int]:
+    rng = random.Random(seed)
+    return [rng.randrange(1000) for _ in range(count)]
+
+
+def read_whole(pipeline: Pipeline, reading: Reading, number: int, beside: bool = False) -> int:
+    """Steps until the prompt is read."""
+    for step in range(1, 1000):
+        begun = reading.go_on(beside)
+        pipeline.step(reading)
+        if begun is not None and begun[0] == number:
+            assert begun[1].read
+            return step
+    raise AssertionError("never")
+
+
+@pytest.mark.parametrize("beside, most", [(True, 64), (False, 256)])
+def test_a_long_prompt_is_read_in_pieces_and_no_token_twice(beside: bool, most: int) -> None:
+    pipeline, reading = made()
+    prompt = tokens(1500)
+    assert reading.begin(1, prompt, "whole") is None
+    assert read_whole(pipeline, reading, 1, beside) == -(-1500 // most)
+    assert max(pipeline.sizes) <= most and sum(pipeline.sizes) == 1500
+
+
+def test_what_has_been_read_is_not_read_in_pieces_again() -> None:
+    pipeline, reading = made()
+    first = tokens(1500)
+    reading.begin(1, first, "whole")
+    read_whole(pipeline, reading, 1)
+    pipeline.sizes.clear()
+    assert reading.begin(2, [*first, *tokens(100, 1)], "whole") is not None
+    pipeline.step(reading)
+    assert pipeline.sizes[0] < 200
+    assert reading.begin(3, [*first[:640], *tokens(600, 2)], "whole") is None, "the rest is long"
+    assert read_whole(pipeline, reading, 3) == 3
+
+
+def test_a_step_reads_a_bounded_number_of_tokens_and_every_second_one_writes() -> None:
+    _, reading = made()
+    for number in range(6):
+        assert not reading.full
+        assert reading.begin(number, tokens(50, number), "whole") is not None
+    assert reading.full
+    reading.stepped()
+    assert not reading.full and not reading.may(writing=True) and reading.may(writing=False)
+    reading.stepped()
+    assert reading.may(writing=True)
+
+
+def test_a_long_prompt_stops_neither_a_longer_nor_a_shorter_one() -> None:
+    """By turns, so that a shorter one is soon done and the longer one goes on."""
+    pipeline, reading = made()
+    reading.begin(1, tokens(8000, 1), "whole")
+    for _ in range(3):
+        reading.go_on(beside=True)
+        pipeline.step(reading)
+    for number in range(2, 40):
+        reading.begin(number, tokens(300, number), "whole")
+    assert read_whole(pipeline, reading, 2) <= 2 * 5
+    assert read_whole(pipeline, reading, 1) <= 2 * 8000 // 64
+
+
+def test_who_leaves_while_his_prompt_is_read_leaves_nothing() -> None:
+    pipeline, reading = made()
+    reading.begin(1, tokens(3000, 1), "whole")
+    reading.begin(2, tokens(1000, 2), "whole")
+    for _ in range(3):
+        reading.go_on(beside=True)
+        pipeline.step(reading)
+    reading.ended(1, 0)
+    read_whole(pipeline, reading, 2)
+    assert len(pipeline.handles) < 25
+    for _ in range(3):
+        assert reading.go_on(beside=True) is None
+        pipeline.step(reading)
+    assert not reading._long and reading._piece is None and not reading._ending
+
+
+def test_what_was_used_long_ago_counts_as_gone() -> None:
+    kept = Kept(2000)
+    old, used = tokens(640, 1), tokens(640, 2)
+    kept.read(old)
+    kept.read(used)
+    kept.wrote(300)
+    assert kept.of(used) == 640
+    kept.wrote(300)
+    assert (kept.of(old), kept.of(used)) == (0, 640), "the other was used since"
+    kept.wrote(1001)
+    assert kept.of(used) == 0 and not kept._used
+
+
+def test_only_equal_beginnings_count() -> None:
+    kept = Kept(100_000)
+    prompt = tokens(640)
+    kept.read(prompt)
+    assert kept.of([*prompt[:300], 7777, *prompt[301:]]) == 256
+    assert kept.of([7777, *prompt[1:]]) == 0
+    assert kept.of(prompt[:100]) == 64
+    assert kept.of([*prompt[64:]]) == 0
