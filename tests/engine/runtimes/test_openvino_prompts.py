@@ -70,7 +70,7 @@ def tokens(count: int, seed: int = 0) -> list[int]:
 def read_whole(pipeline: Pipeline, reading: Reading, number: int, beside: bool = False) -> int:
     """Steps until the prompt is read."""
     for step in range(1, 1000):
-        begun = reading.go_on(beside)
+        begun = reading.go_on(beside, False)
         pipeline.step(reading)
         if begun is not None and begun[0] == number:
             assert begun[1].read
@@ -100,16 +100,27 @@ def test_what_has_been_read_is_not_read_in_pieces_again() -> None:
     assert read_whole(pipeline, reading, 3) == 3
 
 
-def test_a_step_reads_a_bounded_number_of_tokens_and_every_second_one_writes() -> None:
+def test_others_get_a_step_when_enough_has_been_read() -> None:
     _, reading = made()
     for number in range(6):
-        assert not reading.full
+        assert reading.may_begin(writing=True)
         assert reading.begin(number, tokens(50, number), "whole") is not None
-    assert reading.full
+        if number % 2:
+            reading.stepped()
+    assert not reading.may_begin(writing=True) and reading.may_begin(writing=False)
     reading.stepped()
-    assert not reading.full and not reading.may(writing=True) and reading.may(writing=False)
-    reading.stepped()
-    assert reading.may(writing=True)
+    assert reading.may_begin(writing=True)
+
+
+def test_others_get_a_step_between_two_pieces() -> None:
+    pipeline, reading = made()
+    reading.begin(1, tokens(1000), "whole")
+    reading.go_on(True, True)
+    for _ in range(5):
+        pipeline.step(reading)
+        assert reading.go_on(True, True) is None and not reading._tokens
+        pipeline.step(reading)
+        assert reading.go_on(True, True) is None and reading._tokens == 64
 
 
 def test_a_long_prompt_stops_neither_a_longer_nor_a_shorter_one() -> None:
@@ -117,7 +128,7 @@ def test_a_long_prompt_stops_neither_a_longer_nor_a_shorter_one() -> None:
     pipeline, reading = made()
     reading.begin(1, tokens(8000, 1), "whole")
     for _ in range(3):
-        reading.go_on(beside=True)
+        reading.go_on(True, False)
         pipeline.step(reading)
     for number in range(2, 40):
         reading.begin(number, tokens(300, number), "whole")
@@ -130,13 +141,13 @@ def test_who_leaves_while_his_prompt_is_read_leaves_nothing() -> None:
     reading.begin(1, tokens(3000, 1), "whole")
     reading.begin(2, tokens(1000, 2), "whole")
     for _ in range(3):
-        reading.go_on(beside=True)
+        reading.go_on(True, False)
         pipeline.step(reading)
     reading.ended(1, 0)
     read_whole(pipeline, reading, 2)
     assert len(pipeline.handles) < 25
     for _ in range(3):
-        assert reading.go_on(beside=True) is None
+        assert reading.go_on(True, False) is None
         pipeline.step(reading)
     assert not reading._long and reading._piece is None and not reading._ending
 

@@ -150,11 +150,11 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
 
     @property
     def reads_more(self) -> bool:
-        return not self._written or (self._may_read and not self._reading.full)
+        return not self._written or self._reading.may_begin(self._could_write)
 
     @property
-    def _may_read(self) -> bool:
-        return self._reading.may(writing=any(self._written.values()))
+    def _could_write(self) -> bool:
+        return any(self._written.values())
 
     def begin(self, number: int, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> None:
         refuse_unknown(sampling, _LACKS, self.name)
@@ -203,7 +203,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         return config
 
     def step(self) -> list[Stepped]:
-        if self._may_read and (begun := self._reading.go_on(beside=bool(self._handles))) is not None:
+        if (begun := self._reading.go_on(bool(self._handles), self._could_write)) is not None:
             self._handles.update([begun])
         self._advance()
         gained = []

@@ -1,8 +1,8 @@
 """How prompts get into OpenVINO GenAI's pipeline: which of its steps read, how much, and what need not be read again.
 
 The pipeline is set so that a step either reads prompts, each in whole, or writes texts: who comes is not held up by all
-that are written, which takes twice as long. So that these are not held up either, a step reads a bounded number of
-tokens, a step that writes comes between two that read, and a long prompt is read in pieces. A piece is a text of its
+that are written, which takes twice as long. So that these are not held up either, they get a step when a bounded number
+of tokens has been read, and a long prompt is read in pieces with a step for them between two. A piece is a text of its
 own that ends at once: its blocks stay in the pipeline's prefix cache, where the longer text that begins so finds them.
 Knows tokens; knows no text that is written.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import openvino_genai as genai
 
 _MOST = 256
-"""Tokens that a step reads, about."""
+"""Tokens that are read before others get a step, about."""
 _PIECE = 64
 """Of a long prompt while others are there: no more than many a prompt has in whole. Whole blocks of the cache."""
 _PIECES_FROM = 1 << 40
@@ -44,34 +44,28 @@ class Reading:
         self._pieces = 0
         self._tokens = 0
         """Given to the step that comes next."""
-        self._has_read = False
-        """Whether the last step read."""
+        self._since = 0
+        """Read since a step has written."""
 
-    def may(self, writing: bool) -> bool:
-        """Whether the next step may read, where there are texts that could write."""
-        return not (writing and self._has_read)
-
-    @property
-    def full(self) -> bool:
-        """Whether the next step reads as much as it may."""
-        return self._tokens >= _MOST
+    def may_begin(self, writing: bool) -> bool:
+        """Whether the next step may read one more prompt, where there are texts that could write."""
+        return self._tokens + (self._since if writing else 0) < _MOST
 
     def begin(self, number: int, prompt: Sequence[int], how: Any) -> Any | None:
         """The handle of a text whose prompt is read by the next step; None where it is long, and comes in time."""
         left = len(prompt) - self._kept.of(prompt)
-        handle = None
         if left > _MOST:
             self._long[number] = list(prompt), how
-        else:
-            handle = self._whole(number, prompt, how)
-        self._tokens += min(left, _MOST)
+            return None
+        handle = self._whole(number, prompt, how)
+        self._tokens += left
         return handle
 
-    def go_on(self, beside: bool) -> tuple[int, Any] | None:
-        """Give the next step a piece of a long prompt: by turns of the one that is done soonest and of the one that
-        came first. Returns the text, and its handle, whose prompt comes to its end by it. ``beside`` says whether
-        there are others."""
-        if self._piece is not None or not self._long:
+    def go_on(self, beside: bool, writing: bool) -> tuple[int, Any] | None:
+        """Give the next step a piece of a long prompt, if it may have one: by turns of the prompt that is done soonest
+        and of the one that came first. Returns the text, and its handle, whose prompt comes to its end by it.
+        ``beside`` says whether there are other texts, ``writing`` whether some could write."""
+        if self._piece is not None or not self._long or (writing and self._since):
             return None
         left = {number: len(prompt) - self._kept.of(prompt) for number, (prompt, _) in self._long.items()}
         number = next(iter(left)) if self._pieces % 2 else min(left, key=lambda each: left[each])
@@ -88,7 +82,8 @@ class Reading:
 
     def stepped(self) -> None:
         """The pipeline has taken its step."""
-        self._has_read, self._tokens = self._tokens > 0, 0
+        self._since = self._since + self._tokens if self._tokens else 0
+        self._tokens = 0
         if self._piece is not None and (self._piece[1].can_read() or not runs(self._piece[1])):
             piece, handle = self._piece
             self._kept.read(piece)
