@@ -342,11 +342,13 @@ class GeneratingReplica:
         return True
 
     def _step(self) -> None:
+        before = self._last_ok
         self._heartbeat.busy_since = begun = time.monotonic()
         gained = self._runtime.step()
         self._heartbeat.busy_since = None
         self._succeeded()
-        self._admission.stepped(self._last_ok - begun, [stepped.number for stepped in gained if stepped.tokens])
+        wrote = [stepped.number for stepped in gained if stepped.tokens]
+        self._admission.stepped(self._last_ok - begun, wrote, idle=begun - before)
         told: dict[_Gateway, tuple[list[Item], list[Part]]] = {}
         for stepped in gained:
             writing = self._texts.get(stepped.number)

@@ -63,7 +63,9 @@ def test_who_was_there_a_moment_ago_still_counts() -> None:
     debts = Debts()
     written(debts, "a", "b")
     assert debts.beside("a") == {"b"}
-    written(debts, "a", steps=90)
+    written(debts, "a", steps=50)
     assert debts.beside("a") == {"b"}
-    written(debts, "a", steps=20)
+    debts.stepped(STEP_S, ["a"], {}, wrote=True, idle=0.4)
+    assert debts.beside("a") == {"b"}
+    debts.stepped(STEP_S, ["a"], {}, wrote=True, idle=0.2)
     assert debts.beside("a") == set()

@@ -186,13 +186,15 @@ class Admission(Generic[T]):
         if not counts[entry.caller]:
             del counts[entry.caller]
 
-    def stepped(self, seconds: float, gained: Collection[int]) -> None:
-        """A step was taken for all under way, and those with these numbers have gained something by it."""
+    def stepped(self, seconds: float, gained: Collection[int], idle: float = 0.0) -> None:
+        """A step was taken for all under way, ``idle`` seconds after the one before, and those with these numbers have
+        gained something by it."""
         read: dict[str, int] = {}
         for number in self._unread:
             entry = self._running[number]
             read[entry.caller] = read.get(entry.caller, 0) + entry.prompt
-        each = self._debts.stepped(seconds, self._of.keys(), read, any(number not in self._unread for number in gained))
+        wrote = any(number not in self._unread for number in gained)
+        each = self._debts.stepped(seconds, self._of.keys(), read, wrote, idle)
         for number in self._unread:
             self._running[number].read_s += each * self._running[number].prompt
         self._unread.difference_update(gained)

@@ -14,7 +14,7 @@ _SMALL_S = 0.1
 _OF_LEFT = 2.0
 """For a second of a prompt whose text he leaves, beyond the one that he owes for every prompt."""
 _THERE_S = 1.0
-"""Of steps, for which a caller is still there when his last text is complete."""
+"""For which a caller is still there when his last text is complete."""
 _RECENT = 0.2
 """Weight of the last step in what a step usually takes."""
 
@@ -30,18 +30,22 @@ class Debts:
         self._usual = 0.0
         """Seconds of a step that reads no prompt."""
 
-    def stepped(self, seconds: float, callers: Collection[str], read: Mapping[str, int], wrote: bool) -> float:
+    def stepped(
+        self, seconds: float, callers: Collection[str], read: Mapping[str, int], wrote: bool, idle: float = 0.0
+    ) -> float:
         """A step took ``seconds``, while ``callers`` had texts under way: it read so many tokens of prompts of each,
-        and ``wrote`` something for other texts. Returns the seconds of a token that was read."""
+        and ``wrote`` something for other texts; nothing was done for ``idle`` seconds before. Returns the seconds of a
+        token that was read."""
         cost = max(0.0, seconds - self._usual) if wrote else seconds
         if not read:
             self._usual += _RECENT * (seconds - self._usual)
         each = cost / sum(read.values()) if read else 0.0
-        self._there = {caller: left - seconds for caller, left in self._there.items() if left > seconds}
+        passed = seconds + idle
+        self._there = {caller: left - passed for caller, left in self._there.items() if left > passed}
         self._there |= dict.fromkeys(callers, _THERE_S)
         for caller in self._of.keys() | read.keys():
             own = each * read.get(caller, 0)
-            self._owe(caller, own - (seconds - own))
+            self._owe(caller, own - (passed - own))
         return each
 
     def left(self, caller: str, seconds: float) -> None:
