@@ -269,3 +269,16 @@ def test_who_owes_goes_behind_others_and_on_where_nobody_writes() -> None:
     replica.end("a2")
     replica.begin()
     assert list(replica.running) == ["b2"]
+
+
+def test_a_callers_batch_neither_owes_for_his_live_texts_nor_they_for_it() -> None:
+    replica = Replica(8, 10_000)
+    replica.add("mine", "a")
+    all_gain(replica)
+    replica.add("batch0", "b", 1000, background=True)
+    replica.add("live0", "b", 10)
+    assert {"batch0", "live0"} <= set(replica.running), "the batch's prompt is read beside the live one"
+    stepped(replica, "live0", seconds=5.0)
+    replica.add("batch1", "b", 10, background=True)
+    replica.add("live1", "b", 10)
+    assert "live1" in replica.running and "batch1" not in replica.running

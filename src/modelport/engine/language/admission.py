@@ -38,6 +38,11 @@ class _Waits(Generic[T]):
     read_s: float = 0.0
     """Seconds in which its prompt was read."""
 
+    @property
+    def account(self) -> str:
+        """Who owes others for its prompt."""
+        return _account(self.caller, self.background)
+
 
 class _Queue(Generic[T]):
     """Those who wait, by caller."""
@@ -192,7 +197,7 @@ class Admission(Generic[T]):
         read: dict[str, int] = {}
         for number in self._unread:
             entry = self._running[number]
-            read[entry.caller] = read.get(entry.caller, 0) + entry.prompt
+            read[entry.account] = read.get(entry.account, 0) + entry.prompt
         wrote = any(number not in self._unread for number in gained)
         each = self._debts.stepped(seconds, self._of.keys(), read, wrote, idle)
         for number in self._unread:
@@ -202,21 +207,22 @@ class Admission(Generic[T]):
     def left(self, number: int) -> None:
         """Its caller does not want the rest of one under way."""
         if (entry := self._running.get(number)) is not None:
-            self._debts.left(entry.caller, entry.read_s)
+            self._debts.left(entry.account, entry.read_s)
 
     def _turn(self, queue: _Queue[T]) -> _Waits[T] | None:
         """Whose turn it is of those who wait; nobody's while all of them have to let others write first."""
-        counts = self._behind_of if queue is self._background else self._of
-        free = [caller for caller in queue.callers if not self._barred(caller)]
+        behind = queue is self._background
+        counts = self._behind_of if behind else self._of
+        free = [caller for caller in queue.callers if not self._barred(_account(caller, behind))]
         if free or not self._running:
             return queue.first(free or queue.callers, counts)
         return None
 
-    def _barred(self, caller: str) -> bool:
+    def _barred(self, account: str) -> bool:
         """Whether his next prompt waits: beside others he has one read at a time, and none while he owes them."""
-        if not self._debts.beside(caller):
+        if not self._debts.beside(account):
             return False
-        return self._debts.bars(caller) or any(self._running[number].caller == caller for number in self._unread)
+        return self._debts.bars(account) or any(self._running[number].account == account for number in self._unread)
 
     def _fits(self, entry: _Waits[T]) -> bool:
         if not self._running:
@@ -237,3 +243,8 @@ class Admission(Generic[T]):
         """Texts of the background at once: a quarter of the slots beside others, all but a quarter without them."""
         quarter = self.slots // 4
         return max(1, quarter) if self.running > self._behind else max(1, self.slots - quarter)
+
+
+def _account(caller: str, background: bool) -> str:
+    """A caller's batch owes for itself, to his own live texts too."""
+    return f"{caller}\0" if background else caller
