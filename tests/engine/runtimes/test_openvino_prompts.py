@@ -100,13 +100,13 @@ def test_what_has_been_read_is_not_read_in_pieces_again() -> None:
     assert read_whole(pipeline, reading, 3) == 3
 
 
-def test_others_get_a_step_when_enough_has_been_read() -> None:
+def test_a_step_reads_a_bounded_number_of_tokens_and_every_second_one_writes() -> None:
     _, reading = made()
     for number in range(6):
         assert reading.may_begin(writing=True)
         assert reading.begin(number, tokens(50, number), "whole") is not None
-        if number % 2:
-            reading.stepped()
+    assert not reading.may_begin(writing=True) and not reading.may_begin(writing=False)
+    reading.stepped()
     assert not reading.may_begin(writing=True) and reading.may_begin(writing=False)
     reading.stepped()
     assert reading.may_begin(writing=True)

@@ -1,8 +1,10 @@
 """How prompts get into OpenVINO GenAI's pipeline: which of its steps read, how much, and what need not be read again.
 
 The pipeline is set so that a step either reads prompts, each in whole, or writes texts: who comes is not held up by all
-that are written, which takes twice as long. So that these are not held up either, they get a step when a bounded number
-of tokens has been read, and a long prompt is read in pieces with a step for them between two. A piece is a text of its
+that are written, which takes twice as long. So that these are not held up either, a step reads a bounded number of
+tokens, a step that writes comes between two that read, and a long prompt is read in pieces. That step in between is a
+must: of a text that has one token, and has not gone on from it, the cache holds a piece that is wrong for whoever
+begins the same. A piece is a text of its
 own that ends at once: its blocks stay in the pipeline's prefix cache, where the longer text that begins so finds them.
 Knows tokens; knows no text that is written.
 """
@@ -16,7 +18,7 @@ from typing import Any
 import openvino_genai as genai
 
 _MOST = 256
-"""Tokens that are read before others get a step, about."""
+"""Tokens that a step reads, about."""
 _PIECE = 64
 """Of a long prompt while others are there: no more than many a prompt has in whole. Whole blocks of the cache."""
 _PIECES_FROM = 1 << 40
@@ -44,12 +46,12 @@ class Reading:
         self._pieces = 0
         self._tokens = 0
         """Given to the step that comes next."""
-        self._since = 0
-        """Read since a step has written."""
+        self._has_read = False
+        """Whether the last step read."""
 
     def may_begin(self, writing: bool) -> bool:
         """Whether the next step may read one more prompt, where there are texts that could write."""
-        return self._tokens + (self._since if writing else 0) < _MOST
+        return self._tokens < _MOST and not (writing and self._has_read)
 
     def begin(self, number: int, prompt: Sequence[int], how: Any) -> Any | None:
         """The handle of a text whose prompt is read by the next step; None where it is long, and comes in time."""
@@ -65,7 +67,7 @@ class Reading:
         """Give the next step a piece of a long prompt, if it may have one: by turns of the prompt that is done soonest
         and of the one that came first. Returns the text, and its handle, whose prompt comes to its end by it.
         ``beside`` says whether there are other texts, ``writing`` whether some could write."""
-        if self._piece is not None or not self._long or (writing and self._since):
+        if self._piece is not None or not self._long or (writing and self._has_read):
             return None
         left = {number: len(prompt) - self._kept.of(prompt) for number, (prompt, _) in self._long.items()}
         number = next(iter(left)) if self._pieces % 2 else min(left, key=lambda each: left[each])
@@ -82,8 +84,7 @@ class Reading:
 
     def stepped(self) -> None:
         """The pipeline has taken its step."""
-        self._since = self._since + self._tokens if self._tokens else 0
-        self._tokens = 0
+        self._has_read, self._tokens = self._tokens > 0, 0
         if self._piece is not None and (self._piece[1].can_read() or not runs(self._piece[1])):
             piece, handle = self._piece
             self._kept.read(piece)
