@@ -75,6 +75,8 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         self._leaving: dict[int, Any] = {}
         """Cancelled behind their second token, before anybody else begins: behind the first one the library keeps a
         piece of cache with which the same prompt may be answered otherwise."""
+        self._read: dict[int, Sequence[int]] = {}
+        """Prompts of those without a second token."""
         self._single: set[int] = set()
         """Those that are to have one token: for the same reason the library writes two."""
         self._words = words
@@ -158,7 +160,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
 
     def begin(self, number: int, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> None:
         refuse_unknown(sampling, _LACKS, self.name)
-        while self._leaving:
+        while self._leaving or self._reading.mending:
             self._advance()  # what the others gain is read by the next step
         single = sampling.max_tokens == 1
         config = self._config(msgspec.structs.replace(sampling, max_tokens=2) if single else sampling)
@@ -170,6 +172,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         if handle is not None:
             self._handles[number] = handle
         self._written[number] = 0
+        self._read[number] = prompt
         if single:
             self._single.add(number)
 
@@ -227,6 +230,10 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
                 tokens, logprobs, finish = tokens[:1], logprobs[:1], "length"
                 self._leaving[number] = handle
             self._written[number] += len(tokens)
+            if finish is not None and self._written[number] == 1 and number not in self._leaving:
+                self._reading.again(self._read[number])
+            if self._written[number] > 1:
+                self._read.pop(number, None)
             if finish is not None:
                 self._forget(number)
             gained.append(Stepped(number, tuple(tokens), tuple(logprobs), finish=finish))
@@ -251,6 +258,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         self._handles.pop(number, None)
         self._reading.ended(number, self._written.pop(number, 0))
         self._single.discard(number)
+        self._read.pop(number, None)
 
     def usage(self) -> float:
         return float(self._pipeline.get_metrics().cache_usage) / 100

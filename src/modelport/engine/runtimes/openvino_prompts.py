@@ -43,6 +43,8 @@ class Reading:
         """The one that is read: a beginning of a prompt, and its handle."""
         self._ending: list[Any] = []
         """Handles of pieces that have been read: a request whose handle is dropped is, too."""
+        self.mending: list[Any] = []
+        """Handles of prompts that are read once more."""
         self._pieces = 0
         self._tokens = 0
         """Given to the step that comes next."""
@@ -91,6 +93,13 @@ class Reading:
             self._ending.append(handle)
             self._piece = None
         self._ending = [handle for handle in self._ending if runs(handle)]
+        self.mending = [handle for handle in self.mending if runs(handle)]
+
+    def again(self, prompt: Sequence[int]) -> None:
+        """Read a prompt whose text has ended with its first token, so that the cache holds nothing wrong of it: until
+        then nobody is to begin (``mending``)."""
+        self._pieces += 1
+        self.mending.append(self._add(_PIECES_FROM + self._pieces, prompt, self._ends))
 
     def ended(self, number: int, written: int) -> None:
         """Nobody waits for this text any more, which had so many tokens."""
