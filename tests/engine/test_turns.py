@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +116,10 @@ async def busy_for_another(made: Engine, here: Endpoint, link: Any) -> AsyncIter
     """The replica stands still in the middle of a run of ``here``: no slow machine ends it before its time."""
     (process,) = made.processes.values()
 
-    def begun(call: asyncio.Future[Any]) -> bool:
-        return link.others_turn or call.done()
-
     while True:
         busy = asyncio.ensure_future(made.plane.infer(here, rows(0)))
-        await made.until(partial(begun, busy))
+        while not (link.others_turn or busy.done()):
+            await asyncio.sleep(0.001)  # a run is shorter than what ``until`` sleeps
         process.send_signal(signal.SIGSTOP)
         await made.until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
         await asyncio.sleep(0.05)  # an answer that had left before arrives
