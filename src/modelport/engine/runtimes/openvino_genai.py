@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import msgspec
 import numpy as np
 
 from modelport.engine.generation import Facts, Format, Sampling
@@ -20,7 +19,7 @@ from modelport.engine.language.refused import refuse_unknown
 from modelport.engine.language.text import ByBytes, Reader
 from modelport.engine.runtime import Generates, LoadOptions, Runtime, Stepped
 from modelport.engine.runtimes.messages import first_line
-from modelport.engine.runtimes.openvino_prompts import Reading, runs
+from modelport.engine.runtimes.openvino_prompts import BLOCK, MOST, Reading
 from modelport.errors import ArtifactRefused, InvalidInput, MissingExtra
 from modelport.tensors import Array
 
@@ -36,8 +35,6 @@ _SLOTS = 32
 _PROBE = "a " * (1 << 17)
 """Longer than what any tokenizer cuts texts to."""
 _CACHE_GB = 2
-_BLOCK = 32
-"""Tokens of a block of the cache: the library's on the CPU."""
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _AHEAD = 3
 """Tokens that are tried in a step, where a deployment does not say how many."""
@@ -70,15 +67,6 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         self._facts = facts
         self._template = template
         self._handles: dict[int, Any] = {}
-        self._written: dict[int, int] = {}
-        """Tokens so far, of all that were begun."""
-        self._leaving: dict[int, Any] = {}
-        """Cancelled behind their second token, before anybody else begins: behind the first one the library keeps a
-        piece of cache with which the same prompt may be answered otherwise."""
-        self._read: dict[int, Sequence[int]] = {}
-        """Prompts of those without a second token."""
-        self._single: set[int] = set()
-        """Those that are to have one token: for the same reason the library writes two."""
         self._words = words
         self._ahead = ahead
         self._reading = Reading(facts.room, self._config(_OF_A_PIECE), self._add)
@@ -152,29 +140,18 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
 
     @property
     def reads_more(self) -> bool:
-        return not self._written or self._reading.may_begin(self._could_write)
-
-    @property
-    def _could_write(self) -> bool:
-        return any(self._written.values())
+        return self._reading.may_begin
 
     def begin(self, number: int, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> None:
         refuse_unknown(sampling, _LACKS, self.name)
-        while self._leaving or self._reading.mending:
-            self._advance()  # what the others gain is read by the next step
-        single = sampling.max_tokens == 1
-        config = self._config(msgspec.structs.replace(sampling, max_tokens=2) if single else sampling)
+        config = self._config(sampling)
         try:
-            config.validate()  # a long prompt's is not seen by the library before its last piece
+            config.validate()  # not every prompt is given to the library now
             handle = self._reading.begin(number, prompt, config)
         except RuntimeError as error:
             raise InvalidInput(f"the engine refuses this request: {_cause(error)}") from None
         if handle is not None:
             self._handles[number] = handle
-        self._written[number] = 0
-        self._read[number] = prompt
-        if single:
-            self._single.add(number)
 
     def _add(self, number: int, prompt: Sequence[int], config: Any) -> Any:
         return self._pipeline.add_request(number, openvino.Tensor(np.array([prompt], np.int64)), config)
@@ -206,9 +183,9 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         return config
 
     def step(self) -> list[Stepped]:
-        if (begun := self._reading.go_on(bool(self._handles), self._could_write)) is not None:
-            self._handles.update([begun])
-        self._advance()
+        self._handles.update(self._reading.go_on(beside=bool(self._handles)))
+        self._pipeline.step()
+        self._reading.stepped()
         gained = []
         for number, handle in list(self._handles.items()):
             if not handle.can_read():
@@ -226,52 +203,34 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
                     logprobs += output.generated_log_probs
                     if output.finish_reason != genai.GenerationFinishReason.NONE:
                         finish = "stop" if output.finish_reason == genai.GenerationFinishReason.STOP else "length"
-            if tokens and number in self._single and (finish is None or len(tokens) > 1):
-                tokens, logprobs, finish = tokens[:1], logprobs[:1], "length"
-                self._leaving[number] = handle
-            self._written[number] += len(tokens)
-            if finish is not None and self._written[number] == 1 and number not in self._leaving:
-                self._reading.again(self._read[number])
-            if self._written[number] > 1:
-                self._read.pop(number, None)
             if finish is not None:
                 self._forget(number)
             gained.append(Stepped(number, tuple(tokens), tuple(logprobs), finish=finish))
+        self._reading.wrote(sum(len(each.tokens) for each in gained))
         return gained
 
-    def _advance(self) -> None:
-        self._pipeline.step()
-        self._reading.stepped()
-        for number, handle in list(self._leaving.items()):
-            if handle.can_read() or not runs(handle):
-                self._leaving.pop(number).cancel()
-
     def cancel(self, number: int) -> None:
-        handle = self._handles.get(number)
-        if handle is not None and self._written[number] == 1:
-            self._leaving[number] = handle
-        elif handle is not None:
+        if (handle := self._handles.get(number)) is not None:
             handle.cancel()
         self._forget(number)
 
     def _forget(self, number: int) -> None:
         self._handles.pop(number, None)
-        self._reading.ended(number, self._written.pop(number, 0))
-        self._single.discard(number)
-        self._read.pop(number, None)
+        self._reading.ended(number)
 
     def usage(self) -> float:
         return float(self._pipeline.get_metrics().cache_usage) / 100
 
 
 def scheduler(context: int, cache_gb: float) -> Any:
-    """What a pipeline does in a step; see ``openvino_prompts``."""
+    """A step writes a token of every text, and reads what it was given; see ``openvino_prompts``."""
     how = genai.SchedulerConfig()
     how.cache_size = max(1, round(cache_gb))
     how.enable_prefix_caching = True
     how.max_num_seqs = 2 * _SLOTS  # pieces of prompts are requests, too
-    how.max_num_batched_tokens = max(how.max_num_seqs, context)  # in a single step, if a prompt has to be
-    how.dynamic_split_fuse = False
+    # Nothing is split by the library: a prompt that is read in a step, with pieces of others, is read in whole.
+    how.max_num_batched_tokens = context + 2 * MOST + how.max_num_seqs * (1 + _AHEAD)
+    how.dynamic_split_fuse = True
     return how
 
 
@@ -312,7 +271,7 @@ def _room(pipeline: Any, ahead: Mapping[str, int]) -> int:
     while pipeline.has_non_finished_requests():
         pipeline.step()
     handle.read()
-    return round(1 / share) * _BLOCK if share else 0
+    return round(1 / share) * BLOCK if share else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,11 @@
-"""How prompts get into OpenVINO GenAI's pipeline: which of its steps read, how much, and what need not be read again.
+"""How prompts get into OpenVINO GenAI's pipeline: which of its steps read them, and how much.
 
-The pipeline is set so that a step either reads prompts, each in whole, or writes texts: who comes is not held up by all
-that are written, which takes twice as long. So that these are not held up either, a step reads a bounded number of
-tokens, a step that writes comes between two that read, and a long prompt is read in pieces. That step in between is a
-must: of a text that has one token, and has not gone on from it, the cache holds a piece that is wrong for whoever
-begins the same. A piece is a text of its
-own that ends at once: its blocks stay in the pipeline's prefix cache, where the longer text that begins so finds them.
-Knows tokens; knows no text that is written.
+A step writes a token of every text, and reads the prompts that it was given, each in whole. So that those that are
+written are not held up by it, a step is given a bounded number of tokens, and a long prompt in pieces. A piece is a
+text of its own that ends at once: its blocks stay in the pipeline's prefix cache, where the longer text that begins so
+finds them. Prompts that part inside of a block are not given to the same step: if the cache has their beginning up to
+there from an earlier text, the pipeline lets both go on in one and the same block, and one of them is answered with
+nonsense. Knows tokens; knows no text that is written.
 """
 
 from __future__ import annotations
@@ -17,17 +16,14 @@ from typing import Any
 
 import openvino_genai as genai
 
-_MOST = 256
-"""Tokens that a step reads, about."""
-_PIECE = 64
-"""Of a long prompt while others are there: no more than many a prompt has in whole. Whole blocks of the cache."""
+BLOCK = 32
+"""Tokens of a block of the cache: the library's on the CPU."""
+MOST = 256
+"""Tokens of prompts that a step reads, about."""
+_PIECE = 2 * BLOCK
+"""Of a long prompt while others are there: no more than many a prompt has in whole."""
 _PIECES_FROM = 1 << 40
 """Numbers of pieces; those of texts are smaller."""
-
-
-def runs(handle: Any) -> bool:
-    """Whether the pipeline has still to do something for a request."""
-    return bool(handle.get_status() == genai.GenerationStatus.RUNNING)
 
 
 class Reading:
@@ -37,77 +33,87 @@ class Reading:
     def __init__(self, room: int, ends: Any, add: Callable[[int, Sequence[int], Any], Any]) -> None:
         self._add, self._ends = add, ends
         self._kept = Kept(room)
-        self._long: dict[int, tuple[list[int], Any]] = {}
-        """Those that are read in pieces, with how their texts are written; who came first first."""
-        self._piece: tuple[list[int], Any] | None = None
+        self._given: list[Sequence[int]] = []
+        """What the step reads that comes next."""
+        self._tokens = 0
+        """Of these, beyond what the cache has."""
+        self._full: list[Sequence[int]] = []
+        """What the last step read and ends with a block: until it is gone on from, others may be let in there, too."""
+        self._held: dict[int, tuple[Sequence[int], Any]] = {}
+        """Those that part from one of these inside of a block, with how their texts are written."""
+        self._long: dict[int, tuple[Sequence[int], Any]] = {}
+        """Those that are read in pieces; who came first first."""
+        self._piece: tuple[Sequence[int], Any] | None = None
         """The one that is read: a beginning of a prompt, and its handle."""
         self._ending: list[Any] = []
         """Handles of pieces that have been read: a request whose handle is dropped is, too."""
-        self.mending: list[Any] = []
-        """Handles of prompts that are read once more."""
         self._pieces = 0
-        self._tokens = 0
-        """Given to the step that comes next."""
-        self._has_read = False
-        """Whether the last step read."""
 
-    def may_begin(self, writing: bool) -> bool:
-        """Whether the next step may read one more prompt, where there are texts that could write."""
-        return self._tokens < _MOST and not (writing and self._has_read)
+    @property
+    def may_begin(self) -> bool:
+        """Whether the next step may read one more prompt."""
+        return self._tokens < MOST and not self._held
 
     def begin(self, number: int, prompt: Sequence[int], how: Any) -> Any | None:
-        """The handle of a text whose prompt is read by the next step; None where it is long, and comes in time."""
-        left = len(prompt) - self._kept.of(prompt)
-        if left > _MOST:
-            self._long[number] = list(prompt), how
-            return None
-        handle = self._whole(number, prompt, how)
-        self._tokens += left
-        return handle
+        """The handle of a text whose prompt is read by the next step; None where that is for a later one."""
+        if len(prompt) - self._kept.of(prompt) > MOST:
+            self._long[number] = prompt, how
+        elif self._parts(prompt):
+            self._held[number] = prompt, how
+        else:
+            return self._give(number, prompt, how)
+        return None
 
-    def go_on(self, beside: bool, writing: bool) -> tuple[int, Any] | None:
-        """Give the next step a piece of a long prompt, if it may have one: by turns of the prompt that is done soonest
-        and of the one that came first. Returns the text, and its handle, whose prompt comes to its end by it.
-        ``beside`` says whether there are other texts, ``writing`` whether some could write."""
-        if self._piece is not None or not self._long or (writing and self._has_read):
-            return None
+    def go_on(self, beside: bool) -> Iterator[tuple[int, Any]]:
+        """Give the next step prompts that have waited for it, and a piece of a long one: by turns of the one that is
+        done soonest and of the one that came first. Yields texts whose prompts it brings to their end, and their
+        handles. ``beside`` says whether there are other texts."""
+        for number, (prompt, how) in list(self._held.items()):
+            if self._tokens < MOST and not self._parts(prompt):
+                del self._held[number]
+                yield number, self._give(number, prompt, how)
+        if self._piece is not None or not self._long:
+            return
         left = {number: len(prompt) - self._kept.of(prompt) for number, (prompt, _) in self._long.items()}
         number = next(iter(left)) if self._pieces % 2 else min(left, key=lambda each: left[each])
         prompt, how = self._long[number]
-        size = _PIECE if beside or len(left) > 1 else _MOST
+        size = _PIECE if beside or len(left) > 1 else MOST
+        piece = prompt[: max(0, len(prompt) - left[number]) + size]
+        if self._parts(piece):
+            return
         self._pieces += 1
-        self._tokens += min(left[number], size)
         if left[number] <= size:
             del self._long[number]
-            return number, self._whole(number, prompt, how)
-        piece = prompt[: len(prompt) - left[number] + size]
-        self._piece = piece, self._add(_PIECES_FROM + self._pieces, piece, self._ends)
-        return None
+            yield number, self._give(number, prompt, how)
+        else:
+            self._piece = piece, self._give(_PIECES_FROM + self._pieces, piece, self._ends)
 
     def stepped(self) -> None:
         """The pipeline has taken its step."""
-        self._has_read, self._tokens = self._tokens > 0, 0
-        if self._piece is not None and (self._piece[1].can_read() or not runs(self._piece[1])):
-            piece, handle = self._piece
-            self._kept.read(piece)
-            self._ending.append(handle)
+        self._full = [prompt for prompt in self._given if len(prompt) % BLOCK == 0]
+        self._given.clear()
+        self._tokens = 0
+        if self._piece is not None and (self._piece[1].can_read() or not _runs(self._piece[1])):
+            self._ending.append(self._piece[1])
             self._piece = None
-        self._ending = [handle for handle in self._ending if runs(handle)]
-        self.mending = [handle for handle in self.mending if runs(handle)]
+        self._ending = [handle for handle in self._ending if _runs(handle)]
 
-    def again(self, prompt: Sequence[int]) -> None:
-        """Read a prompt whose text has ended with its first token, so that the cache holds nothing wrong of it: until
-        then nobody is to begin (``mending``)."""
-        self._pieces += 1
-        self.mending.append(self._add(_PIECES_FROM + self._pieces, prompt, self._ends))
+    def wrote(self, tokens: int) -> None:
+        """Texts have gained so many."""
+        self._kept.wrote(tokens)
 
-    def ended(self, number: int, written: int) -> None:
-        """Nobody waits for this text any more, which had so many tokens."""
+    def ended(self, number: int) -> None:
+        """Nobody waits for this text any more."""
+        self._held.pop(number, None)
         self._long.pop(number, None)
-        self._kept.wrote(written)
 
-    def _whole(self, number: int, prompt: Sequence[int], how: Any) -> Any:
+    def _parts(self, prompt: Sequence[int]) -> bool:
+        return any(_part(prompt, other) for other in (*self._given, *self._full))
+
+    def _give(self, number: int, prompt: Sequence[int], how: Any) -> Any:
         handle = self._add(number, prompt, how)
+        self._given.append(prompt)
+        self._tokens += len(prompt) - self._kept.of(prompt)
         self._kept.read(prompt)
         return handle
 
@@ -156,3 +162,15 @@ def _beginnings(prompt: Sequence[int]) -> Iterator[int]:
     for start in range(0, len(prompt) - _PIECE + 1, _PIECE):
         key = hash((key, *prompt[start : start + _PIECE]))
         yield key
+
+
+def _part(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two prompts go on differently inside of a block, or one of them ends there."""
+    pairs = enumerate(zip(one, other, strict=False))
+    same = next((at for at, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
+    return same % BLOCK != 0 and not same == len(one) == len(other)
+
+
+def _runs(handle: Any) -> bool:
+    """Whether the pipeline has still to do something for a request."""
+    return bool(handle.get_status() == genai.GenerationStatus.RUNNING)
