@@ -11,11 +11,12 @@ from sqlalchemy import create_engine, text
 
 from modelport.control.jobs.durable import engine_url
 
-# One process, as control is: attempts of jobs are written to a file; the first at "die…" kills the process, the first
-# two at "again…" want another attempt soon.
+# One process, as control is: attempts of jobs are written to a file; the first at "die…" kills the process once those
+# that end are known to have ended, the first two at "again…" want another attempt soon.
 PROGRAM = """
 import asyncio, os, signal, sys
 from pathlib import Path
+from sqlalchemy import create_engine, text
 from modelport.control.jobs.durable import Durable
 
 url, trace, *jobs = sys.argv[1:]
@@ -23,11 +24,18 @@ url, trace, *jobs = sys.argv[1:]
 def seen(job):
     return Path(trace).read_text().split().count(job) if Path(trace).exists() else 0
 
+def ended():
+    table = "workflow_status" if url.startswith("sqlite") else "dbos.workflow_status"
+    with create_engine(url).connect() as connection:
+        rows = connection.execute(text(f"SELECT workflow_uuid FROM {table} WHERE status = 'SUCCESS'"))
+        return {row[0] for row in rows}
+
 async def attempt(job):
     with open(trace, "a") as out:
         out.write(job + "\\n")
     if job.startswith("die") and seen(job) == 1:
-        await asyncio.sleep(0.2)
+        while not ended() >= {"one", "again", "forget"}:
+            await asyncio.sleep(0.05)
         os.kill(os.getpid(), signal.SIGKILL)
     if job.startswith("wait"):
         await asyncio.Future()

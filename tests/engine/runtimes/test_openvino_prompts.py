@@ -70,10 +70,10 @@ def tokens(count: int, seed: int = 0) -> list[int]:
 def read_whole(pipeline: Pipeline, reading: Reading, number: int, beside: bool = False) -> int:
     """Steps until the prompt is read."""
     for step in range(1, 1000):
-        begun = reading.go_on(beside, False)
+        begun = dict(reading.go_on(beside))
         pipeline.step(reading)
-        if begun is not None and begun[0] == number:
-            assert begun[1].read
+        if number in begun:
+            assert begun[number].read
             return step
     raise AssertionError("never")
 
@@ -100,27 +100,81 @@ def test_what_has_been_read_is_not_read_in_pieces_again() -> None:
     assert read_whole(pipeline, reading, 3) == 3
 
 
-def test_a_step_reads_a_bounded_number_of_tokens_and_every_second_one_writes() -> None:
-    _, reading = made()
-    for number in range(6):
-        assert reading.may_begin(writing=True)
-        assert reading.begin(number, tokens(50, number), "whole") is not None
-    assert not reading.may_begin(writing=True) and not reading.may_begin(writing=False)
-    reading.stepped()
-    assert not reading.may_begin(writing=True) and reading.may_begin(writing=False)
-    reading.stepped()
-    assert reading.may_begin(writing=True)
-
-
-def test_others_get_a_step_between_two_pieces() -> None:
+def test_a_step_reads_a_bounded_number_of_tokens() -> None:
     pipeline, reading = made()
-    reading.begin(1, tokens(1000), "whole")
-    reading.go_on(True, True)
-    for _ in range(5):
+    for number in range(6):
+        assert reading.may_begin
+        assert reading.begin(number, tokens(50, number), "whole") is not None
+    assert not reading.may_begin
+    pipeline.step(reading)
+    assert reading.may_begin and pipeline.sizes == [300]
+
+
+BLOCK = tokens(32)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        (tokens(50, 1), tokens(50, 2), True),
+        ([*BLOCK, 1, 2, 3], [*BLOCK, 1, 2, 3], True),
+        ([*BLOCK, 1, 2, 3], [*BLOCK, 7, 8], True),
+        ([*BLOCK, 1, 2, 3], BLOCK, True),
+        ([*BLOCK, 1, 2, 3], [*BLOCK, 1, 8], False),
+        ([*BLOCK, 1, 2, 3], [*BLOCK, 1], False),
+        (BLOCK, BLOCK[:31], False),
+        (BLOCK, [*BLOCK[:31], 7777], False),
+    ],
+)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_prompts_that_part_inside_of_a_block_are_not_read_together(
+    one: list[int], other: list[int], together: bool, swapped: bool
+) -> None:
+    """Nor when the first ends with a block and is not gone on from yet."""
+    one, other = (other, one) if swapped else (one, other)
+    pipeline, reading = made()
+    assert reading.begin(1, one, "whole") is not None
+    assert (reading.begin(2, other, "whole") is not None) == together
+    assert together or not reading.may_begin
+    begun = []
+    for _ in range(3):
         pipeline.step(reading)
-        assert reading.go_on(True, True) is None and not reading._tokens
+        begun.append(list(dict(reading.go_on(True))))
+    if together:
+        assert begun == [[], [], []]
+    else:
+        assert begun == [[], [2], []] if len(one) == len(BLOCK) else [[2], [], []]
+
+
+def test_who_is_held_is_begun_before_others_and_forgotten_when_he_leaves() -> None:
+    pipeline, reading = made()
+    for number in range(4):
+        reading.begin(number, [1, 2, 3, number], "whole")
+    found = []
+    reading.ended(2)
+    for _ in range(3):
         pipeline.step(reading)
-        assert reading.go_on(True, True) is None and reading._tokens == 64
+        found.append(list(dict(reading.go_on(True))))
+    assert found == [[1], [3], []] and reading.may_begin
+
+
+def test_a_piece_waits_for_who_parts_from_it_inside_of_a_block() -> None:
+    pipeline, reading = made()
+    prompt = tokens(1000)
+    assert reading.begin(1, prompt, "whole") is None
+    assert reading.begin(2, prompt[:40], "whole") is not None
+    assert not dict(reading.go_on(True)) and reading._piece is None
+    pipeline.step(reading)
+    assert not dict(reading.go_on(True)) and reading._piece is not None
+
+
+def test_a_pipeline_that_keeps_nothing_gets_prompts_in_whole() -> None:
+    _, reading = made(0)
+    for number in range(2):
+        assert reading.begin(number, tokens(1000), "whole") is not None
+        assert not reading.may_begin
+        reading.stepped()
+    assert reading._kept.of(tokens(1000)) == 0
 
 
 def test_a_long_prompt_stops_neither_a_longer_nor_a_shorter_one() -> None:
@@ -128,7 +182,7 @@ def test_a_long_prompt_stops_neither_a_longer_nor_a_shorter_one() -> None:
     pipeline, reading = made()
     reading.begin(1, tokens(8000, 1), "whole")
     for _ in range(3):
-        reading.go_on(True, False)
+        assert not dict(reading.go_on(True))
         pipeline.step(reading)
     for number in range(2, 40):
         reading.begin(number, tokens(300, number), "whole")
@@ -141,13 +195,13 @@ def test_who_leaves_while_his_prompt_is_read_leaves_nothing() -> None:
     reading.begin(1, tokens(3000, 1), "whole")
     reading.begin(2, tokens(1000, 2), "whole")
     for _ in range(3):
-        reading.go_on(True, False)
+        assert not dict(reading.go_on(True))
         pipeline.step(reading)
-    reading.ended(1, 0)
+    reading.ended(1)
     read_whole(pipeline, reading, 2)
     assert len(pipeline.handles) < 25
     for _ in range(3):
-        assert reading.go_on(True, False) is None
+        assert not dict(reading.go_on(True))
         pipeline.step(reading)
     assert not reading._long and reading._piece is None and not reading._ending
 

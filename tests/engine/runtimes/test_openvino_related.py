@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-genai = pytest.importorskip("openvino_genai")
+pytest.importorskip("openvino_genai")
 
 import openvino
+import openvino_genai as genai
 
 from modelport.engine.formats.openvino_language import OpenVinoLanguageFormat
 from modelport.engine.generation import Sampling
@@ -57,13 +58,13 @@ class Text:
     tokens: list[int] = field(default_factory=list)
 
 
-@pytest.fixture(scope="module")
-def runtime() -> OpenVinoGenAiRuntime:
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "ahead"])
+def runtime(request: pytest.FixtureRequest) -> OpenVinoGenAiRuntime:
+    """Also with tokens tried ahead."""
     files = tuple(sorted(path.name for path in FOLDER.iterdir()))
     details = OpenVinoLanguageFormat().inspect(FOLDER, files, Trust()).details
-    return OpenVinoGenAiRuntime.load(
-        LoadOptions(FOLDER, files, SIGNATURE, {}, details=details, engine={"dtype": "float32"})
-    )
+    engine = {"dtype": "float32", "prompt_lookup": request.param}
+    return OpenVinoGenAiRuntime.load(LoadOptions(FOLDER, files, SIGNATURE, {}, details=details, engine=engine))
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         self._handles: dict[int, Any] = {}
         self._words = words
         self._ahead = ahead
-        self._reading = Reading(facts.room, self._config(_OF_A_PIECE), self._add)
+        self._reading = Reading(0 if ahead else facts.room, self._config(_OF_A_PIECE), self._add)
         self._cut = len(self._encode(_PROBE))
         """Tokens: the library cuts longer texts without a word."""
 
@@ -79,7 +79,8 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         details = options.details
         where = options.folder / str(details.get("model_file", ""))
         context = int(details.get("max_tokens") or 4096)
-        how = scheduler(context, options.engine.get("cache_gb") or _CACHE_GB)
+        ahead = _in_every_text(options)
+        how = scheduler(context, options.engine.get("cache_gb") or _CACHE_GB, keeps=not ahead)
         try:
             pipeline = genai.ContinuousBatchingPipeline(str(where), how, "CPU", _device(options))
         except RuntimeError as error:
@@ -88,7 +89,6 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         source = tokenizer.get_original_chat_template() or tokenizer.chat_template
         vocabulary = {token: bytes(raw) for raw, token in tokenizer.get_vocab().items()}
         names = {"bos_token": tokenizer.get_bos_token(), "eos_token": tokenizer.get_eos_token()}
-        ahead = _in_every_text(options)
         facts = Facts(
             context=context, slots=_SLOTS, room=_room(pipeline, ahead),
             lacks=_LACKS, chat=bool(source), words=max(vocabulary, default=-1) + 1,
@@ -222,14 +222,15 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         return float(self._pipeline.get_metrics().cache_usage) / 100
 
 
-def scheduler(context: int, cache_gb: float) -> Any:
-    """A step writes a token of every text, and reads what it was given; see ``openvino_prompts``."""
+def scheduler(context: int, cache_gb: float, keeps: bool = True) -> Any:
+    """A step writes a token of every text, and reads what it was given; see ``openvino_prompts``. Beginnings of prompts
+    are not kept (``keeps``) where tokens are tried ahead: these leave blocks with which others are answered wrong."""
     how = genai.SchedulerConfig()
     how.cache_size = max(1, round(cache_gb))
-    how.enable_prefix_caching = True
+    how.enable_prefix_caching = keeps
     how.max_num_seqs = 2 * _SLOTS  # pieces of prompts are requests, too
-    # Nothing is split by the library: a prompt that is read in a step, with pieces of others, is read in whole.
-    how.max_num_batched_tokens = context + 2 * MOST + how.max_num_seqs * (1 + _AHEAD)
+    # What is kept the library must not split: a prompt that a step reads, beside pieces of others, is read in whole.
+    how.max_num_batched_tokens = context + 2 * MOST + how.max_num_seqs if keeps else MOST
     how.dynamic_split_fuse = True
     return how
 

@@ -28,11 +28,14 @@ _PIECES_FROM = 1 << 40
 
 class Reading:
     """The prompts of one pipeline. ``add`` gives it a request (number, tokens, how it is written), and returns the
-    request's handle; pieces are written as ``ends`` says."""
+    request's handle; pieces are written as ``ends`` says. ``room`` is that of its prefix cache, in tokens; a pipeline
+    without one cuts long prompts itself."""
 
     def __init__(self, room: int, ends: Any, add: Callable[[int, Sequence[int], Any], Any]) -> None:
         self._add, self._ends = add, ends
         self._kept = Kept(room)
+        self._most = MOST if room else 1 << 60
+        """Of a prompt that is given in whole."""
         self._given: list[Sequence[int]] = []
         """What the step reads that comes next."""
         self._tokens = 0
@@ -56,7 +59,7 @@ class Reading:
 
     def begin(self, number: int, prompt: Sequence[int], how: Any) -> Any | None:
         """The handle of a text whose prompt is read by the next step; None where that is for a later one."""
-        if len(prompt) - self._kept.of(prompt) > MOST:
+        if len(prompt) - self._kept.of(prompt) > self._most:
             self._long[number] = prompt, how
         elif self._parts(prompt):
             self._held[number] = prompt, how
@@ -135,7 +138,7 @@ class Kept:
 
     def of(self, prompt: Sequence[int]) -> int:
         """How many of these tokens, in whole pieces, need not be read."""
-        while self._used and next(iter(self._used.values())) < self._clock - self._half:
+        while self._used and next(iter(self._used.values())) <= self._clock - self._half:
             self._used.popitem(last=False)
         kept = 0
         for key in _beginnings(prompt):
