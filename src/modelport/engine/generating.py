@@ -137,7 +137,9 @@ class GeneratingReplica:
         self._heartbeat = heartbeat
         self._facts = runtime.facts
         self._prompts = Prompts(runtime)
-        self._admission: Admission[_Writing] = Admission(self._facts.slots, self._facts.room or 1 << 60)
+        self._admission: Admission[_Writing] = Admission(
+            self._facts.slots, self._facts.room or 1 << 60, self._facts.ample
+        )
         self._texts: dict[int, _Writing] = {}
         """Those under way, by the runtime's number."""
         self._numbers = 0

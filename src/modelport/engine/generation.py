@@ -126,6 +126,8 @@ class Facts(msgspec.Struct, frozen=True):
     """Tokens of prompt and answer together."""
     slots: int = 1
     """Texts that are written at once."""
+    ample: int = 0
+    """So many are written nearly as fast as all of them: one key has no more. 0 where more are faster."""
     room: int = 0
     """Tokens that its cache holds, for all texts together."""
     lacks: tuple[str, ...] = ()

@@ -13,8 +13,8 @@ from modelport.errors import Overloaded
 class Replica:
     """Begins what it may, as a replica does."""
 
-    def __init__(self, slots: int, room: int) -> None:
-        self.admission: Admission[str] = Admission(slots, room)
+    def __init__(self, slots: int, room: int, ample: int = 0) -> None:
+        self.admission: Admission[str] = Admission(slots, room, ample)
         self.running: dict[str, int] = {}
         self.gave_way: list[str] = []
         self._numbers = 0
@@ -183,12 +183,18 @@ def all_gain(replica: Replica, seconds: float = 0.01) -> None:
     stepped(replica, *replica.running, seconds=seconds)
 
 
-def test_beside_others_a_flood_has_a_quarter_of_the_slots_and_as_many_as_another() -> None:
+def flooded() -> Replica:
+    """A key's flood beside one text of another."""
     replica = Replica(32, 10_000)
     replica.add("quiet", "q")
     for number in range(40):
         replica.add(f"flood{number}", "f", 2)
         all_gain(replica)
+    return replica
+
+
+def test_beside_others_a_flood_has_a_quarter_of_the_slots_and_as_many_as_another() -> None:
+    replica = flooded()
     assert len(replica.running) == 1 + 8
     for number in range(12):
         replica.add(f"other{number}", "o", 2)
@@ -200,18 +206,34 @@ def test_beside_others_a_flood_has_a_quarter_of_the_slots_and_as_many_as_another
 
 
 def test_a_flood_gets_its_slots_back_when_it_is_alone_again() -> None:
-    replica = Replica(32, 10_000)
-    replica.add("quiet", "q")
-    for number in range(40):
-        replica.add(f"flood{number}", "f", 2)
-        all_gain(replica)
+    replica = flooded()
     replica.end("quiet")
-    for _ in range(90):
-        all_gain(replica)
+    for _ in range(59):
+        all_gain(replica, seconds=1.0)
     assert len(replica.running) == 8, "the other may come back"
     for _ in range(20):
-        all_gain(replica)
+        all_gain(replica, seconds=1.0)
     assert len(replica.running) == 24
+
+
+def test_who_is_written_waits_while_another_is_read() -> None:
+    replica = Replica(32, 10_000)
+    replica.add("mine", "a")
+    replica.add("theirs", "b")
+    all_gain(replica)
+    replica.add("more of mine", "a")
+    replica.add("more of theirs", "b")
+    replica.add("somebody", "c")
+    assert set(replica.running) == {"mine", "theirs", "more of mine", "somebody"}, "who has nothing is read at once"
+    all_gain(replica)
+    assert "more of theirs" in replica.running
+
+
+def test_a_key_alone_has_as_many_as_are_nearly_as_fast_as_all() -> None:
+    replica = Replica(32, 10_000, ample=16)
+    for number in range(40):
+        replica.add(f"{number}", "a")
+    assert len(replica.running) == 16
 
 
 def test_who_has_no_key_is_everybody() -> None:

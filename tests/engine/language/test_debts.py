@@ -68,4 +68,8 @@ def test_who_was_there_a_moment_ago_still_counts() -> None:
     debts.stepped(STEP_S, ["a"], {}, wrote=True, idle=0.4)
     assert debts.beside("a") == {"b"}
     debts.stepped(STEP_S, ["a"], {}, wrote=True, idle=0.2)
-    assert debts.beside("a") == set()
+    assert (debts.beside("a"), debts.lately("a")) == (set(), {"b"})
+    debts.stepped(STEP_S, ["a"], {}, wrote=True, idle=58)
+    assert debts.lately("a") == {"b"}
+    debts.stepped(STEP_S, ["a"], {}, wrote=True, idle=1)
+    assert (debts.lately("a"), debts.lately("b")) == (set(), {"a"})

@@ -94,9 +94,10 @@ class _Queue(Generic[T]):
 class Admission(Generic[T]):
     """The texts of one replica that are under way or wait. Not for several threads."""
 
-    def __init__(self, slots: int, room: int) -> None:
-        """``slots`` texts at once, ``room`` tokens for all of them together."""
-        self.slots, self.room = slots, room
+    def __init__(self, slots: int, room: int, ample: int = 0) -> None:
+        """``slots`` texts at once, ``room`` tokens for all of them together; ``ample`` texts for one key, if not three
+        quarters of the slots."""
+        self.slots, self.room, self._ample = slots, room, ample or slots - slots // 4
         self._running: dict[int, _Waits[T]] = {}
         """By number."""
         self._of: dict[str, int] = {}
@@ -107,6 +108,8 @@ class Admission(Generic[T]):
         """Tokens of all that are under way; texts of the background among them."""
         self._unread: set[int] = set()
         """Numbers of those that have gained nothing yet."""
+        self._new: set[int] = set()
+        """Of these, those that have been taken since the last step."""
         self._debts = Debts()
         self._waiting: _Queue[T] = _Queue()
         self._background: _Queue[T] = _Queue()
@@ -162,6 +165,7 @@ class Admission(Generic[T]):
         self._used += entry.tokens
         self._running[number] = entry
         self._unread.add(number)
+        self._new.add(number)
         counts = self._behind_of if entry.background else self._of
         counts[entry.caller] = counts.get(entry.caller, 0) + 1
         self._behind += entry.background
@@ -184,6 +188,7 @@ class Admission(Generic[T]):
         if entry is None:
             return
         self._unread.discard(number)
+        self._new.discard(number)
         self._used -= entry.tokens
         self._behind -= entry.background
         counts = self._behind_of if entry.background else self._of
@@ -203,6 +208,7 @@ class Admission(Generic[T]):
         for number in self._unread:
             self._running[number].read_s += each * self._running[number].prompt
         self._unread.difference_update(gained)
+        self._new.clear()
 
     def left(self, number: int) -> None:
         """Its caller does not want the rest of one under way."""
@@ -213,16 +219,19 @@ class Admission(Generic[T]):
         """Whose turn it is of those who wait; nobody's while all of them have to let others write first."""
         behind = queue is self._background
         counts = self._behind_of if behind else self._of
-        free = [caller for caller in queue.callers if not self._barred(_account(caller, behind))]
+        free = [caller for caller in queue.callers if not self._barred(_account(caller, behind), counts.get(caller, 0))]
         if free or not self._running:
             return queue.first(free or queue.callers, counts)
         return None
 
-    def _barred(self, account: str) -> bool:
-        """Whether his next prompt waits: beside others he has one read at a time, and none while he owes them."""
+    def _barred(self, account: str, running: int) -> bool:
+        """Whether his next prompt waits: beside others he has one read at a time, and none while he owes them, nor in a
+        step that reads another's while he has something ``running``."""
         if not self._debts.beside(account):
             return False
-        return self._debts.bars(account) or any(self._running[number].account == account for number in self._unread)
+        if self._debts.bars(account) or (running and self._new):
+            return True
+        return any(self._running[number].account == account for number in self._unread)
 
     def _fits(self, entry: _Waits[T]) -> bool:
         if not self._running:
@@ -233,10 +242,11 @@ class Admission(Generic[T]):
         return self._of.get(caller, 0) >= self._share(caller)
 
     def _share(self, caller: str) -> int:
-        """Texts that a caller has under way at most. A step takes the longer the more there are: beside others who have
-        few he has no more than a quarter of the slots, or as many as one of them wants. Who has no key is everybody."""
-        most = self.slots - self.slots // 4 if caller else self.slots
-        wanted = [self._of.get(other, 0) + self._waiting.of(other)[0] for other in self._debts.beside(caller)]
+        """Texts that a caller has under way at most. A step takes the longer the more there are: while others are there
+        or will soon be, and have few, he has a quarter of the slots, or as many as one of them wants. Who has no key is
+        everybody."""
+        most = self._ample if caller else self.slots
+        wanted = [self._of.get(other, 0) + self._waiting.of(other)[0] for other in self._debts.lately(caller)]
         return min(most, max(_FEW, self.slots // 4, *wanted)) if wanted else most
 
     def _most_behind(self) -> int:

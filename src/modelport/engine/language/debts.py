@@ -15,6 +15,8 @@ _OF_LEFT = 2.0
 """For a second of a prompt whose text he leaves, beyond the one that he owes for every prompt."""
 _THERE_S = 1.0
 """For which a caller is still there when his last text is complete."""
+_LATELY_S = 60.0
+"""For which others leave slots free for him: nobody can be stopped in a text to make room."""
 _RECENT = 0.2
 """Weight of the last step in what a step usually takes."""
 
@@ -25,8 +27,8 @@ class Debts:
     def __init__(self) -> None:
         self._of: dict[str, float] = {}
         """Seconds."""
-        self._there: dict[str, float] = {}
-        """Seconds until a caller is there no more."""
+        self._seen: dict[str, float] = {}
+        """Seconds since a caller had a text under way."""
         self._usual = 0.0
         """Seconds of a step that reads no prompt."""
 
@@ -41,8 +43,8 @@ class Debts:
             self._usual += _RECENT * (seconds - self._usual)
         each = cost / sum(read.values()) if read else 0.0
         passed = seconds + idle
-        self._there = {caller: left - passed for caller, left in self._there.items() if left > passed}
-        self._there |= dict.fromkeys(callers, _THERE_S)
+        self._seen = {caller: ago + passed for caller, ago in self._seen.items() if ago + passed < _LATELY_S}
+        self._seen |= dict.fromkeys(callers, 0.0)
         for caller in self._of.keys() | read.keys():
             own = each * read.get(caller, 0)
             self._owe(caller, own - (passed - own))
@@ -59,7 +61,11 @@ class Debts:
 
     def beside(self, caller: str) -> set[str]:
         """The others who are there."""
-        return self._there.keys() - {caller}
+        return {other for other, ago in self._seen.items() if ago < _THERE_S} - {caller}
+
+    def lately(self, caller: str) -> set[str]:
+        """The others who were there in the last minute."""
+        return self._seen.keys() - {caller}
 
     def bars(self, caller: str) -> bool:
         """Whether his next prompt waits while others write."""
