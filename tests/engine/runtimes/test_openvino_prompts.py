@@ -130,9 +130,11 @@ BLOCK = tokens(32)
 def test_prompts_that_part_inside_of_a_block_are_not_read_together(
     one: list[int], other: list[int], together: bool, swapped: bool
 ) -> None:
-    """Nor when the first ends with a block and is not gone on from yet."""
+    """Where an earlier text may have gone as far. Nor when the first ends with a block and is not gone on from yet."""
     one, other = (other, one) if swapped else (one, other)
     pipeline, reading = made()
+    reading.begin(0, BLOCK[:20], "whole")
+    pipeline.step(reading)
     assert reading.begin(1, one, "whole") is not None
     assert (reading.begin(2, other, "whole") is not None) == together
     assert together or not reading.may_begin
@@ -146,8 +148,35 @@ def test_prompts_that_part_inside_of_a_block_are_not_read_together(
         assert begun == [[], [2], []] if len(one) == len(BLOCK) else [[2], [], []]
 
 
+@pytest.mark.parametrize(
+    ("earlier", "together"), [([*BLOCK, 1, 2, 3, 4], True), ([*BLOCK, 7], True), ([*BLOCK, 1], False), ([1], True)]
+)
+def test_prompts_that_no_earlier_text_has_gone_along_with_are_read_together(earlier: list[int], together: bool) -> None:
+    pipeline, reading = made()
+    reading.begin(0, earlier, "whole")
+    pipeline.step(reading)
+    reading.begin(1, [*BLOCK, 1, 2, 3], "whole")
+    assert (reading.begin(2, [*BLOCK, 1, 2, 4], "whole") is not None) == together
+
+
+def test_a_piece_is_in_the_way_only_in_the_block_behind_it() -> None:
+    pipeline, reading = made()
+    long = tokens(1000)
+    reading.begin(1, long, "whole")
+    read_whole(pipeline, reading, 1)
+    for number, (parts_at, together) in enumerate([(500, True), (520, False), (560, True)]):
+        one, other = [*long[:parts_at], 5001], [*long[:parts_at], 5002]
+        assert reading.begin(100 + number, one, "whole") is not None
+        assert (reading.begin(200 + number, other, "whole") is not None) == together
+        pipeline.step(reading)
+        assert [*reading.go_on(True)] == [] if together else [*reading.go_on(True)]
+        pipeline.step(reading)
+
+
 def test_who_is_held_is_begun_before_others_and_forgotten_when_he_leaves() -> None:
     pipeline, reading = made()
+    reading.begin(9, [1, 2], "whole")
+    pipeline.step(reading)
     for number in range(4):
         reading.begin(number, [1, 2, 3, number], "whole")
     found = []
@@ -161,6 +190,8 @@ def test_who_is_held_is_begun_before_others_and_forgotten_when_he_leaves() -> No
 def test_a_piece_waits_for_who_parts_from_it_inside_of_a_block() -> None:
     pipeline, reading = made()
     prompt = tokens(1000)
+    reading.begin(0, prompt[:35], "whole")
+    pipeline.step(reading)
     assert reading.begin(1, prompt, "whole") is None
     assert reading.begin(2, prompt[:40], "whole") is not None
     assert not dict(reading.go_on(True)) and reading._piece is None

@@ -3,9 +3,9 @@
 A step writes a token of every text, and reads the prompts that it was given, each in whole. So that those that are
 written are not held up by it, a step is given a bounded number of tokens, and a long prompt in pieces. A piece is a
 text of its own that ends at once: its blocks stay in the pipeline's prefix cache, where the longer text that begins so
-finds them. Prompts that part inside of a block are not given to the same step: if the cache has their beginning up to
-there from an earlier text, the pipeline lets both go on in one and the same block, and one of them is answered with
-nonsense. Knows tokens; knows no text that is written.
+finds them. Prompts that part inside of a block are not given to the same step if the cache may have their beginning up
+to there from an earlier text: the pipeline would let both go on in one and the same block, and one of them is answered
+with nonsense. Knows tokens; knows no text that is written.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ MOST = 256
 """Tokens of prompts that a step reads, about."""
 _PIECE = 2 * BLOCK
 """Of a long prompt while others are there: no more than many a prompt has in whole."""
+_TOKENS_OF_EACH = 4
+"""Of the cache's room, for each prompt that is known: more are known than it can hold."""
 _PIECES_FROM = 1 << 40
 """Numbers of pieces; those of texts are smaller."""
 
@@ -33,7 +35,7 @@ class Reading:
 
     def __init__(self, room: int, ends: Any, add: Callable[[int, Sequence[int], Any], Any]) -> None:
         self._add, self._ends = add, ends
-        self._kept = Kept(room)
+        self._kept, self._known = Kept(room), Known(room // _TOKENS_OF_EACH)
         self._most = MOST if room else 1 << 60
         """Of a prompt that is given in whole."""
         self._given: list[Sequence[int]] = []
@@ -61,7 +63,7 @@ class Reading:
         """The handle of a text whose prompt is read by the next step; None where that is for a later one."""
         if len(prompt) - self._kept.of(prompt) > self._most:
             self._long[number] = prompt, how
-        elif self._parts(prompt):
+        elif self._clashes(prompt):
             self._held[number] = prompt, how
         else:
             return self._give(number, prompt, how)
@@ -72,7 +74,7 @@ class Reading:
         done soonest and of the one that came first. Yields texts whose prompts it brings to their end, and their
         handles. ``beside`` says whether there are other texts."""
         for number, (prompt, how) in list(self._held.items()):
-            if self._tokens < MOST and not self._parts(prompt):
+            if self._tokens < MOST and not self._clashes(prompt):
                 del self._held[number]
                 yield number, self._give(number, prompt, how)
         if self._piece is not None or not self._long:
@@ -82,7 +84,7 @@ class Reading:
         prompt, how = self._long[number]
         size = _PIECE if beside or len(left) > 1 else MOST
         piece = prompt[: max(0, len(prompt) - left[number]) + size]
-        if self._parts(piece):
+        if self._clashes(piece):
             return
         self._pieces += 1
         if left[number] <= size:
@@ -110,12 +112,16 @@ class Reading:
         self._held.pop(number, None)
         self._long.pop(number, None)
 
-    def _parts(self, prompt: Sequence[int]) -> bool:
-        return any(_part(prompt, other) for other in (*self._given, *self._full))
+    def _clashes(self, prompt: Sequence[int]) -> bool:
+        """Whether this and another one might go on in the same block."""
+        partings = [_parting(prompt, other) for other in (*self._given, *self._full)]
+        inside = [same for same in partings if same is not None]
+        return bool(inside) and self._known.among(prompt, inside)
 
     def _give(self, number: int, prompt: Sequence[int], how: Any) -> Any:
         handle = self._add(number, prompt, how)
         self._given.append(prompt)
+        self._known.add(prompt, goes_on=number < _PIECES_FROM)
         self._tokens += len(prompt) - self._kept.of(prompt)
         self._kept.read(prompt)
         return handle
@@ -159,6 +165,37 @@ class Kept:
         self._used.move_to_end(key)
 
 
+class Known:
+    """The latest ``most`` prompts, whole ones and pieces: where they or their texts end, the cache may have part of a
+    block."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._goes_on: OrderedDict[int, bool] = OrderedDict()
+        """Whether a text came behind it, by its hash; what was used longest ago first."""
+
+    def add(self, prompt: Sequence[int], goes_on: bool) -> None:
+        """One that is read now."""
+        key = 0
+        for token in prompt:
+            key = hash((key, token))
+        self._goes_on[key] = goes_on or self._goes_on.get(key, False)
+        self._goes_on.move_to_end(key)
+        if len(self._goes_on) > self._most:
+            self._goes_on.popitem(last=False)
+
+    def among(self, prompt: Sequence[int], lengths: Sequence[int]) -> bool:
+        """Whether one of these beginnings of a prompt may have part of its last block in the cache: it begins with
+        another prompt, behind which its text may be the same, too, or with a piece that ends in that block."""
+        key, last, found = 0, {length: length // BLOCK for length in lengths}, False
+        for count, token in enumerate(prompt[: max(lengths)], 1):
+            key = hash((key, token))
+            if (goes_on := self._goes_on.get(key)) is not None:
+                self._goes_on.move_to_end(key)
+                found |= any(count <= length and (goes_on or count // BLOCK == at) for length, at in last.items())
+        return found
+
+
 def _beginnings(prompt: Sequence[int]) -> Iterator[int]:
     """Hashes of the first piece, of the first two, and so on."""
     key = 0
@@ -167,11 +204,11 @@ def _beginnings(prompt: Sequence[int]) -> Iterator[int]:
         yield key
 
 
-def _part(one: Sequence[int], other: Sequence[int]) -> bool:
-    """Whether two prompts go on differently inside of a block, or one of them ends there."""
+def _parting(one: Sequence[int], other: Sequence[int]) -> int | None:
+    """How many tokens two prompts have in common, if they go on differently inside of a block, or one ends there."""
     pairs = enumerate(zip(one, other, strict=False))
     same = next((at for at, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
-    return same % BLOCK != 0 and not same == len(one) == len(other)
+    return None if same % BLOCK == 0 or same == len(one) == len(other) else same
 
 
 def _runs(handle: Any) -> bool:
