@@ -163,8 +163,6 @@ async def test_a_text_that_kills_is_given_up_and_no_other() -> None:
         good, bad = await asyncio.gather(*calls, return_exceptions=True)
         assert good == answer_to("good", 5)
         assert isinstance(bad, errors.ModelportError)
-        with pytest.raises(errors.ModelportError):
-            await text_of(made.plane, here, asked(f"please {DEADLY}", 5))
 
 
 async def test_a_text_is_not_blamed_for_what_another_gateways_text_has_done() -> None:
@@ -226,7 +224,7 @@ async def test_background_texts_give_way_to_who_waits() -> None:
 
 
 async def test_beyond_its_room_callers_are_told_to_come_again() -> None:
-    async with engine(letters(slots=2, room=300, pause_s=0.01)) as (made, here):
+    async with engine(letters(slots=2, room=300, pause_s=0.001)) as (made, here):
         calls = [asyncio.ensure_future(text_of(made.plane, here, asked("x" * 100, 90))) for _ in range(12)]
         done = await asyncio.gather(*calls, return_exceptions=True)
         refused = [one for one in done if isinstance(one, errors.Overloaded)]
