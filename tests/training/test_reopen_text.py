@@ -23,6 +23,7 @@ from tests.training.real_texts import topics
 from tests.training.runs import new_run
 from tests.training.test_text import SMALL, data_of, learn, served
 
+pytestmark = pytest.mark.xdist_group("reopen-text")  # one training for all of them
 Version = tuple[Start, TrainingData, Trained]
 
 
