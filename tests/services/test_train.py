@@ -81,7 +81,6 @@ def test_what_is_registered_is_what_callers_get(client: Client, tmp_path: Path) 
     client.undeploy("growers")
 
 
-@pytest.mark.long
 def test_the_same_again_is_the_same(client: Client) -> None:
     first, again, other = (
         client.training.train(

@@ -95,7 +95,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.bert(tmp_path_factory.mktemp("bert"), [text for text, _ in topics(ROWS)], layers=2)
 
 
-@pytest.mark.long
 def test_a_base_model_learns_as_in_a_bare_loop_and_goes_on(tmp_path: Path, base: Path) -> None:
     """Beside transformers alone, its lower layers frozen for an epoch; then a class more, from the version before."""
     rows = topics(ROWS)

@@ -158,11 +158,15 @@ async def test_texts_that_have_not_begun_move_on_unseen() -> None:
 
 
 async def test_a_text_that_kills_is_given_up_and_no_other() -> None:
-    async with engine(letters(), replicas=3) as (made, here):
+    """As often as it is asked for: each time it takes three along, which nobody starts again here."""
+    async with engine(letters(), replicas=7) as (made, here):
         calls = [text_of(made.plane, here, asked(prompt, 5)) for prompt in ("good", f"please {DEADLY}")]
         good, bad = await asyncio.gather(*calls, return_exceptions=True)
         assert good == answer_to("good", 5)
         assert isinstance(bad, errors.ModelportError)
+        with pytest.raises(errors.ModelportError):
+            await text_of(made.plane, here, asked(f"please {DEADLY}", 5))
+        assert await text_of(made.plane, here, asked("good", 5)) == answer_to("good", 5)
 
 
 async def test_a_text_is_not_blamed_for_what_another_gateways_text_has_done() -> None:

@@ -47,6 +47,38 @@ def test_what_is_special_is_no_part_of_a_text(runtime: OpenVinoGenAiRuntime) -> 
     assert Text(runtime.reader(), ()).add(tokens) == "hello"
 
 
+def written(
+    runtime: OpenVinoGenAiRuntime, number: int, prompt: str, leave_after: int = 99, most: int = 24
+) -> list[int]:
+    runtime.begin(number, runtime.encode(prompt, special=False), Sampling(temperature=0, max_tokens=most), None)
+    tokens: list[int] = []
+    while len(tokens) < leave_after:
+        for stepped in runtime.step():
+            tokens += stepped.tokens
+            if stepped.finish is not None:
+                return tokens
+    runtime.cancel(number)
+    return tokens
+
+
+@pytest.mark.parametrize("how", [{"leave_after": 1}, {"most": 1}])
+def test_what_somebody_left_after_its_first_token_is_written_the_same_for_the_next(
+    runtime: OpenVinoGenAiRuntime, how: dict[str, int]
+) -> None:
+    prompts = [
+        f"({n} {how}) {start}"
+        for n in range(2)
+        for start in (
+            "Water boils at a temperature of one hundred degrees and freezes at",
+            "The largest planet of the solar system is the planet called",
+        )
+    ]
+    for number, prompt in enumerate(prompts):
+        assert len(written(runtime, 3 * number + 1, prompt, **how)) == 1
+        assert written(runtime, 3 * number + 2, prompt) == written(runtime, 3 * number + 3, prompt), prompt
+    assert not runtime._handles
+
+
 def steps_of(runtime: OpenVinoGenAiRuntime, wanted: dict[int, int]) -> dict[int, list[int]]:
     """What these texts gained until each had so many tokens."""
     found: dict[int, list[int]] = {number: [] for number in wanted}
@@ -55,6 +87,43 @@ def steps_of(runtime: OpenVinoGenAiRuntime, wanted: dict[int, int]) -> dict[int,
             if stepped.number in found:
                 found[stepped.number] += stepped.tokens
     return found
+
+
+EQUAL = (
+    "One, two, three,",
+    "Two and two is",
+    "Of the three largest cities of the state of Ohio by population the largest of all is the city of",
+)
+
+
+@pytest.mark.parametrize("prompt", EQUAL)
+@pytest.mark.parametrize("longer", ["", " and"])
+def test_who_begins_what_another_has_just_begun_is_answered_as_he_is_alone(
+    runtime: OpenVinoGenAiRuntime, prompt: str, longer: str
+) -> None:
+    prompt = f"({len(longer)}) {prompt}"
+    how = Sampling(temperature=0, max_tokens=6, ignore_eos=True)
+    runtime.begin(3000, runtime.encode(prompt, special=False), how, None)
+    found = steps_of(runtime, {3000: 1})
+    runtime.begin(3001, runtime.encode(prompt + longer, special=False), how, None)
+    second = steps_of(runtime, {3001: 6})[3001]
+    runtime.begin(3002, runtime.encode(prompt + longer, special=False), how, None)
+    assert steps_of(runtime, {3002: 6})[3002] == second
+    assert longer or found[3000][0] == second[0]
+
+
+@pytest.mark.parametrize("prompt", EQUAL)
+@pytest.mark.parametrize("longer", ["", " and"])
+def test_a_text_that_ends_with_its_first_token_leaves_nothing_wrong(
+    runtime: OpenVinoGenAiRuntime, prompt: str, longer: str
+) -> None:
+    prompt = f"(ended {len(longer)}) {prompt}"
+    stops = Sampling(temperature=0, max_tokens=8, stop_token_ids=tuple(range(runtime.facts.words)))
+    runtime.begin(4000, runtime.encode(prompt, special=False), stops, None)
+    while not (gained := runtime.step()):
+        pass
+    assert (gained[0].finish, len(gained[0].tokens)) == ("stop", 1)
+    assert written(runtime, 4001, prompt + longer) == written(runtime, 4002, prompt + longer)
 
 
 LONG = "".join(f"Line {n}: the number after {n} is {n + 1}, and the one before is {n - 1}.\n" for n in range(40))

@@ -187,6 +187,37 @@ def test_who_is_held_is_begun_before_others_and_forgotten_when_he_leaves() -> No
     assert found == [[1], [3], []] and reading.may_begin
 
 
+@pytest.mark.parametrize("more", [[], [4, 5]])
+def test_who_begins_with_a_whole_prompt_waits_until_its_text_has_gone_on(more: list[int]) -> None:
+    pipeline, reading = made()
+    first = tokens(40)
+    assert reading.begin(1, first, "whole") is not None
+    assert reading.begin(2, first, "whole") is not None, "in the same step there is nothing to be found"
+    pipeline.step(reading)
+    reading.wrote(1, 1)
+    reading.wrote(2, 1)
+    assert reading.begin(3, tuple(first + more), "whole") is None
+    reading.wrote(1, 1)
+    assert not dict(reading.go_on(True)), "the other has not"
+    reading.wrote(2, 1)
+    assert list(dict(reading.go_on(True))) == [3]
+
+
+def test_a_prompt_whose_text_ends_with_its_first_token_is_read_once_more() -> None:
+    pipeline, reading = made()
+    for number, gained in ((1, 1), (2, 0), (3, 2)):
+        assert reading.begin(number, tokens(40, number), "whole") is not None
+        pipeline.step(reading)
+        reading.wrote(number, gained)
+        reading.ended(number)
+    assert [handle.tokens for handle in pipeline.handles].count(tuple(tokens(40, 1))) == 2
+    assert len(pipeline.handles) == 4
+    assert reading.begin(4, tokens(40, 1), "whole") is None
+    for _ in range(2):
+        pipeline.step(reading)
+    assert list(dict(reading.go_on(True))) == [4] and not reading._again
+
+
 def test_a_piece_waits_for_who_parts_from_it_inside_of_a_block() -> None:
     pipeline, reading = made()
     prompt = tokens(1000)

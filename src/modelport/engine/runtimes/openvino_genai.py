@@ -204,10 +204,10 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
                     logprobs += output.generated_log_probs
                     if output.finish_reason != genai.GenerationFinishReason.NONE:
                         finish = "stop" if output.finish_reason == genai.GenerationFinishReason.STOP else "length"
+            self._reading.wrote(number, len(tokens))
             if finish is not None:
                 self._forget(number)
             gained.append(Stepped(number, tuple(tokens), tuple(logprobs), finish=finish))
-        self._reading.wrote(sum(len(each.tokens) for each in gained))
         return gained
 
     def cancel(self, number: int) -> None:

@@ -5,7 +5,9 @@ written are not held up by it, a step is given a bounded number of tokens, and a
 text of its own that ends at once: its blocks stay in the pipeline's prefix cache, where the longer text that begins so
 finds them. Prompts that part inside of a block are not given to the same step if the cache may have their beginning up
 to there from an earlier text: the pipeline would let both go on in one and the same block, and one of them is answered
-with nonsense. Knows tokens; knows no text that is written.
+with nonsense. Nor does who begins with the whole of another prompt before that one's text has gone on: the one token
+that he reads then is rounded otherwise than a prompt in whole, and he would not get the text that he gets alone. What
+ends with its first token is therefore read once more. Knows tokens; knows no text that is written.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class Reading:
         self._full: list[Sequence[int]] = []
         """What the last step read and ends with a block: until it is gone on from, others may be let in there, too."""
         self._held: dict[int, tuple[Sequence[int], Any]] = {}
-        """Those that part from one of these inside of a block, with how their texts are written."""
+        """Those that clash with one of these, with how their texts are written."""
         self._long: dict[int, tuple[Sequence[int], Any]] = {}
         """Those that are read in pieces; who came first first."""
         self._piece: tuple[Sequence[int], Any] | None = None
@@ -53,6 +55,10 @@ class Reading:
         self._ending: list[Any] = []
         """Handles of pieces that have been read: a request whose handle is dropped is, too."""
         self._pieces = 0
+        self._fresh: dict[int, tuple[Sequence[int], int]] = {}
+        """Prompts whose texts have no second token, and how many they have."""
+        self._again: list[tuple[Sequence[int], Any]] = []
+        """Prompts whose texts ended so, which are read once more, and their handles."""
 
     @property
     def may_begin(self) -> bool:
@@ -61,6 +67,7 @@ class Reading:
 
     def begin(self, number: int, prompt: Sequence[int], how: Any) -> Any | None:
         """The handle of a text whose prompt is read by the next step; None where that is for a later one."""
+        prompt = list(prompt)  # they are compared, whatever they came in
         if len(prompt) - self._kept.of(prompt) > self._most:
             self._long[number] = prompt, how
         elif self._clashes(prompt):
@@ -102,18 +109,28 @@ class Reading:
             self._ending.append(self._piece[1])
             self._piece = None
         self._ending = [handle for handle in self._ending if _runs(handle)]
+        self._again = [(prompt, handle) for prompt, handle in self._again if _runs(handle)]
 
-    def wrote(self, tokens: int) -> None:
-        """Texts have gained so many."""
+    def wrote(self, number: int, tokens: int) -> None:
+        """A text has gained so many."""
         self._kept.wrote(tokens)
+        if (fresh := self._fresh.pop(number, None)) is not None and fresh[1] + tokens < 2:
+            self._fresh[number] = fresh[0], fresh[1] + tokens
 
     def ended(self, number: int) -> None:
         """Nobody waits for this text any more."""
         self._held.pop(number, None)
         self._long.pop(number, None)
+        prompt, tokens = self._fresh.pop(number, ((), 0))
+        if tokens:
+            self._pieces += 1
+            self._again.append((prompt, self._add(_PIECES_FROM + self._pieces, prompt, self._ends)))
 
     def _clashes(self, prompt: Sequence[int]) -> bool:
-        """Whether this and another one might go on in the same block."""
+        """Whether this and another one might go on in the same block, or it would be read from where another ends."""
+        ends = [*(one for one, tokens in self._fresh.values() if tokens), *(one for one, _ in self._again)]
+        if any(len(one) <= len(prompt) and prompt[: len(one)] == one for one in ends):
+            return True
         partings = [_parting(prompt, other) for other in (*self._given, *self._full)]
         inside = [same for same in partings if same is not None]
         return bool(inside) and self._known.among(prompt, inside)
@@ -122,6 +139,8 @@ class Reading:
         handle = self._add(number, prompt, how)
         self._given.append(prompt)
         self._known.add(prompt, goes_on=number < _PIECES_FROM)
+        if self._most == MOST and number < _PIECES_FROM:
+            self._fresh[number] = prompt, 0
         self._tokens += len(prompt) - self._kept.of(prompt)
         self._kept.read(prompt)
         return handle
