@@ -210,6 +210,7 @@ def test_a_prompt_whose_text_ends_with_its_first_token_is_read_once_more() -> No
         pipeline.step(reading)
         reading.wrote(number, gained)
         reading.ended(number)
+        assert not dict(reading.go_on(True))
     assert [handle.tokens for handle in pipeline.handles].count(tuple(tokens(40, 1))) == 2
     assert len(pipeline.handles) == 4
     assert reading.begin(4, tokens(40, 1), "whole") is None

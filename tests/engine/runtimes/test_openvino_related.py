@@ -111,6 +111,6 @@ def test_who_begins_as_others_do_is_answered_as_he_is_alone(
     assert sum(bool(text.tokens) for text in texts.values()) > 10
     for text in texts.values():
         assert text.tokens == alone(text.prompt)[: len(text.tokens)], len(text.prompt)
-    for _ in range(3):
+    for _ in range(8):
         runtime.step()
     assert not runtime._pipeline.has_non_finished_requests() and runtime.usage() == 0

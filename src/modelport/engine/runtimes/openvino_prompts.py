@@ -57,8 +57,8 @@ class Reading:
         self._pieces = 0
         self._fresh: dict[int, tuple[Sequence[int], int]] = {}
         """Prompts whose texts have no second token, and how many they have."""
-        self._again: list[tuple[Sequence[int], Any]] = []
-        """Prompts whose texts ended so, which are read once more, and their handles."""
+        self._again: dict[int, tuple[Sequence[int], Any]] = {}
+        """Prompts whose texts ended so, which are read once more; and their handles, once they are."""
 
     @property
     def may_begin(self) -> bool:
@@ -80,6 +80,9 @@ class Reading:
         """Give the next step prompts that have waited for it, and a piece of a long one: by turns of the one that is
         done soonest and of the one that came first. Yields texts whose prompts it brings to their end, and their
         handles. ``beside`` says whether there are other texts."""
+        for number, (prompt, handle) in self._again.items():
+            if handle is None and not self._meets(prompt):
+                self._again[number] = prompt, self._give(number, prompt, self._ends)
         for number, (prompt, how) in list(self._held.items()):
             if self._tokens < MOST and not self._clashes(prompt):
                 del self._held[number]
@@ -109,7 +112,7 @@ class Reading:
             self._ending.append(self._piece[1])
             self._piece = None
         self._ending = [handle for handle in self._ending if _runs(handle)]
-        self._again = [(prompt, handle) for prompt, handle in self._again if _runs(handle)]
+        self._again = {number: one for number, one in self._again.items() if one[1] is None or _runs(one[1])}
 
     def wrote(self, number: int, tokens: int) -> None:
         """A text has gained so many."""
@@ -124,13 +127,15 @@ class Reading:
         prompt, tokens = self._fresh.pop(number, ((), 0))
         if tokens:
             self._pieces += 1
-            self._again.append((prompt, self._add(_PIECES_FROM + self._pieces, prompt, self._ends)))
+            self._again[_PIECES_FROM + self._pieces] = prompt, None
 
     def _clashes(self, prompt: Sequence[int]) -> bool:
-        """Whether this and another one might go on in the same block, or it would be read from where another ends."""
-        ends = [*(one for one, tokens in self._fresh.values() if tokens), *(one for one, _ in self._again)]
-        if any(len(one) <= len(prompt) and prompt[: len(one)] == one for one in ends):
-            return True
+        """Whether it meets another one, or would be read from where another ends."""
+        ends = [*(one for one, tokens in self._fresh.values() if tokens), *(one for one, _ in self._again.values())]
+        return any(prompt[: len(one)] == one for one in ends) or self._meets(prompt)
+
+    def _meets(self, prompt: Sequence[int]) -> bool:
+        """Whether this and another one that is read might go on in the same block."""
         partings = [_parting(prompt, other) for other in (*self._given, *self._full)]
         inside = [same for same in partings if same is not None]
         return bool(inside) and self._known.among(prompt, inside)
