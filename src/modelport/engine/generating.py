@@ -160,7 +160,7 @@ class GeneratingReplica:
         log("ready", replica=self._id)
         while not (self._draining and not self._gateways):
             idle_s = max(0.0, self._last_ok + _PROOF_EVERY_S - time.monotonic())
-            for key, events in self._selector.select(0 if self._texts else idle_s):
+            for key, events in self._selector.select(0 if self._texts or self._admission.waiting else idle_s):
                 if key.data == GATEWAY:
                     gateway = _Gateway(cast("socket.socket", key.fileobj).accept()[0])
                     self._gateways.add(gateway)

@@ -157,6 +157,13 @@ async def test_texts_that_have_not_begun_move_on_unseen() -> None:
         assert list(await asyncio.gather(*calls)) == [answer_to(f"tale {n}", 40, n) for n in range(6)]
 
 
+async def test_who_waits_is_begun_when_the_last_text_ends() -> None:
+    """And not when the idle replica is proven again, 4 s later."""
+    async with engine(letters(slots=1)) as (made, here):
+        calls = [text_of(made.plane, here, asked(f"tale {n}", 2)) for n in range(8)]
+        assert await asyncio.wait_for(asyncio.gather(*calls), 8) == [answer_to(f"tale {n}", 2) for n in range(8)]
+
+
 async def test_a_text_that_kills_is_given_up_and_no_other() -> None:
     """As often as it is asked for: each time it takes three along, which nobody starts again here."""
     async with engine(letters(), replicas=7) as (made, here):

@@ -60,10 +60,9 @@ class _Queue(Generic[T]):
         self.count += 1
         self.tokens += entry.tokens
 
-    def of(self, caller: str) -> tuple[int, int]:
-        """How many of his wait, and their tokens."""
-        own = self._of.get(caller, ())
-        return len(own), sum(entry.tokens for entry in own)
+    def of(self, caller: str) -> Collection[_Waits[T]]:
+        """His that wait."""
+        return self._of.get(caller, ())
 
     @property
     def callers(self) -> Collection[str]:
@@ -131,7 +130,7 @@ class Admission(Generic[T]):
         wait too long, or its caller has his share of the queue, unless another replica has ``begun`` it: then somebody
         has its beginning."""
         queue = self._background if background else self._waiting
-        count, own = queue.of(caller)
+        count, own = len(queue.of(caller)), sum(entry.tokens for entry in queue.of(caller))
         tokens = prompt + most
         places = max(_LEAST_WAITING, _QUEUES * self.slots) - queue.count - 1
         room = _QUEUES * self.room - queue.tokens - tokens
@@ -246,7 +245,7 @@ class Admission(Generic[T]):
         or will soon be, and have few, he has a quarter of the slots, or as many as one of them wants. Who has no key is
         everybody."""
         most = self._ample if caller else self.slots
-        wanted = [self._of.get(other, 0) + self._waiting.of(other)[0] for other in self._debts.lately(caller)]
+        wanted = [self._of.get(other, 0) + len(self._waiting.of(other)) for other in self._debts.lately(caller)]
         return min(most, max(_FEW, self.slots // 4, *wanted)) if wanted else most
 
     def _most_behind(self) -> int:

@@ -38,8 +38,7 @@ class Reading:
     def __init__(self, room: int, ends: Any, add: Callable[[int, Sequence[int], Any], Any]) -> None:
         self._add, self._ends = add, ends
         self._kept, self._known = Kept(room), Known(room // _TOKENS_OF_EACH)
-        self._most = MOST if room else 1 << 60
-        """Of a prompt that is given in whole."""
+        self._keeps = room > 0
         self._given: list[Sequence[int]] = []
         """What the step reads that comes next."""
         self._tokens = 0
@@ -68,7 +67,7 @@ class Reading:
     def begin(self, number: int, prompt: Sequence[int], how: Any) -> Any | None:
         """The handle of a text whose prompt is read by the next step; None where that is for a later one."""
         prompt = list(prompt)  # they are compared, whatever they came in
-        if len(prompt) - self._kept.of(prompt) > self._most:
+        if self._keeps and len(prompt) - self._kept.of(prompt) > MOST:
             self._long[number] = prompt, how
         elif self._clashes(prompt):
             self._held[number] = prompt, how
@@ -144,7 +143,7 @@ class Reading:
         handle = self._add(number, prompt, how)
         self._given.append(prompt)
         self._known.add(prompt, goes_on=number < _PIECES_FROM)
-        if self._most == MOST and number < _PIECES_FROM:
+        if self._keeps and number < _PIECES_FROM:
             self._fresh[number] = prompt, 0
         self._tokens += len(prompt) - self._kept.of(prompt)
         self._kept.read(prompt)
