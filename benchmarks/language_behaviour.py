@@ -15,6 +15,7 @@ abuse     a good caller beside others that send what is refused, go away and sta
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import signal
@@ -249,5 +250,10 @@ def abuse() -> None:
 
 if __name__ == "__main__":
     parts = {"fairness": fairness, "cancel": cancel, "kill": kill, "abuse": abuse}
-    for name in sys.argv[1:] or parts:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all, if none is named")
+    wanted = parser.parse_args().parts
+    if unknown := set(wanted) - set(parts):
+        parser.error(f"no {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+    for name in wanted or parts:
         parts[name]()

@@ -160,7 +160,7 @@ class GeneratingReplica:
         log("ready", replica=self._id)
         while not (self._draining and not self._gateways):
             idle_s = max(0.0, self._last_ok + _PROOF_EVERY_S - time.monotonic())
-            for key, events in self._selector.select(0 if self._texts or self._admission.waiting else idle_s):
+            for key, events in self._selector.select(0 if self._is_wanted else idle_s):
                 if key.data == GATEWAY:
                     gateway = _Gateway(cast("socket.socket", key.fileobj).accept()[0])
                     self._gateways.add(gateway)
@@ -172,7 +172,7 @@ class GeneratingReplica:
             self._begin()
             if self._leaving:
                 self._let_adapters_go()
-            if self._texts:
+            if self._is_wanted:
                 self._step()
             elif time.monotonic() - self._last_ok >= _PROOF_EVERY_S:
                 self._prove_again()
@@ -180,6 +180,11 @@ class GeneratingReplica:
                 self._heartbeat.facts["load"] = self._load()
         Path(self._where).unlink(missing_ok=True)
         self._close()
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether a text is under way or waits, if only for a step that was given all it can read."""
+        return bool(self._texts) or self._admission.waiting > 0
 
     def _drain(self, *_: object) -> None:
         self._draining = True
