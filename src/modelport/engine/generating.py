@@ -23,9 +23,10 @@ import msgspec
 from modelport.engine import frames
 from modelport.engine.adapting import Adapted, to_adapt
 from modelport.engine.frames import Frame, Item
-from modelport.engine.generation import Alternative, Asked, Format, Part, Sampling, encode_parts, from_tensors
+from modelport.engine.generation import Alternative, Asked, Part, Sampling, encode_parts, from_tensors
 from modelport.engine.heartbeat import Heartbeat
 from modelport.engine.language.admission import Admission
+from modelport.engine.language.preparing import Preparing
 from modelport.engine.language.prompts import Prompts
 from modelport.engine.language.text import Text
 from modelport.engine.listening import GATEWAY, SIGNAL, listen
@@ -37,7 +38,6 @@ _PROOF_EVERY_S = 4.0
 _PROOF_TEXT = "Hello"
 _MOST_UNSENT = 16 << 20
 _STALLED_S = 10.0
-_REMEMBERED = 256
 _READ = 1 << 18
 _DIFFERS = "the model's process died in the middle of this stream, and another one does not write the same; ask again"
 
@@ -143,9 +143,10 @@ class GeneratingReplica:
         self._texts: dict[int, _Writing] = {}
         """Those under way, by the runtime's number."""
         self._numbers = 0
-        self._forms: set[int] = set()
-        """What texts had to be, so far."""
+        self._preparing: Preparing[_Writing] = Preparing(runtime)
+        """Those whose form is not ready: they have a slot, and a number."""
         self._selector = selectors.DefaultSelector()
+        self._selector.register(self._preparing.woken, selectors.EVENT_READ, SIGNAL)
         self._gateways: set[_Gateway] = set()
         self._leaving: set[str] = set()
         """Adapters that go with the last text that wants them."""
@@ -183,8 +184,8 @@ class GeneratingReplica:
 
     @property
     def _is_wanted(self) -> bool:
-        """Whether a text is under way or waits, if only for a step that was given all it can read."""
-        return bool(self._texts) or self._admission.waiting > 0
+        """Whether a text is under way, or waits: if not for a form, then for a step that was given all it can read."""
+        return bool(self._texts) or (self._admission.waiting > 0 and not self._preparing)
 
     def _drain(self, *_: object) -> None:
         self._draining = True
@@ -321,32 +322,30 @@ class GeneratingReplica:
             self._begin_what_fits()
 
     def _begin_what_fits(self) -> None:
-        while self._runtime.reads_more and (writing := self._admission.next(self._numbers + 1)) is not None:
-            self._numbers += 1
-            writing.number = self._numbers
-            writing.waited_ns = time.perf_counter_ns() - writing.begun_ns
-            sampling = msgspec.structs.replace(writing.asked.sampling, max_tokens=writing.most)
-            try:
-                self._runtime.begin(writing.number, writing.prompt, sampling, writing.asked.adapter)
-            except Exception as error:
-                if not isinstance(error, ModelportError):
-                    log("failed", request_id=writing.item.request_id, error=traceback.format_exc())
-                self._admission.done(writing.number)
-                writing.gateway.texts.pop(writing.item.id, None)
-                self._tell(writing.gateway, _failure(writing.item, error))
-                continue
-            self._texts[writing.number] = writing
-            if self._is_new(sampling.format):
-                return  # engines compile it in their next step, and one at a time is long enough
+        while self._runtime.reads_more:
+            if (writing := self._preparing.ready()) is not None:
+                self._hand_over(writing)
+            elif (writing := self._admission.next(self._numbers + 1)) is not None:
+                self._numbers += 1
+                writing.number = self._numbers
+                if not self._preparing.add(writing, writing.asked.sampling.format, writing.asked.caller):
+                    self._hand_over(writing)
+            else:
+                return
 
-    def _is_new(self, form: Format | None) -> bool:
-        """Whether no text has been begun that had to be so."""
-        if form is None or (key := hash(msgspec.json.encode(form))) in self._forms:
-            return False
-        if len(self._forms) >= _REMEMBERED:
-            self._forms.clear()
-        self._forms.add(key)
-        return True
+    def _hand_over(self, writing: _Writing) -> None:
+        writing.waited_ns = time.perf_counter_ns() - writing.begun_ns
+        sampling = msgspec.structs.replace(writing.asked.sampling, max_tokens=writing.most)
+        try:
+            self._runtime.begin(writing.number, writing.prompt, sampling, writing.asked.adapter)
+        except Exception as error:
+            if not isinstance(error, ModelportError):
+                log("failed", request_id=writing.item.request_id, error=traceback.format_exc())
+            self._admission.done(writing.number)
+            writing.gateway.texts.pop(writing.item.id, None)
+            self._tell(writing.gateway, _failure(writing.item, error))
+            return
+        self._texts[writing.number] = writing
 
     def _step(self) -> None:
         before = self._last_ok
@@ -417,6 +416,8 @@ class GeneratingReplica:
         writing.gateway.texts.pop(writing.item.id, None)
         if self._texts.pop(writing.number, None) is not None:
             self._runtime.cancel(writing.number)
+            self._admission.done(writing.number)
+        elif self._preparing.drop(writing):
             self._admission.done(writing.number)
         else:
             self._admission.drop(writing)

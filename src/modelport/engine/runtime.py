@@ -17,6 +17,7 @@ from modelport.tensors import Array, Signature
 
 if TYPE_CHECKING:
     from modelport.engine.generation import Facts, Sampling
+    from modelport.engine.generation import Format as Form
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,19 @@ class Generates(ABC):
     @abstractmethod
     def usage(self) -> float:
         """The share of the cache that is used, 0 to 1."""
+
+
+class Prepares(ABC):
+    """The ability of a runtime that ``Generates`` to make a form ready before a text has to be so, without holding up
+    the others' steps."""
+
+    @abstractmethod
+    def is_prepared(self, form: Form) -> bool:
+        """Whether nothing has to be done for it."""
+
+    @abstractmethod
+    def prepare(self, form: Form) -> None:
+        """Do it: in a thread of its own, beside ``step``, one form at a time. May raise: ``begin`` says it again."""
 
 
 class Adapts(ABC):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from modelport.engine.generation import Facts, Sampling
-from modelport.engine.runtime import Adapts, Generates, LoadOptions, Runtime, Stepped
+from modelport.engine.generation import Facts, Format, Sampling
+from modelport.engine.runtime import Adapts, Generates, LoadOptions, Prepares, Runtime, Stepped
 from modelport.engine.texts import SIGNATURE
 from modelport.errors import InvalidInput
 
@@ -41,8 +41,8 @@ def answer_to(prompt: str, count: int, seed: int = 0) -> str:
 
 
 def letters(**how: Any) -> Any:
-    """For ``tests.engine.replicas.engine``: context, slots, room, lacks, cached, pause_s and fickle (every process
-    writes something else) may be said."""
+    """For ``tests.engine.replicas.engine``: context, slots, room, lacks, cached, pause_s, prepare_s and fickle (every
+    process writes something else) may be said."""
 
     def make(engine: Engine) -> None:
         engine.runtime, engine.files, engine.details = "tests.engine.language.fake:Letters", (), how
@@ -53,7 +53,7 @@ def letters(**how: Any) -> Any:
     return make
 
 
-class Letters(Runtime, Generates, Adapts):
+class Letters(Runtime, Generates, Adapts, Prepares):
     """The engine; tokens are bytes."""
 
     name = platform = "letters"
@@ -61,6 +61,8 @@ class Letters(Runtime, Generates, Adapts):
 
     def __init__(self, how: dict[str, Any]) -> None:
         self._pause = how.get("pause_s", 0.0)
+        self._prepare_s = how.get("prepare_s", 0.0)
+        self._prepared: set[Format] = set()
         self._cached = how.get("cached")
         self._mood = os.getpid() if how.get("fickle") else 0
         self._facts = Facts(
@@ -102,6 +104,13 @@ class Letters(Runtime, Generates, Adapts):
         if adapter is not None and adapter not in self._facts.adapters:
             raise InvalidInput(f"no adapter {adapter!r}")
         self._texts[number] = list(prompt), sampling, len(prompt)
+
+    def is_prepared(self, form: Format) -> bool:
+        return form in self._prepared
+
+    def prepare(self, form: Format) -> None:
+        time.sleep(self._prepare_s)
+        self._prepared.add(form)
 
     def attach(self, adapter: str, folder: Path) -> None:
         self._facts = msgspec.structs.replace(self._facts, adapters=(*self._facts.adapters, adapter))

@@ -7,15 +7,18 @@ import json
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 pytest.importorskip("openvino_genai")
 
 from modelport.engine.formats.gguf import GgufFormat
 from modelport.engine.formats.openvino_language import OpenVinoLanguageFormat
-from modelport.engine.generation import Sampling
+from modelport.engine.generation import Format, Sampling
+from modelport.engine.language.json_grammar import grammar_of
 from modelport.engine.language.text import Text
 from modelport.engine.runtime import LoadOptions, Trust
+from modelport.engine.runtimes import openvino_grammars
 from modelport.engine.runtimes.openvino_genai import OpenVinoGenAiRuntime
 from modelport.engine.texts import SIGNATURE
 
@@ -48,9 +51,15 @@ def test_what_is_special_is_no_part_of_a_text(runtime: OpenVinoGenAiRuntime) -> 
 
 
 def written(
-    runtime: OpenVinoGenAiRuntime, number: int, prompt: str, leave_after: int = 99, most: int = 24
+    runtime: OpenVinoGenAiRuntime,
+    number: int,
+    prompt: str,
+    leave_after: int = 99,
+    most: int = 24,
+    form: Format | None = None,
 ) -> list[int]:
-    runtime.begin(number, runtime.encode(prompt, special=False), Sampling(temperature=0, max_tokens=most), None)
+    how = Sampling(temperature=0, max_tokens=most, format=form)
+    runtime.begin(number, runtime.encode(prompt, special=False), how, None)
     tokens: list[int] = []
     while len(tokens) < leave_after:
         for stepped in runtime.step():
@@ -59,6 +68,38 @@ def written(
                 return tokens
     runtime.cancel(number)
     return tokens
+
+
+def large(number: int) -> Format:
+    """Whose grammar takes more than a megabyte."""
+    names = [f"f{number}_{field}" for field in range(6)]
+    fields = {name: {"type": "string", "minLength": 1, "maxLength": 22 + at} for at, name in enumerate(names)}
+    return Format(grammar=grammar_of({"type": "object", "properties": fields, "required": names}, "schema"))
+
+
+@pytest.mark.parametrize("name", ["prepared", "new"])
+def test_a_form_is_kept_whether_it_was_prepared_or_not(runtime: OpenVinoGenAiRuntime, name: str) -> None:
+    schema = {"type": "object", "properties": {name: {"type": "integer"}}, "required": [name]}
+    form = Format(grammar=grammar_of(schema, "schema"))
+    assert not runtime.is_prepared(form)
+    if name == "prepared":
+        runtime.prepare(form)
+        assert runtime.is_prepared(form)
+    said = written(runtime, 900 + len(name), "The number is", most=60, form=form)
+    assert isinstance(json.loads(runtime.decode(said))[name], int)
+
+
+def test_what_is_kept_of_grammars_is_bounded(runtime: OpenVinoGenAiRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_grammars, "_MB", 20)
+    memory = psutil.Process().memory_info
+    for number in range(12):
+        runtime.prepare(large(number))
+    before = memory().rss
+    for number in range(100, 140):
+        runtime.prepare(large(number))
+    assert memory().rss - before < 45e6, "40 of them are some 70 MB"
+    assert runtime.is_prepared(large(139))
+    assert not runtime.is_prepared(large(100))
 
 
 @pytest.mark.parametrize("how", [{"leave_after": 1}, {"most": 1}])

@@ -20,6 +20,7 @@ _VERSIONS = (2, 3)
 _MOST_KEYS, _MOST_TENSORS, _MOST_DIMENSIONS = 100_000, 1_000_000, 4
 _LONGEST_KEY, _LONGEST_TEXT, _MOST_ELEMENTS = 65_535, 16 << 20, 16_000_000
 _DEEPEST = 4
+_EMBEDDING = "token_embd.weight"
 _SHOWN_TEXT = 500
 #: GGUF's types of values, by number, as ``struct`` reads them.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -78,6 +79,8 @@ class _Header:
         self._keys: dict[str, Any] = {}
         self._types: dict[str, int] = {}
         self._parameters = 0
+        self._vocabulary = 0
+        """Rows of the embedding, and so what there are logits of."""
         self._elements = 0
 
     def read(self) -> None:
@@ -112,6 +115,8 @@ class _Header:
             raise self._damaged(f"tensor {name[:80]!r} is no whole number of blocks of {title}")
         self._types[title] = self._types.get(title, 0) + count
         self._parameters += count
+        if name == _EMBEDDING and len(shape) == 2:
+            self._vocabulary = shape[1]
         return name, offset, count // block * size
 
     def _check_places(self, places: list[tuple[str, int, int]]) -> None:
@@ -133,6 +138,7 @@ class _Header:
         found: dict[str, Any] = {
             "architecture": architecture, "task": "generate", "parameters": self._parameters,
             "tensors": dict(sorted(self._types.items(), key=lambda entry: -entry[1])), "model_file": self._name,
+            "vocabulary": self._vocabulary,
         }  # fmt: skip
         if (why := self._why_not_served(architecture)) is not None:
             found["not_served"] = why

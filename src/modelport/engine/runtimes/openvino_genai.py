@@ -7,17 +7,20 @@ xgrammar inside the library. Knows tokens; knows neither conversations nor calle
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 
 from modelport.engine.generation import Facts, Format, Sampling
+from modelport.engine.language.grammar_cost import cost_of
 from modelport.engine.language.refused import refuse_unknown
 from modelport.engine.language.text import ByBytes, Reader
-from modelport.engine.runtime import Generates, LoadOptions, Runtime, Stepped
+from modelport.engine.runtime import Generates, LoadOptions, Prepares, Runtime, Stepped
 from modelport.engine.runtimes.messages import first_line
 from modelport.engine.runtimes.openvino_prompts import BLOCK, MOST, Reading
 from modelport.errors import ArtifactRefused, InvalidInput, MissingExtra
@@ -26,6 +29,8 @@ from modelport.tensors import Array
 try:
     import openvino
     import openvino_genai as genai
+
+    from modelport.engine.runtimes.openvino_grammars import Grammars
 except ImportError as error:
     raise MissingExtra("llm", f"running a language model ({first_line(error)})") from None
 
@@ -46,7 +51,7 @@ _TEXTS = ("Hello, world!  Two  blanks\n\ttab", "Grüße aus Köln: 東京 🙂 �
 """Whose tokens have to read as they do."""
 
 
-class OpenVinoGenAiRuntime(Runtime, Generates):
+class OpenVinoGenAiRuntime(Runtime, Generates, Prepares):
     """One pipeline and the texts that it writes."""
 
     name = "openvino-genai"
@@ -60,7 +65,9 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         template: tuple[str, dict[str, str]] | None,
         words: _Words,
         ahead: Mapping[str, int],
+        width: int | None,
     ) -> None:
+        """``width`` of the logits, if that is known."""
         self._pipeline = pipeline
         self._tokenizer = pipeline.get_tokenizer()
         self._eos = pipeline.get_config().eos_token_id
@@ -71,6 +78,9 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
         self._words = words
         self._ahead = ahead
         self._reading = Reading(0 if ahead else facts.room, self._config(_OF_A_PIECE), self._add)
+        self._grammars = Grammars(self._tokenizer, width) if width else None
+        self._unwritten: set[int] = set()
+        """Texts of a form that have no token: a step looks for their grammars."""
         self._cut = len(self._encode(_PROBE))
         """Tokens: the library cuts longer texts without a word."""
 
@@ -95,7 +105,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
             lacks=_LACKS, chat=bool(source), words=max(vocabulary, default=-1) + 1,
         )  # fmt: skip
         template = (source, names) if source else None
-        return cls(pipeline, facts, template, _words(tokenizer, vocabulary), ahead)
+        return cls(pipeline, facts, template, _words(tokenizer, vocabulary), ahead, _width(options))
 
     @property
     def facts(self) -> Facts:
@@ -139,6 +149,14 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
     def chat_template(self) -> tuple[str, dict[str, str]] | None:
         return self._template
 
+    def is_prepared(self, form: Format) -> bool:
+        return self._grammars is None or _key(form) in self._grammars
+
+    def prepare(self, form: Format) -> None:
+        if self._grammars is not None:
+            sources = [form.grammar] if form.grammar is not None else (form.tools or {}).values()
+            self._grammars.add(_key(form), _structure(form), cost_of(*sources))
+
     @property
     def reads_more(self) -> bool:
         return self._reading.may_begin
@@ -153,6 +171,8 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
             raise InvalidInput(f"the engine refuses this request: {_cause(error)}") from None
         if handle is not None:
             self._handles[number] = handle
+        if sampling.format is not None:
+            self._unwritten.add(number)
 
     def _add(self, number: int, prompt: Sequence[int], config: Any) -> Any:
         return self._pipeline.add_request(number, openvino.Tensor(np.array([prompt], np.int64)), config)
@@ -185,7 +205,8 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
 
     def step(self) -> list[Stepped]:
         self._handles.update(self._reading.go_on(beside=bool(self._handles)))
-        self._pipeline.step()
+        with self._grammars.changing if self._grammars and self._unwritten else contextlib.nullcontext():
+            self._pipeline.step()
         self._reading.stepped()
         gained = []
         for number, handle in list(self._handles.items()):
@@ -204,6 +225,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
                     logprobs += output.generated_log_probs
                     if output.finish_reason != genai.GenerationFinishReason.NONE:
                         finish = "stop" if output.finish_reason == genai.GenerationFinishReason.STOP else "length"
+            self._unwritten.discard(number)
             self._reading.wrote(number, len(tokens))
             if finish is not None:
                 self._forget(number)
@@ -217,6 +239,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates):
 
     def _forget(self, number: int) -> None:
         self._handles.pop(number, None)
+        self._unwritten.discard(number)
         self._reading.ended(number)
 
     def usage(self) -> float:
@@ -318,6 +341,18 @@ def _is_text(raw: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _width(options: LoadOptions) -> int | None:
+    """Of the logits, if the folder or the version's details tell."""
+    if options.details.get("model_file"):
+        return options.details.get("vocabulary")
+    logits = openvino.Core().read_model(options.folder / "openvino_model.xml").output("logits").partial_shape[-1]
+    return int(logits.get_length()) if logits.is_static else None
+
+
+def _key(form: Format) -> int:
+    return hash(msgspec.json.encode(form))
 
 
 def _structure(wanted: Format) -> Any:
