@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
-from modelport.engine.generation import Asked, Part
+from modelport.engine.generation import Asked, Part, Sampling
 from modelport.engine.language.chat_template import ChatTemplate
 from modelport.engine.runtime import Generates
 from modelport.errors import ContextExceeded, InvalidInput
@@ -23,6 +23,9 @@ _PIECE = 8 << 10
 """Characters."""
 _ONLY_TOKENS = 8
 """Who asks for a text's tokens alone may give so many times the context: to count it is what he wants."""
+_WHAT = {True: "maximum context length is", False: "tokens are told of a text of at most"}
+_PAIRS = (1, 2, 3, 4)
+"""Of turns, by which the length of each is learnt."""
 _TOOLS = """You may call functions to answer. These are their signatures, within <tools></tools>:
 <tools>
 {tools}
@@ -42,6 +45,7 @@ class Prompts:
         self._template = ChatTemplate(*found) if found is not None else None
         special = sorted(runtime.special_texts(), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special))) if special else None
+        self._of_a_turn = self._least_of_a_turn()
 
     def tokens_of(self, asked: Asked) -> list[int]:
         """Raises InvalidInput when there is nothing to go on from, or no template for a conversation."""
@@ -66,6 +70,7 @@ class Prompts:
             if strange is not None:
                 raise InvalidInput(f"{strange} is no token of this model: they are 0 to {words - 1}")
         elif asked.messages is not None:
+            self._check_turns(asked)
             parts = self.text_of(asked)
             self._check_length("".join(parts), asked)
             tokens = [token for part in parts for token in self._runtime.encode(part, special=False)]
@@ -80,9 +85,37 @@ class Prompts:
         facts = self._runtime.facts
         return min(facts.context, facts.room or facts.context)
 
+    def _least_of_a_turn(self) -> int:
+        """Tokens that each message of a user or an assistant adds at least; 0 where the template does not show all."""
+        found = []
+        for roles in (("user", "assistant"), ("user", "user")):
+            try:
+                counts = [
+                    sum(len(self._runtime.encode(part, special=False)) for part in self.text_of(_turns(roles, pairs)))
+                    for pairs in _PAIRS
+                ]
+            except InvalidInput:  # the template wants its roles in another order, and says so without reading on
+                continue
+            more = {(after - before) // (_PAIRS[1] - _PAIRS[0]) // 2 for before, after in pairwise(counts)}
+            found.append(more.pop() if len(more) == 1 else 0)
+        return min(found, default=0)
+
+    def _check_turns(self, asked: Asked) -> None:
+        """Raises ContextExceeded for more messages than the context can hold, before they become one text."""
+        limit = self._bound(asked)
+        turns = sum(message.get("role") in ("user", "assistant") for message in asked.messages or ())
+        if turns * self._of_a_turn > limit:
+            raise ContextExceeded(
+                f"this model's {_WHAT[asked.only is None]} {limit} tokens, but the conversation has {turns} messages: "
+                f"at least {turns * self._of_a_turn} tokens; leave out the oldest"
+            )
+
+    def _bound(self, asked: Asked) -> int:
+        return self.limit * (1 if asked.only is None else _ONLY_TOKENS)
+
     def _check_length(self, text: str, asked: Asked) -> None:
         """Raises ContextExceeded for a text far beyond the context, before all of it is read: others wait meanwhile."""
-        limit = self.limit * (1 if asked.only is None else _ONLY_TOKENS)
+        limit = self._bound(asked)
         size, longest = len(text.encode(errors="replace")), self._runtime.longest_token
         least = size // longest if longest else 0
         if least <= limit and size > limit * _USUAL:
@@ -91,10 +124,9 @@ class Prompts:
             if any(count > 2 * limit for count in counts):  # more than what cutting it may have added
                 least = limit + 1
         if least > limit:
-            what = "maximum context length is" if asked.only is None else "tokens are told of a text of at most"
             raise ContextExceeded(
-                f"this model's {what} {limit} tokens, but the prompt has {len(text)} characters: at least {least} "
-                "tokens; shorten it"
+                f"this model's {_WHAT[asked.only is None]} {limit} tokens, but the prompt has {len(text)} characters: "
+                f"at least {least} tokens; shorten it"
             )
 
     def text_of(self, asked: Asked) -> list[str]:
@@ -118,6 +150,11 @@ class Prompts:
         if isinstance(value, dict):
             return {self._marked(name, mark): self._marked(one, mark) for name, one in value.items()}
         return [self._marked(one, mark) for one in value] if isinstance(value, list) else value
+
+
+def _turns(roles: tuple[str, str], pairs: int) -> Asked:
+    """A conversation of empty messages."""
+    return Asked(Sampling(), messages=[{"role": role, "content": ""} for role in roles * pairs])
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
