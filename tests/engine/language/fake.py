@@ -62,7 +62,7 @@ class Letters(Runtime, Generates, Adapts, Prepares):
     def __init__(self, how: dict[str, Any]) -> None:
         self._pause = how.get("pause_s", 0.0)
         self._prepare_s = how.get("prepare_s", 0.0)
-        self._prepared: set[Format] = set()
+        self._prepared: set[bytes] = set()
         self._cached = how.get("cached")
         self._mood = os.getpid() if how.get("fickle") else 0
         self._facts = Facts(
@@ -106,11 +106,11 @@ class Letters(Runtime, Generates, Adapts, Prepares):
         self._texts[number] = list(prompt), sampling, len(prompt)
 
     def is_prepared(self, form: Format) -> bool:
-        return form in self._prepared
+        return msgspec.json.encode(form) in self._prepared
 
     def prepare(self, form: Format) -> None:
         time.sleep(self._prepare_s)
-        self._prepared.add(form)
+        self._prepared.add(msgspec.json.encode(form))
 
     def attach(self, adapter: str, folder: Path) -> None:
         self._facts = msgspec.structs.replace(self._facts, adapters=(*self._facts.adapters, adapter))

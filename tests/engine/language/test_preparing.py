@@ -23,6 +23,8 @@ class Forms(Prepares):
         self.go_on, self.began = threading.Semaphore(0), list[str]()
 
     def is_prepared(self, form: Format) -> bool:
+        if form.grammar == "odd":
+            raise TypeError("what is that?")
         return form.grammar == "known"
 
     def prepare(self, form: Format) -> None:
@@ -46,6 +48,10 @@ def test_what_is_known_has_no_form_or_a_runtime_that_prepares_none_does_not_wait
     assert not preparing.add("text", None, "")
     assert not Preparing[str](object()).add("text", Format(grammar="new"), "")
     assert not preparing
+
+
+def test_a_form_the_runtime_cannot_look_up_is_refused_where_texts_are_begun_and_breaks_nothing() -> None:
+    assert not Preparing[str](Forms()).add("text", Format(grammar="odd"), "")
 
 
 def test_callers_take_turns() -> None:

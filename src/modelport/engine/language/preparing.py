@@ -49,7 +49,7 @@ class Preparing(Generic[T]):
 
     def add(self, what: T, form: Format | None, caller: str) -> bool:
         """Whether this text has to wait for its form; ``ready`` gives it back."""
-        if form is None or self._runtime is None or self._runtime.is_prepared(form):
+        if form is None or self._is_prepared(form):
             return False
         self._waiting.append(_Waits(what, form, caller))
         self._go_on()
@@ -87,6 +87,13 @@ class Preparing(Generic[T]):
     def _wake(self, _: Future[None]) -> None:
         with contextlib.suppress(OSError):  # so many wakes are unread that one more says nothing, or all is over
             self._wakes.send(b"\0")
+
+    def _is_prepared(self, form: Format) -> bool:
+        try:
+            return self._runtime is None or self._runtime.is_prepared(form)
+        except Exception:  # the text is begun, and whoever sent it hears what is wrong with it
+            log("not_prepared", error=traceback.format_exc())
+            return True
 
     def _prepare(self, form: Format) -> None:
         assert self._runtime is not None
