@@ -47,6 +47,11 @@ def test_one_budget_for_patterns_grammars_and_all_tools_together() -> None:
         ({"stop_token_ids": [1 << 20]}, "stop_token_ids"),
         ({"stop_token_ids": [1] * 100_000}, "stop_token_ids"),
         ({"guided_json": {"type": {"a": 1}}}, "guided_json"),
+        *(({name: 1 << 64}, name) for name in ("top_k", "min_tokens")),
+        ({"min_tokens": 3}, "min_tokens"),
+        ({"n": 25}, "n"),
+        ({"prompt": ["a"] * 25}, "n"),
+        *(({"guided_grammar": rule}, "guided_grammar") for rule in ("root ::= foo", 'root ::= root "a"')),
     ],
 )
 async def test_by_its_name(body: dict[str, Any], param: str) -> None:

@@ -217,6 +217,11 @@ def test_completions_of_several_prompts(client: openai.OpenAI) -> None:
     assert echoed.text == "The capital of France is" + found.choices[0].text
     assert echoed.logprobs is not None
     assert len(echoed.logprobs.token_logprobs or []) == 6
+    places = echoed.logprobs.text_offset
+    assert all(echoed.text.startswith(token, at) for at, token in zip(places, echoed.logprobs.tokens, strict=True))
+    parts = client.completions.create(prompt="The capital of France is", echo=True, logprobs=0, stream=True, **how)
+    told = [part.choices[0].logprobs for part in parts]
+    assert [at for each in told if each is not None for at in each.text_offset or ()] == places
     streamed = client.completions.create(prompt="1, 2, 3, 4,", stream=True, **how)
     assert "".join(chunk.choices[0].text for chunk in streamed) == found.choices[1].text
 
@@ -257,6 +262,9 @@ def test_completions_of_several_prompts(client: openai.OpenAI) -> None:
             400, "response_format.json_schema.schema", "'not' cannot be kept to",
         ),
         ({"guided_regex": "(a{1000}){1000}"}, 400, "guided_regex", "repeating"),
+        ({"guided_grammar": 'root ::= "a" | foo'}, 400, None, 'cannot read the grammar: EBNF parser error at line 1'),
+        ({"guided_grammar": "root ::= foo"}, 400, "guided_grammar", "is missing or has no end"),
+        ({"n": 97}, 400, "n", "takes 96 at once"),
         ({"seed": 1 << 70}, 400, "seed", "int"),
     ],
     ids=str,

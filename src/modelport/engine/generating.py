@@ -323,8 +323,8 @@ class GeneratingReplica:
 
     def _begin_what_fits(self) -> None:
         while self._runtime.reads_more:
-            if (writing := self._preparing.ready()) is not None:
-                self._hand_over(writing)
+            if (prepared := self._preparing.ready()) is not None:
+                self._hand_over(*prepared)
             elif (writing := self._admission.next(self._numbers + 1)) is not None:
                 self._numbers += 1
                 writing.number = self._numbers
@@ -333,10 +333,12 @@ class GeneratingReplica:
             else:
                 return
 
-    def _hand_over(self, writing: _Writing) -> None:
+    def _hand_over(self, writing: _Writing, refused: InvalidInput | None = None) -> None:
         writing.waited_ns = time.perf_counter_ns() - writing.begun_ns
         sampling = msgspec.structs.replace(writing.asked.sampling, max_tokens=writing.most)
         try:
+            if refused is not None:
+                raise refused
             self._runtime.begin(writing.number, writing.prompt, sampling, writing.asked.adapter)
         except Exception as error:
             if not isinstance(error, ModelportError):

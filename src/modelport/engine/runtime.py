@@ -206,7 +206,8 @@ class Prepares(ABC):
 
     @abstractmethod
     def prepare(self, form: Form) -> None:
-        """Do it: in a thread of its own, beside ``step``, one form at a time. May raise: ``begin`` says it again."""
+        """Do it: in a thread of its own, beside ``step``, one form at a time. Raises InvalidInput for what is none;
+        what else fails ``begin`` says again."""
 
 
 class Adapts(ABC):

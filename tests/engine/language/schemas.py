@@ -15,8 +15,8 @@ _WORDS = (
     "status",
     "email",
     "notes",
-    "score",
-    "kind",
+    "größe",
+    "décade",
     "when",
     "address",
 )
@@ -57,7 +57,7 @@ def _value(rng: random.Random, depth: int) -> dict[str, Any]:
         low = rng.randint(-50, 50)
         return {"type": "integer", "minimum": low, "maximum": low + rng.randint(1, 500)}
     if kind == "enum":
-        return {"enum": rng.sample(["red", "green", "blue", 1, 2, None, True], 3)}
+        return {"enum": rng.sample(["red", "grün", "çédé", 1, 2, None, True], 3)}
     if kind == "const":
         return {"const": rng.choice(["yes", 7, 'a "quoted" word'])}
     if kind == "date":

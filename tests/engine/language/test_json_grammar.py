@@ -72,6 +72,12 @@ def _deep(levels: int) -> Any:
         ({"type": "string", "maxLength": 10**9}, "s", "at most 1000"),
         ({"type": "string", "pattern": "(a{1000}){1000}"}, "s.pattern", "repeating more"),
         ({"type": "string", "pattern": "(?=a)b"}, "s.pattern", "cannot be kept to"),
+        ({"type": "string", "pattern": "^a^b$"}, "s.pattern", "a beginning inside"),
+        ({"type": "string", "pattern": "(a$)?b"}, "s.pattern", "an end inside"),
+        ({"type": "string", "pattern": "a\\b"}, "s.pattern", "border of words"),
+        ({"type": "object", "required": ["a"], "additionalProperties": False}, "s", "'a' is required"),
+        ({"type": "integer", "enum": ["a", 1.5, True]}, "s", "of the type integer"),
+        ({"type": "string", "const": 1}, "s", "of the type string"),
         ({"type": "string", "pattern": "("}, "s.pattern", "no regular expression"),
         ({"type": "string", "format": "iri"}, "s", "format 'iri'"),
         ({"type": "integer", "minimum": 5, "maximum": 4}, "s", "no whole number"),
@@ -100,6 +106,15 @@ def test_what_cannot_be_kept_to_is_refused_by_its_path(schema: Any, path: str, w
     assert why in caught.value.message
 
 
+def test_values_that_are_not_of_the_type_are_left_out() -> None:
+    assert 'r1 ::= "1" | "2.0" | "null"' in grammar_of({"type": ["integer", "null"], "enum": ["a", 1, 2.0, None]}, "s")
+
+
+def test_what_is_required_and_not_named_is_what_others_may_be() -> None:
+    grammar = grammar_of({"type": "object", "required": ["a"], "additionalProperties": {"type": "null"}}, "s")
+    assert '"\\"a\\": " null' in grammar
+
+
 def test_deep_and_wide_schemas_are_refused_soon() -> None:
     deep: dict[str, Any] = {"type": "null"}
     for _ in range(200):
@@ -126,6 +141,7 @@ def test_a_schema_may_refer_to_itself() -> None:
     [
         ("^[A-Z]{2}[0-9]{3,16}$", "([A-Z]){2,2} ([0-9]){3,16}"),
         ("(yes|no)", '(("y" "e" "s" | "n" "o"))'),
+        ("^(^a|^b$)$|^$", '((("a" | "b")) | "")'),
         ('a"', '"a" "\\\\\\""'),
         ("[^x]", '[^x"\\\\\\x00-\\x1f]'),
         ("[!-z]", "[!-!#-\\[\\]-z]"),

@@ -9,6 +9,7 @@ import threading
 from modelport.engine.generation import Format
 from modelport.engine.language.preparing import Preparing
 from modelport.engine.runtime import Prepares
+from modelport.errors import InvalidInput
 from tests.engine.language.fake import answer_to, letters
 from tests.engine.language.test_generating import asked, text_of
 from tests.engine.replicas import engine
@@ -32,6 +33,8 @@ class Forms(Prepares):
         assert self.go_on.acquire(timeout=10)
         if form.grammar == "bad":
             raise RuntimeError("no such form")
+        if form.grammar == "none":
+            raise InvalidInput("this is no grammar")
 
 
 def one_of(preparing: Preparing[str]) -> str:
@@ -39,7 +42,7 @@ def one_of(preparing: Preparing[str]) -> str:
     preparing.woken.recv(64)
     found = preparing.ready()
     assert found is not None
-    return found
+    return found[0]
 
 
 def test_what_is_known_has_no_form_or_a_runtime_that_prepares_none_does_not_wait() -> None:
@@ -78,6 +81,17 @@ def test_what_fails_comes_back_for_the_runtime_to_refuse_and_the_next_is_prepare
     assert [one_of(preparing), one_of(preparing)] == ["bad", "good"]
 
 
+def test_what_is_no_form_comes_back_with_the_reason() -> None:
+    forms = Forms()
+    preparing: Preparing[str] = Preparing(forms)
+    preparing.add("text", Format(grammar="none"), "")
+    forms.go_on.release()
+    assert select.select([preparing.woken], [], [], 10)[0]
+    text, error = preparing.ready() or ("", None)
+    assert text == "text"
+    assert "no grammar" in str(error)
+
+
 def test_who_is_dropped_does_not_come_back() -> None:
     forms = Forms()
     preparing: Preparing[str] = Preparing(forms)
@@ -91,7 +105,7 @@ def test_who_is_dropped_does_not_come_back() -> None:
     while (found := preparing.ready()) is None:
         assert select.select([preparing.woken], [], [], 10)[0]
         preparing.woken.recv(64)
-    assert found == "stays"
+    assert found == ("stays", None)
     assert not preparing
     assert "waits" not in forms.began
 

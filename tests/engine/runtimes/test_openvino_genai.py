@@ -21,6 +21,7 @@ from modelport.engine.runtime import LoadOptions, Trust
 from modelport.engine.runtimes import openvino_grammars
 from modelport.engine.runtimes.openvino_genai import OpenVinoGenAiRuntime
 from modelport.engine.texts import SIGNATURE
+from modelport.errors import InvalidInput
 
 TEXTS = ["plain words", "🙂🙃 smile", "東京、日本", "naïve Grüße – €", "\U0001f9d1‍\U0001f680 goes\n\n\tup"]
 
@@ -87,6 +88,21 @@ def test_a_form_is_kept_whether_it_was_prepared_or_not(runtime: OpenVinoGenAiRun
         assert runtime.is_prepared(form)
     said = written(runtime, 900 + len(name), "The number is", most=60, form=form)
     assert isinstance(json.loads(runtime.decode(said))[name], int)
+
+
+@pytest.mark.parametrize("name", ["Größe", "décade", "Fläche", "señal", "Straße1", "東京a", "naïve"])
+def test_names_are_written_as_the_schema_has_them(runtime: OpenVinoGenAiRuntime, name: str) -> None:
+    schema = {"type": "object", "properties": {name: {"enum": [f"{name}ff"]}}, "required": [name]}
+    form = Format(grammar=grammar_of(schema, "schema"))
+    said = written(runtime, 950, "Answer:", most=60, form=form)
+    assert json.loads(runtime.decode(said)) == {name: f"{name}ff"}
+
+
+@pytest.mark.parametrize("rules", ["", "foo", '"a', "[a-", '"a" | foo'])
+def test_what_is_no_grammar_is_refused_by_what_is_wrong_with_it(runtime: OpenVinoGenAiRuntime, rules: str) -> None:
+    with pytest.raises(InvalidInput, match=r"cannot read the grammar: EBNF \w+ error at line 1, column \d+") as caught:
+        runtime.prepare(Format(grammar=f"root ::= {rules}"))
+    assert "/" not in caught.value.message
 
 
 def test_what_is_kept_of_grammars_is_bounded(runtime: OpenVinoGenAiRuntime, monkeypatch: pytest.MonkeyPatch) -> None:

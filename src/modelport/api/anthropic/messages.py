@@ -29,7 +29,7 @@ from modelport.api.openai.tools import Tool as FunctionTool
 from modelport.api.openai.tools import format_of as calls_format
 from modelport.api.openai.writing import Writer, Written
 from modelport.engine.dataplane import DataPlane
-from modelport.engine.generation import Asked, Format, Sampling
+from modelport.engine.generation import MOST_TOKENS, Asked, Format, Sampling
 from modelport.engine.language.json_grammar import grammar_of
 from modelport.errors import InvalidInput, ModelportError
 
@@ -106,7 +106,7 @@ class MessageRequest(CountRequest, kw_only=True):
     stop_sequences: list[str] | None = None
     temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0)] | None = None
+    top_k: Annotated[int, Meta(ge=0, lt=MOST_TOKENS)] | None = None
     stream: bool | None = None
     metadata: Metadata | None = None
     service_tier: str | None = None

@@ -114,7 +114,7 @@ class _Reply:
     def whole(self, written: list[Written]) -> dict[str, Any]:
         choices = [
             {"index": index, "text": self._prompts[index] + one.text, "finish_reason": one.finish,
-             "logprobs": self._logprobs(one.parts)}
+             "logprobs": self._logprobs(one.parts, len(self._prompts[index]))}
             for index, one in enumerate(written)
         ]  # fmt: skip
         return {**self._head, "choices": choices, "usage": self._usage(written)}
@@ -139,18 +139,20 @@ class _Reply:
         """Server-sent events."""
         head = b""
         usage = b',"usage":null' if self._wanted.wants_usage else b""
-        begun: set[int] = set()
+        offsets: dict[int, int] = {}
         async with aclosing(self._writer.parts()) as parts:
             async for index, part in parts:
                 text = part.text
                 head = head or to_json(self._head)[:-1]
-                if index not in begun:
-                    begun.add(index)
+                if index not in offsets:
+                    offsets[index] = len(self._prompts[index])
                     text = self._prompts[index] + text
+                offset = offsets[index]
+                offsets[index] += sum(map(len, part.pieces))
                 if text or part.finish is not None:
                     entry = to_json({
                         "index": index, "text": text, "finish_reason": part.finish,
-                        "logprobs": self._logprobs([part]),
+                        "logprobs": self._logprobs([part], offset),
                     })  # fmt: skip
                     yield sse.data(head + b',"choices":[' + entry + b"]" + usage + b"}")
         if self._wanted.wants_usage:

@@ -60,10 +60,10 @@ class Choosing(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
     user: str | None = None
     # vLLM's and others' own
-    top_k: Annotated[int, Meta(ge=-1)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, lt=MOST_TOKENS)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
-    min_tokens: Annotated[int, Meta(ge=0)] | None = None
+    min_tokens: Annotated[int, Meta(ge=0, lt=MOST_TOKENS)] | None = None
     ignore_eos: bool | None = None
     stop_token_ids: Annotated[list[Annotated[int, Meta(ge=0, lt=MOST_TOKENS)]], Meta(max_length=_STOPS)] | None = None
 
@@ -97,6 +97,8 @@ def sampling_of(wanted: Choosing, most: int | None, logprobs: int | None, form: 
     """Raises InvalidInput; ``most`` are tokens."""
     if wanted.stream_options is not None and not wanted.stream:
         raise InvalidInput.of("stream_options", "'stream_options' is for 'stream': true")
+    if most is not None and (wanted.min_tokens or 0) > most:
+        raise InvalidInput.of("min_tokens", f"'min_tokens' is {wanted.min_tokens}, and the answer has at most {most}")
     return Sampling(
         max_tokens=most,
         min_tokens=wanted.min_tokens or 0,

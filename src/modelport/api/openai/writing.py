@@ -13,8 +13,9 @@ from modelport.api.messages import HttpRequest
 from modelport.api.openai.reading import DEADLINE_S
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.generation import Asked, Part
+from modelport.engine.language.admission import most_at_once
 from modelport.engine.routing import Route
-from modelport.errors import ModelportError
+from modelport.errors import InvalidInput, ModelportError
 
 
 @dataclass(slots=True)
@@ -64,8 +65,13 @@ class Writer:
     """The answers of one request."""
 
     def __init__(self, plane: DataPlane, endpoint: Endpoint, request: HttpRequest, asked: Sequence[Asked]) -> None:
+        """Raises InvalidInput for more texts than the replicas ever take from one caller."""
         self._plane, self._endpoint = plane, endpoint
         self._asked = asked
+        slots = endpoint.route.language.slots if endpoint.route.language is not None else 0
+        most = most_at_once(slots) * max(1, len(endpoint.route.replicas))
+        if slots and len(asked) > most:
+            raise InvalidInput.of("n", f"{len(asked)} texts are asked for, and this model takes {most} at once")
         self._request = request.infer_request({}, DEADLINE_S)
         self.written = [Written() for _ in asked]
         self.created = int(time.time())

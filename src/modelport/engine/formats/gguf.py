@@ -66,6 +66,14 @@ class GgufFormat(Format):
         return Inspected(self.name, runtime, SIGNATURE, {}, details)
 
 
+def vocabulary_of(path: Path) -> int:
+    """Rows of its embedding; 0 where none is found."""
+    with path.open("rb") as file:
+        header = _Header(file, path.stat().st_size, path.name)
+        header.read()
+    return int(header.details()["vocabulary"])
+
+
 def _begins(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4) == _MAGIC

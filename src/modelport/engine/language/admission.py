@@ -27,6 +27,11 @@ _FEW = 4
 """Texts that anybody may have under way, where there are slots."""
 
 
+def most_at_once(slots: int) -> int:
+    """Texts that a caller who is alone may ask for in one moment."""
+    return _SHARE * max(_LEAST_WAITING, _QUEUES * slots) // (_SHARE + 1)
+
+
 @dataclass(slots=True)
 class _Waits(Generic[T]):
     what: T

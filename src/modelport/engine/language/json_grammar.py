@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from modelport.engine.language.grammar_cost import can_end, check_cost
+from modelport.engine.language.grammar_spelling import spelt
 from modelport.engine.language.regex_grammar import quoted, repeated, rule_of
 from modelport.errors import InvalidInput
 
@@ -74,7 +75,7 @@ def grammar_of(schema: dict[str, Any], field: str) -> str:
     if not can_end(grammar):
         raise InvalidInput.of(field, f"{field!r} refers to itself without an end: no value is valid")
     check_cost([grammar], field)
-    return grammar
+    return spelt(grammar)
 
 
 def any_object() -> str:
@@ -140,23 +141,27 @@ class _Grammar:
         return self._typed(node, known, path, depth)
 
     def _typed(self, node: dict[str, Any], known: set[str], path: str, depth: int) -> str:
-        kinds = node.get("type")
-        if kinds is None:
+        kinds = self._kinds(node, path)
+        if not kinds:
             kinds = [kind for kind, keys in _OF_TYPE.items() if known & keys][:1]
             if not kinds:
                 if known:
                     raise self._refuse(path, f"the keyword {_listed(known)} cannot be kept to; leave it out")
                 return self._basic("any")
-        kinds = kinds if isinstance(kinds, list) else [kinds]
-        if not kinds or any(not isinstance(kind, str) or kind not in _OF_TYPE for kind in kinds):
-            raise self._refuse(path, f"'type' is one of {', '.join(_OF_TYPE)}, or a list of them")
         strange = known - {"type"} - set().union(*(_OF_TYPE[kind] for kind in kinds))
         if strange:
             raise self._refuse(path, f"the keyword {_listed(strange)} cannot be kept to; leave it out")
-        if node.get("nullable") is True and "null" not in kinds:
-            kinds = [*kinds, "null"]
         made = [getattr(self, f"_{kind}")(node, path, depth) for kind in kinds]
         return made[0] if len(made) == 1 else self._new(" | ".join(made), path)
+
+    def _kinds(self, node: dict[str, Any], path: str) -> list[str]:
+        """The types that it names; none, if it names none."""
+        if "type" not in node:
+            return []
+        kinds = node["type"] if isinstance(node["type"], list) else [node["type"]]
+        if not kinds or any(not isinstance(kind, str) or kind not in _OF_TYPE for kind in kinds):
+            raise self._refuse(path, f"'type' is one of {', '.join(_OF_TYPE)}, or a list of them")
+        return [*kinds, "null"] if node.get("nullable") is True and "null" not in kinds else kinds
 
     def _reference(self, node: dict[str, Any], path: str, depth: int) -> str:
         target = node["$ref"]
@@ -178,13 +183,21 @@ class _Grammar:
         return self._add(name, rule, path)
 
     def _const(self, node: dict[str, Any], path: str, depth: int) -> str:
-        return quoted(_written(node["const"]))
+        return quoted(_written(self._of_its_type([node["const"]], node, path)[0]))
 
     def _enum(self, node: dict[str, Any], path: str, depth: int) -> str:
         values = node["enum"]
         if not isinstance(values, list) or not 1 <= len(values) <= _MOST_CHOICES:
             raise self._refuse(path, f"'enum' is a list of 1 to {_MOST_CHOICES} values")
-        return self._new(" | ".join(quoted(_written(value)) for value in values), path)
+        of_type = self._of_its_type(values, node, path)
+        return self._new(" | ".join(quoted(_written(value)) for value in of_type), path)
+
+    def _of_its_type(self, values: list[Any], node: dict[str, Any], path: str) -> list[Any]:
+        kinds = self._kinds(node, path)
+        found = [value for value in values if not kinds or _kinds_of(value) & {*kinds}]
+        if not found:
+            raise self._refuse(path, f"none of its values is of the type {', '.join(kinds)}")
+        return found
 
     def _any_of(self, node: dict[str, Any], path: str, depth: int) -> str:
         inner = node["anyOf"]
@@ -297,8 +310,11 @@ class _Grammar:
             raise self._refuse(path, "'properties' is an object")
         if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
             raise self._refuse(path, "'required' is a list of names")
-        properties = {**properties, **{name: True for name in required if name not in properties}}
         others = node.get("additionalProperties", True)
+        unnamed = [name for name in required if name not in properties]
+        if unnamed and others is False:
+            raise self._refuse(path, f"{unnamed[0][:60]!r} is required, and neither a property nor an additional one")
+        properties = {**properties, **dict.fromkeys(unnamed, others)}
         if not properties:
             if others is False:
                 return quoted("{}")
@@ -348,6 +364,15 @@ def _listed(keys: set[str]) -> str:
 
 def _written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+
+
+def _kinds_of(value: Any) -> set[str]:
+    """The types of a value."""
+    if isinstance(value, bool) or value is None:
+        return {"null" if value is None else "boolean"}
+    if isinstance(value, int | float):
+        return {"number"} if isinstance(value, float) and not value.is_integer() else {"number", "integer"}
+    return {"string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"}
 
 
 def _whole(first: int, last: int) -> list[str]:

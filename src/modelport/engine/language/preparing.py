@@ -17,6 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from modelport.engine.generation import Format
 from modelport.engine.runtime import Prepares
+from modelport.errors import InvalidInput
 from modelport.telemetry import log
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ class Preparing(Generic[T]):
         self.woken, self._wakes = socket.socketpair()
         self._wakes.setblocking(False)
         self._waiting: list[_Waits[T]] = []
-        self._now: tuple[_Waits[T], Future[None]] | None = None
+        self._now: tuple[_Waits[T], Future[InvalidInput | None]] | None = None
         self._last = ""
         """Whose form was the last one."""
 
@@ -55,13 +56,13 @@ class Preparing(Generic[T]):
         self._go_on()
         return True
 
-    def ready(self) -> T | None:
-        """One whose form is ready now, or could not be made so."""
+    def ready(self) -> tuple[T, InvalidInput | None] | None:
+        """One whose form is ready now, or why there is none."""
         if self._now is None or not self._now[1].done():
             return None
-        (waits, _), self._now = self._now, None
+        (waits, done), self._now = self._now, None
         self._go_on()
-        return waits.what
+        return waits.what, done.result()
 
     def drop(self, what: T) -> bool:
         """Nobody waits for it any more; whether it was here."""
@@ -84,7 +85,7 @@ class Preparing(Generic[T]):
         self._now = waits, self._thread.submit(self._prepare, waits.form)
         self._now[1].add_done_callback(self._wake)
 
-    def _wake(self, _: Future[None]) -> None:
+    def _wake(self, _: Future[InvalidInput | None]) -> None:
         with contextlib.suppress(OSError):  # so many wakes are unread that one more says nothing, or all is over
             self._wakes.send(b"\0")
 
@@ -95,12 +96,15 @@ class Preparing(Generic[T]):
             log("not_prepared", error=traceback.format_exc())
             return True
 
-    def _prepare(self, form: Format) -> None:
+    def _prepare(self, form: Format) -> InvalidInput | None:
         assert self._runtime is not None
         try:
             self._runtime.prepare(form)
+        except InvalidInput as error:
+            return error
         except Exception:  # the runtime is asked again, and says so to whom it concerns
             log("not_prepared", error=traceback.format_exc())
+        return None
 
 
 def _give_way() -> None:

@@ -32,6 +32,11 @@ _CATEGORIES = {
     codes.CATEGORY_WORD: "a-zA-Z0-9_",
     codes.CATEGORY_SPACE: " ",
 }
+_BEGINS = (codes.AT_BEGINNING, codes.AT_BEGINNING_STRING)
+_ENDS = (codes.AT_END, codes.AT_END_STRING)
+_WORDS = {"assert": "look-ahead and look-behind", "assert not": "look-ahead and look-behind", "at": "a border of words",
+          "groupref": "a reference to a group", "groupref exists": "a reference to a group"}  # fmt: skip
+"""What the parser calls otherwise."""
 _NOT_IN_JSON = '"\\\\\\x00-\\x1f'
 
 
@@ -52,7 +57,7 @@ def rule_of(
         tree = parser.parse(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise InvalidInput.of(field, f"{where} is no regular expression: {error}") from None
-    return _Rule(field, where, named, in_json=in_json).sequence(tree, 1) or '""'
+    return _Rule(field, where, named, in_json=in_json).sequence(tree, 1, (True, True)) or '""'
 
 
 def repeated(rule: str, least: int, most: int | None, named: Callable[[str], str]) -> str:
@@ -94,10 +99,17 @@ class _Rule:
     def _refuse(self, what: str) -> InvalidInput:
         return InvalidInput.of(self._field, f"{self._where}: {what} cannot be kept to")
 
-    def sequence(self, items: Any, times: int) -> str:
-        return " ".join(filter(None, (self._one(code, value, times) for code, value in items)))
+    def sequence(self, items: Any, times: int, edges: tuple[bool, bool] = (False, False)) -> str:
+        """``edges`` says whether it is at the beginning of the whole, and at its end."""
+        items = list(items)
+        begins = next((at for at, item in enumerate(items) if not _is_at(item, _BEGINS)), len(items))
+        ends = next((at for at, item in enumerate(reversed(items)) if not _is_at(item, _ENDS)), len(items))
+        return " ".join(filter(None, (
+            self._one(code, value, times, (edges[0] and at <= begins, edges[1] and at >= len(items) - 1 - ends))
+            for at, (code, value) in enumerate(items)
+        )))  # fmt: skip
 
-    def _one(self, code: Any, value: Any, times: int) -> str:
+    def _one(self, code: Any, value: Any, times: int, edges: tuple[bool, bool]) -> str:
         if code is codes.LITERAL:
             return _quoted(self._escaped(chr(value)))
         if code is codes.ANY:
@@ -107,20 +119,19 @@ class _Rule:
         if code is codes.IN:
             return self._class(value)
         if code is codes.BRANCH:
-            return "(" + " | ".join(self.sequence(branch, times) or '""' for branch in value[1]) + ")"
+            return "(" + " | ".join(self.sequence(branch, times, edges) or '""' for branch in value[1]) + ")"
         if code is codes.SUBPATTERN:
-            return "(" + (self.sequence(value[-1], times) or '""') + ")"
+            return "(" + (self.sequence(value[-1], times, edges) or '""') + ")"
         if code in (codes.MAX_REPEAT, codes.MIN_REPEAT):
             low, high, inner = value
             return self._repeat(low, high, inner, times)
-        if code is codes.AT and value in (
-            codes.AT_BEGINNING,
-            codes.AT_END,
-            codes.AT_BEGINNING_STRING,
-            codes.AT_END_STRING,
-        ):
-            return ""
-        raise self._refuse(str(code).lower().replace("_", " "))
+        for anchors, at_edge, edge in ((_BEGINS, edges[0], "a beginning"), (_ENDS, edges[1], "an end")):
+            if _is_at((code, value), anchors):
+                if not at_edge:
+                    raise self._refuse(f"{edge} inside of the whole")
+                return ""
+        word = str(code).lower().replace("_", " ")
+        raise self._refuse(_WORDS.get(word, word))
 
     def _repeat(self, low: int, high: Any, inner: Any, times: int) -> str:
         endless = high is codes.MAXREPEAT
@@ -176,6 +187,10 @@ class _Rule:
         if ord(character) < 32:
             raise self._refuse("a control character")
         return character
+
+
+def _is_at(item: tuple[Any, Any], anchors: tuple[Any, ...]) -> bool:
+    return item[0] is codes.AT and item[1] in anchors
 
 
 def _in_class(code: int) -> str:

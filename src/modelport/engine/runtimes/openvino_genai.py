@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,6 +17,7 @@ from typing import Any, Self
 import msgspec
 import numpy as np
 
+from modelport.engine.formats.gguf import vocabulary_of
 from modelport.engine.generation import Facts, Format, Sampling
 from modelport.engine.language.grammar_cost import cost_of
 from modelport.engine.language.refused import refuse_unknown
@@ -155,7 +157,10 @@ class OpenVinoGenAiRuntime(Runtime, Generates, Prepares):
     def prepare(self, form: Format) -> None:
         if self._grammars is not None:
             sources = [form.grammar] if form.grammar is not None else (form.tools or {}).values()
-            self._grammars.add(_key(form), _structure(form), cost_of(*sources))
+            try:
+                self._grammars.add(_key(form), _structure(form), cost_of(*sources))
+            except RuntimeError as error:
+                raise InvalidInput(f"the engine cannot read the grammar: {_of_grammar(error)}") from None
 
     @property
     def reads_more(self) -> bool:
@@ -345,8 +350,8 @@ def _is_text(raw: bytes) -> bool:
 
 def _width(options: LoadOptions) -> int | None:
     """Of the logits, if the folder or the version's details tell."""
-    if options.details.get("model_file"):
-        return options.details.get("vocabulary")
+    if name := options.details.get("model_file"):
+        return options.details.get("vocabulary") or vocabulary_of(options.folder / name)
     logits = openvino.Core().read_model(options.folder / "openvino_model.xml").output("logits").partial_shape[-1]
     return int(logits.get_length()) if logits.is_static else None
 
@@ -375,6 +380,12 @@ def _calls(wanted: Format) -> Any:
     if wanted.must_call:
         return kinds.TagsWithSeparator(tags, "\n", at_least_one=True, stop_after_first=not wanted.parallel)
     return kinds.TriggeredTags(["<tool_call>"], tags, stop_after_first=not wanted.parallel)
+
+
+def _of_grammar(error: BaseException) -> str:
+    """What the compiler says of it, without the place in its sources."""
+    found = re.search(r"\.(?:cc|cpp|h|hpp):\d+: (.+)", str(error))
+    return found[1].strip()[:300] if found else "it is not well-formed"
 
 
 def _cause(error: BaseException) -> str:
