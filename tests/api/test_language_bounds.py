@@ -40,6 +40,15 @@ def test_one_budget_for_patterns_grammars_and_all_tools_together() -> None:
     assert caught.value.field == "tools"
 
 
+def test_rules_that_need_one_another_are_read_soon() -> None:
+    chain = "root ::= r0\n" + "".join(f"r{n}::=r{n + 1}\n" for n in range(1300))
+    assert checked_grammar(chain + 'r1300::="a"', "guided_grammar")
+    with pytest.raises(InvalidInput, match="has no end"):
+        checked_grammar(chain + "r1300::=root", "guided_grammar")
+    circles = "root ::= r0\n" + "".join(f"r{n}::=r{n + 1} r{max(0, n - 1)}|r{n + 2}\n" for n in range(700))
+    assert checked_grammar(circles + 'r700::="a"\nr701::="b"', "guided_grammar")
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [

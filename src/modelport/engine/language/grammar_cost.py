@@ -16,6 +16,8 @@ from modelport.errors import InvalidInput
 MOST = 160.0
 """Places where any character may stand: about a second of one core."""
 _DEEPEST = 100
+_MOST_ROUNDS = 16
+"""Through all rules, to tell whether a text of them can end: each resolves one circle at least."""
 _STEP = 0.04
 """A literal's or a reference's place."""
 _KINDS = (("abcdefghijklmnopqrstuvwxyz", 0.2), (" ", 0.4), ("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 0.1), ("0123456789", 0.03),
@@ -59,17 +61,32 @@ def cost_of(*grammars: str) -> float:
 
 
 def can_end(grammar: str) -> bool:
-    """Whether there is any text of ``root``: rules may need one another for ever."""
-    open_rules = _rules(grammar)
+    """Whether there is any text of ``root``: rules may need one another for ever. Raises InvalidInput where that takes
+    too long to tell."""
+    rules = _rules(grammar)
+    order = _innermost_first(rules)
     ending: set[str] = set()
-    while True:
+    for _ in range(_MOST_ROUNDS):
         before = len(ending)
-        for name, tokens in list(open_rules.items()):
-            if _Reader(tokens, ending=ending).read()[1]:
+        for name in order:
+            if name not in ending and _Reader(rules[name], ending=ending).read()[1]:
                 ending.add(name)
-                del open_rules[name]
-        if len(ending) == before:
+        if "root" in ending or len(ending) == before:
             return "root" in ending
+    raise InvalidInput("the grammar's rules need one another too often")
+
+
+def _innermost_first(rules: Mapping[str, Sequence[str]]) -> list[str]:
+    """Those that ``root`` needs, each behind what it needs itself, but for circles."""
+    order, seen, open_rules = list[str](), set[str](), [("root", iter(("root",)))]
+    while open_rules:
+        inner = next((name for name in open_rules[-1][1] if name in rules and name not in seen), None)
+        if inner is not None:
+            seen.add(inner)
+            open_rules.append((inner, iter(rules[inner])))
+        else:
+            order.append(open_rules.pop()[0])
+    return order[:-1]
 
 
 def _rules(grammar: str) -> dict[str, Sequence[str]]:

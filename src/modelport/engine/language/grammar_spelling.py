@@ -39,11 +39,12 @@ def _literal(characters: list[str]) -> str:
 
 def _class(characters: list[str]) -> str:
     head = "^" if characters[:1] == ["^"] else ""
-    rest, members = characters[len(head) :], list[str]()
-    while rest:
-        size = 3 if len(rest) > 2 and rest[1] == "-" else 1
-        member, rest = rest[:size], rest[size:]
+    members, at = list[str](), len(head)
+    while at < len(characters):
+        size = 3 if characters[at + 1 : at + 2] == ["-"] and at + 2 < len(characters) else 1
+        member = characters[at : at + size]
         members.append("\\-" if member == ["-"] else "".join(member))
+        at += size
     members.sort(key=lambda member: _is_open(_CHARACTER.findall(member)[-1]))
     return f"[{head}{''.join(members)}]"
 
