@@ -231,6 +231,14 @@ def test_answers_of_a_form(runtime: TransformersRuntime) -> None:
     assert texts[7] in ("yes", "no")
 
 
+@pytest.mark.parametrize("name", ["Größe", "décade", "東京a", "Ωa", "a\\u00e9", "🙂1"])
+def test_names_are_written_as_the_schema_has_them(runtime: TransformersRuntime, name: str) -> None:
+    schema = {"type": "object", "properties": {name: {"enum": [name]}}, "required": [name]}
+    form = Format(grammar=grammar_of(schema, "schema"))
+    (said,) = write(runtime, (runtime.encode("the cat", special=True), Sampling(max_tokens=150, format=form)))
+    assert json.loads(runtime.decode(tokens(said))) == {name: name}
+
+
 def test_every_made_schema_is_a_form(runtime: TransformersRuntime) -> None:
     prompt = runtime.encode("the cat", special=True)
     for seed in range(60):
