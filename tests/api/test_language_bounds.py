@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from modelport.api import openai
+from modelport.api.openai import writing
 from modelport.api.openai.structured import checked_grammar, checked_regex
 from modelport.api.openai.tools import Function, Tool, format_of
 from modelport.api.sampling_parameters import read_sampling
+from modelport.engine.language import grammar_cost
 from modelport.errors import InvalidInput
 from tests.api.asgi import call
 from tests.engine.language.fake import letters
@@ -40,13 +42,27 @@ def test_one_budget_for_patterns_grammars_and_all_tools_together() -> None:
     assert caught.value.field == "tools"
 
 
-def test_rules_that_need_one_another_are_read_soon() -> None:
+def test_rules_that_need_one_another_are_read_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    class Counting(grammar_cost._Reader):
+        def __init__(self, *given: Any, **how: Any) -> None:
+            read.append(1)
+            super().__init__(*given, **how)
+
+    monkeypatch.setattr(grammar_cost, "_Reader", Counting)
     chain = "root ::= r0\n" + "".join(f"r{n}::=r{n + 1}\n" for n in range(1300))
     assert checked_grammar(chain + 'r1300::="a"', "guided_grammar")
     with pytest.raises(InvalidInput, match="has no end"):
         checked_grammar(chain + "r1300::=root", "guided_grammar")
     circles = "root ::= r0\n" + "".join(f"r{n}::=r{n + 1} r{max(0, n - 1)}|r{n + 2}\n" for n in range(700))
     assert checked_grammar(circles + 'r700::="a"\nr701::="b"', "guided_grammar")
+    assert len(read) < 20_000, "in one order or another each rule was read a thousand times"
+    inwards = "".join(f"s{n}::=s{n - 1} s{n - 1}|s{n + 1}\n" for n in range(1, 600))
+    read.clear()
+    with pytest.raises(InvalidInput, match="need one another too often"):
+        checked_grammar(f'root ::= s0 s600\ns0 ::= "a" | s1\n{inwards}s600 ::= s599', "guided_grammar")
+    assert len(read) < 20_000
 
 
 @pytest.mark.parametrize(
@@ -69,6 +85,18 @@ async def test_by_its_name(body: dict[str, Any], param: str) -> None:
         found = await call(openai.routes(made.plane), "POST", "/v1/completions", json.dumps(plain | body).encode())
         assert found.status == 400, found.body
         assert json.loads(found.body)["error"]["param"] == param
+
+
+@pytest.mark.parametrize("by", ["a text's own deadline", "the caller's"])
+async def test_a_text_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    assert writing.DEADLINE_S == 600
+    headers = {"x-request-timeout": "0.2"} if by == "the caller's" else {}
+    if not headers:
+        monkeypatch.setattr(writing, "DEADLINE_S", 0.2)
+    async with engine(letters(pause_s=0.05)) as (made, _):
+        body = json.dumps({"model": "model", "prompt": "a", "max_tokens": 1000}).encode()
+        found = await call(openai.routes(made.plane), "POST", "/v1/completions", body, headers=headers)
+        assert found.status == 504, found.body
 
 
 async def test_parameters_as_text_nested_without_end() -> None:

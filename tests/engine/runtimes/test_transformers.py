@@ -231,7 +231,7 @@ def test_answers_of_a_form(runtime: TransformersRuntime) -> None:
     assert texts[7] in ("yes", "no")
 
 
-@pytest.mark.parametrize("name", ["Größe", "décade", "東京a", "Ωa", "a\\u00e9", "🙂1"])
+@pytest.mark.parametrize("name", ["Größe", "décade", "東京a", "Ωa", "a\\u00e9", "🙂1", "a\u2028\u00a0b"])
 def test_names_are_written_as_the_schema_has_them(runtime: TransformersRuntime, name: str) -> None:
     schema = {"type": "object", "properties": {name: {"enum": [name]}}, "required": [name]}
     form = Format(grammar=grammar_of(schema, "schema"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelport.api.messages import HttpRequest
-from modelport.api.openai.reading import DEADLINE_S
+from modelport.api.openai.reading import DEADLINE_S, facts_of
 from modelport.engine.dataplane import DataPlane, Endpoint
 from modelport.engine.generation import Asked, Part
 from modelport.engine.language.admission import most_at_once
@@ -68,9 +68,8 @@ class Writer:
         """Raises InvalidInput for more texts than the replicas ever take from one caller."""
         self._plane, self._endpoint = plane, endpoint
         self._asked = asked
-        slots = endpoint.route.language.slots if endpoint.route.language is not None else 0
-        most = most_at_once(slots) * max(1, len(endpoint.route.replicas))
-        if slots and len(asked) > most:
+        most = most_at_once(facts_of(endpoint).slots) * max(1, len(endpoint.route.replicas))
+        if len(asked) > most:
             raise InvalidInput.of("n", f"{len(asked)} texts are asked for, and this model takes {most} at once")
         self._request = request.infer_request({}, DEADLINE_S)
         self.written = [Written() for _ in asked]

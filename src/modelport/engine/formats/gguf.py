@@ -66,12 +66,12 @@ class GgufFormat(Format):
         return Inspected(self.name, runtime, SIGNATURE, {}, details)
 
 
-def vocabulary_of(path: Path) -> int:
+def vocab_size_of(path: Path) -> int:
     """Rows of its embedding; 0 where none is found."""
     with path.open("rb") as file:
         header = _Header(file, path.stat().st_size, path.name)
         header.read()
-    return int(header.details()["vocabulary"])
+    return int(header.details()["vocab_size"])
 
 
 def _begins(path: Path) -> bool:
@@ -87,7 +87,7 @@ class _Header:
         self._keys: dict[str, Any] = {}
         self._types: dict[str, int] = {}
         self._parameters = 0
-        self._vocabulary = 0
+        self._vocab_size = 0
         """Rows of the embedding, and so what there are logits of."""
         self._elements = 0
 
@@ -124,7 +124,7 @@ class _Header:
         self._types[title] = self._types.get(title, 0) + count
         self._parameters += count
         if name == _EMBEDDING and len(shape) == 2:
-            self._vocabulary = shape[1]
+            self._vocab_size = shape[1]
         return name, offset, count // block * size
 
     def _check_places(self, places: list[tuple[str, int, int]]) -> None:
@@ -146,7 +146,7 @@ class _Header:
         found: dict[str, Any] = {
             "architecture": architecture, "task": "generate", "parameters": self._parameters,
             "tensors": dict(sorted(self._types.items(), key=lambda entry: -entry[1])), "model_file": self._name,
-            "vocabulary": self._vocabulary,
+            "vocab_size": self._vocab_size,
         }  # fmt: skip
         if (why := self._why_not_served(architecture)) is not None:
             found["not_served"] = why

@@ -24,8 +24,8 @@ _PIECE = 8 << 10
 _ONLY_TOKENS = 8
 """Who asks for a text's tokens alone may give so many times the context: to count it is what he wants."""
 _WHAT = {True: "maximum context length is", False: "tokens are told of a text of at most"}
-_PAIRS = (1, 2, 3, 4)
-"""Of turns, by which the length of each is learnt."""
+_PAIRS = 4
+"""Of turns, from which the length of each is learnt."""
 _TOOLS = """You may call functions to answer. These are their signatures, within <tools></tools>:
 <tools>
 {tools}
@@ -92,11 +92,11 @@ class Prompts:
             try:
                 counts = [
                     sum(len(self._runtime.encode(part, special=False)) for part in self.text_of(_turns(roles, pairs)))
-                    for pairs in _PAIRS
+                    for pairs in range(1, _PAIRS + 1)
                 ]
             except InvalidInput:  # the template wants its roles in another order, and says so without reading on
                 continue
-            more = {(after - before) // (_PAIRS[1] - _PAIRS[0]) // 2 for before, after in pairwise(counts)}
+            more = {(after - before) // 2 for before, after in pairwise(counts)}
             found.append(more.pop() if len(more) == 1 else 0)
         return min(found, default=0)
 

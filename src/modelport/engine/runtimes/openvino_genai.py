@@ -17,7 +17,7 @@ from typing import Any, Self
 import msgspec
 import numpy as np
 
-from modelport.engine.formats.gguf import vocabulary_of
+from modelport.engine.formats.gguf import vocab_size_of
 from modelport.engine.generation import Facts, Format, Sampling
 from modelport.engine.language.grammar_cost import cost_of
 from modelport.engine.language.refused import refuse_unknown
@@ -351,7 +351,7 @@ def _is_text(raw: bytes) -> bool:
 def _width(options: LoadOptions) -> int | None:
     """Of the logits, if the folder or the version's details tell."""
     if name := options.details.get("model_file"):
-        return options.details.get("vocabulary") or vocabulary_of(options.folder / name)
+        return options.details.get("vocab_size") or vocab_size_of(options.folder / name)  # older versions tell none
     logits = openvino.Core().read_model(options.folder / "openvino_model.xml").output("logits").partial_shape[-1]
     return int(logits.get_length()) if logits.is_static else None
 

@@ -7,7 +7,6 @@ its own time and memory.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,6 @@ except ImportError as error:
     raise MissingExtra("transformers", f"answers of a given form ({first_line(error)})") from None
 
 _TEXT = r"/(.|\n)*/"
-_ESCAPED = re.compile(r"\\\\|\\u[0-9a-fA-F]{4}|\\U[0-9a-fA-F]{8}")
-_PRINTED = 0xA0
-"""From here on characters stand for themselves."""
 
 
 class Grammars:
@@ -77,18 +73,8 @@ class Grammar:
 
 def _source(wanted: Format) -> str:
     """llguidance's own form of what is wanted."""
-    rules = _calls(wanted) if wanted.tools is not None else _rules(wanted.grammar or "")
+    rules = _calls(wanted) if wanted.tools is not None else any_to_lark(wanted.grammar or "")
     return str(llguidance.LLMatcher.grammar_from_lark(rules))
-
-
-def _rules(grammar: str) -> str:
-    """In the library's own form. It writes escaped characters anew without their zeros, which it then cannot read."""
-    return str(any_to_lark(_ESCAPED.sub(lambda found: _character(found[0]), grammar)))
-
-
-def _character(said: str) -> str:
-    code = 0 if said == "\\\\" else int(said[2:], 16)
-    return chr(code) if code >= _PRINTED and not 0xD800 <= code < 0xE000 and code < 0x110000 else said
 
 
 def _calls(wanted: Format) -> str:
@@ -96,7 +82,7 @@ def _calls(wanted: Format) -> str:
     rules = []
     for number, (name, arguments) in enumerate((wanted.tools or {}).items()):
         begin = json.dumps(f'\n{{"name": {json.dumps(name)}, "arguments": ')
-        rules.append(f'rest_{number}: {begin} %lark {{\n{_rules(arguments)}\n}} "}}\\n</tool_call>"')
+        rules.append(f'rest_{number}: {begin} %lark {{\n{any_to_lark(arguments)}\n}} "}}\\n</tool_call>"')
     rest = " | ".join(f"rest_{number}" for number in range(len(rules)))
     if wanted.must_call:
         start = 'call ("\\n" call)*' if wanted.parallel else "call"
