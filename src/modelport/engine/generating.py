@@ -28,6 +28,7 @@ from modelport.engine.heartbeat import Heartbeat
 from modelport.engine.language.admission import Admission
 from modelport.engine.language.preparing import Preparing
 from modelport.engine.language.prompts import Prompts
+from modelport.engine.language.returns import Returns
 from modelport.engine.language.text import Text
 from modelport.engine.listening import GATEWAY, SIGNAL, listen
 from modelport.engine.runtime import Adapts, Generates, Runtime, Stepped
@@ -140,6 +141,7 @@ class GeneratingReplica:
         self._admission: Admission[_Writing] = Admission(
             self._facts.slots, self._facts.room or 1 << 60, self._facts.ample
         )
+        self._returns = Returns()
         self._texts: dict[int, _Writing] = {}
         """Those under way, by the runtime's number."""
         self._numbers = 0
@@ -160,8 +162,7 @@ class GeneratingReplica:
         self._heartbeat.send()
         log("ready", replica=self._id)
         while not (self._draining and not self._gateways):
-            idle_s = max(0.0, self._last_ok + _PROOF_EVERY_S - time.monotonic())
-            for key, events in self._selector.select(0 if self._is_wanted else idle_s):
+            for key, events in self._selector.select(self._pause_s):
                 if key.data == GATEWAY:
                     gateway = _Gateway(cast("socket.socket", key.fileobj).accept()[0])
                     self._gateways.add(gateway)
@@ -170,6 +171,8 @@ class GeneratingReplica:
                     cast("socket.socket", key.fileobj).recv(64)
                 else:
                     self._attend(key.data, events)
+            if self._is_wanted and self._pause_s:
+                continue
             self._begin()
             if self._leaving:
                 self._let_adapters_go()
@@ -186,6 +189,12 @@ class GeneratingReplica:
     def _is_wanted(self) -> bool:
         """Whether a text is under way, or waits: if not for a form, then for a step that was given all it can read."""
         return bool(self._texts) or (self._admission.waiting > 0 and not self._preparing)
+
+    @property
+    def _pause_s(self) -> float:
+        """How long nothing is done if nothing is heard."""
+        now = time.monotonic()
+        return self._returns.left_s(now) if self._is_wanted else max(0.0, self._last_ok + _PROOF_EVERY_S - now)
 
     def _drain(self, *_: object) -> None:
         self._draining = True
@@ -301,6 +310,7 @@ class GeneratingReplica:
             self._tell(gateway, _failure(item, error))
             return
         gateway.texts[item.id] = writing
+        self._returns.asks(asked.caller, time.monotonic())
 
     def _most(self, asked: Asked, prompt: int) -> int:
         """How many tokens the answer may have; raises InvalidInput."""
@@ -357,6 +367,7 @@ class GeneratingReplica:
         self._succeeded()
         wrote = [stepped.number for stepped in gained if stepped.tokens]
         self._admission.stepped(self._last_ok - begun, wrote, idle=begun - before)
+        self._returns.stepped(self._last_ok - begun)
         told: dict[_Gateway, tuple[list[Item], list[Part]]] = {}
         for stepped in gained:
             writing = self._texts.get(stepped.number)
@@ -392,6 +403,8 @@ class GeneratingReplica:
             text = text[cut:]
         if finish is not None:
             self._drop(writing)
+            if self._texts and not (writing.asked.background or self._admission.has(writing.asked.caller)):
+                self._returns.answered(writing.asked.caller, time.monotonic())
             if writing.item.traced:
                 ms = round((time.perf_counter_ns() - writing.begun_ns) / 1e6, 3)
                 log("generate", request_ids=[writing.item.request_id], tokens=writing.written, ms=ms)

@@ -119,7 +119,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     """Of the first part: how long the replica let the text wait for its turn."""
 
 
-class Facts(msgspec.Struct, frozen=True):
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a language model's replica says of itself, and gateways have to know."""
 
     context: int

@@ -318,6 +318,8 @@ def test_conversations_and_texts(runtime: TransformersRuntime) -> None:
     assert runtime.decode(read) == "user\nthe cat\nassistant\n"
     assert runtime.facts.context == 256
     assert runtime.facts.chat
+    assert runtime.facts.room > 10 * runtime.facts.slots * 256, "what the cache holds of so small a model"
+    assert runtime.facts.ample == 0
 
 
 def test_tokens_that_the_model_has_not(runtime: TransformersRuntime) -> None:

@@ -128,6 +128,10 @@ class Admission(Generic[T]):
         """Texts that wait."""
         return self._waiting.count + self._background.count
 
+    def has(self, caller: str) -> bool:
+        """Whether he has a text that is under way or waits, but for those of the background."""
+        return caller in self._of or caller in self._waiting.callers
+
     def add(
         self, what: T, caller: str, prompt: int, most: int, background: bool = False, *, begun: bool = False
     ) -> None:

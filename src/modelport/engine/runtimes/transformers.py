@@ -77,7 +77,7 @@ class TransformersRuntime(Runtime, Generates, Adapts):
         self._words = int(model.get_output_embeddings().weight.shape[0])
         self._ends = _ends(model, tokenizer)
         room = _CACHE_BYTES // per_token if per_token else 0
-        self._facts = Facts(context, _SLOTS, room, chat=bool(_template(tokenizer)))
+        self._facts = Facts(context=context, slots=_SLOTS, room=room, chat=bool(_template(tokenizer)))
         self._room = room or _SLOTS * context
         self._grammars: Grammars | None = None
         self._texts: dict[int, _Text] = {}

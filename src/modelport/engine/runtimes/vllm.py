@@ -84,7 +84,7 @@ class VllmRuntime(Runtime, Generates, Adapts):
         room = int(cache.num_gpu_blocks or 0) * int(cache.block_size or 0)
         self._words = int(config.model_config.get_vocab_size())
         self._facts = Facts(
-            int(config.model_config.max_model_len), int(config.scheduler_config.max_num_seqs), room,
+            context=int(config.model_config.max_model_len), slots=int(config.scheduler_config.max_num_seqs), room=room,
             lacks=_LACKS_AHEAD if config.speculative_config is not None else (), chat=bool(_template(self._tokenizer)),
         )  # fmt: skip
         self._texts: dict[int, _Text] = {}
