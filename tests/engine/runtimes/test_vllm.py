@@ -88,6 +88,12 @@ async def test_a_real_model(weights: Path, tmp_path: Path) -> None:  # one start
             sampling = Sampling(**{"max_tokens": 20, "temperature": 0.0, **how})
             return await parts_of(made.plane, here, Asked(sampling, prompt=prompt))
 
+        facts = here.route.language
+        assert facts is not None
+        assert facts.context == 2048
+        assert facts.room >= facts.context
+        assert facts.ample == 0
+
         # as transformers would write it
         parts = await write(logprobs=3)
         tokens, expected = greedy(weights, PROMPT, 20)
