@@ -6,7 +6,8 @@
 A real server with keys, SmolLM2-135M from its GGUF file. The caller that is measured is alone in this process; those
 beside him are threads of another one.
 
-fairness  one key's time to the first text, alone and beside another key that keeps N streams open
+fairness  one key's time to the first text, alone and beside another key that keeps N streams open; of questions one
+          after the other, and after pauses of up to 0.2 s
 cancel    streams that are closed in the middle: until the replica's log says that the text is dropped, and how many
           texts its engine still counts
 kill      greedy and random streams over two replicas, one of which dies by SIGKILL: which texts are what an undisturbed
@@ -173,30 +174,36 @@ def compare(good: Caller, count: int, once: Callable[[int, int], Any]) -> str:
             f"those got {dict(others)}")  # fmt: skip
 
 
-def firsts(caller: Caller, tag: str, count: int = 16) -> list[float]:
-    """Times to the first text of different questions, ms, in order."""
-    said = [caller.ask(f"{tag} {n}: name a city in country number {n}.", 4) for n in range(count)]
-    return sorted((one.first_s or float("inf")) * 1e3 for one in said)
+def firsts(caller: Caller, tag: str, count: int = 48, pause_s: float = 0.0) -> list[float]:
+    """Times to the first text of different questions, ms, in order; before each of them a pause of up to so long."""
+    rng, times = random.Random(tag), []
+    for n in range(count):
+        time.sleep(rng.uniform(0, pause_s))
+        said = caller.ask(f"{tag} {n}: name a city in country number {n}.", 4)
+        times.append((said.first_s or float("inf")) * 1e3)
+    return sorted(times)
 
 
 def fairness() -> None:
-    print("| other key's streams | first text p50, ms | worst of 48, ms | p50 x alone | the other key's answers |")
-    print("|---|---|---|---|---|")
+    print("| the other key's streams | its answers "
+          "| first text p50, worst, ms; p50 x alone: one question after the other | after pauses |")  # fmt: skip
+    print("|---|---|---|---|")
     with served(1) as server:
         quiet, flood = Caller(server, "quiet"), Caller(server, "flood")
-        firsts(quiet, "warm", 48)  # of a machine at rest the first ones take twice as long
-        alone = 0.0
+        firsts(quiet, "warm")  # of a machine at rest the first ones take twice as long
+        alone: dict[float, float] = {}
         for streams, tokens in ((0, 0), (8, 64), (32, 64), (96, 64), (32, 600)):
 
             def tell(n: int, turn: int, tokens: int = tokens) -> int:
                 return flood.ask(f"Write a long tale, {n}, {turn}, {tokens}.", tokens).status
 
+            told = []
             with beside(streams, tell) as others:
-                times = firsts(quiet, f"beside {streams} {tokens}", 48)
-            middle = statistics.median(times)
-            alone = alone or middle
-            print(f"| {streams} of {tokens} tokens | {middle:.0f} | {times[-1]:.0f} | {middle / alone:.2f} "
-                  f"| {dict(others)} |")  # fmt: skip
+                for pause_s in (0.0, 0.2):
+                    times = firsts(quiet, f"beside {streams} {tokens} {pause_s}", pause_s=pause_s)
+                    middle = statistics.median(times)
+                    told.append(f"{middle:.0f}, {times[-1]:.0f}; {middle / alone.setdefault(pause_s, middle):.2f} x")
+            print(f"| {streams} of {tokens} tokens | {dict(others)} | {' | '.join(told)} |", flush=True)
 
 
 def cancel() -> None:
@@ -269,7 +276,7 @@ BAD: tuple[dict[str, Any], ...] = (
 def abuse() -> None:
     with served(1) as server:
         good, bad = Caller(server, "good"), Caller(server, "bad")
-        firsts(good, "warm", 3)
+        firsts(good, "warm", count=3)
 
         def misbehave(number: int, turn: int) -> Any:
             if number == 0:
@@ -292,7 +299,7 @@ def _large(number: int) -> dict[str, Any]:
 def forms() -> None:
     with served(1) as server:
         good, bad = Caller(server, "good"), Caller(server, "bad")
-        firsts(good, "warm", 3)
+        firsts(good, "warm", count=3)
         replica = next(p for p in server.tree() if "modelport.engine.replica" in " ".join(p.cmdline()))
         before = replica.memory_info().rss
         print(compare(good, 3, lambda n, turn: bad.ask("x", 4, response_format=_large(3 * turn + n)).status))

@@ -63,6 +63,9 @@ def parameters(trained: Trained) -> tuple[int, int]:
     return trained.report["before"]["parameters"], trained.report["after"]["parameters"]
 
 
+pytestmark = pytest.mark.xdist_group("distil")
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     folder = tmp_path_factory.mktemp("digits")

@@ -30,6 +30,8 @@ from tests.training.runs import new_run
 Version = tuple[Model, TrainingData]
 Made = tuple[Trained, Path]
 
+pytestmark = pytest.mark.xdist_group("early-exit")
+
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory, digits: Version) -> Made:

@@ -15,6 +15,8 @@ from modelport.errors import ArtifactRefused
 from modelport.tensors import TensorSpec
 from tests import hostile, onnx_models
 
+LONG = any(os.environ.get(f"MODELPORT_{word}") for word in ("PROVE", "LONG"))
+
 
 def test_the_same_is_found_here_and_apart(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(onnx_models.sklearn_classifier_onnx(True))
@@ -68,7 +70,12 @@ def test_hostile_artifacts_are_refused(row: hostile.Row, tmp_path: Path) -> None
     try:
         row.build(folder)
         with pytest.raises(ArtifactRefused) as caught:
-            inspect_apart(folder, Trust(), timeout_s=30, memory_mb=2048)
+            if (
+                row.name.startswith("skops-") and not LONG
+            ):  # read, and none of it is run: 40 times scikit-learn's import
+                inspect(folder, Trust())
+            else:
+                inspect_apart(folder, Trust(), timeout_s=30, memory_mb=2048)
     finally:
         shutil.rmtree(folder)
     message = caught.value.message

@@ -28,6 +28,8 @@ PUBLIC = {
     "/docs", "/openapi.json", "/docs/assets/swagger-ui.css",
 }  # fmt: skip
 
+pytestmark = pytest.mark.xdist_group("access")
+
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

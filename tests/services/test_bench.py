@@ -21,6 +21,8 @@ from tests.services.test_cli import command
 
 SHORT = ("--duration", "1", "--warmup", "0.2")
 
+pytestmark = pytest.mark.xdist_group("bench")
+
 
 @pytest.fixture(scope="module")
 def model(server: Server) -> Iterator[str]:

@@ -21,7 +21,7 @@ from tests.services.job_calls import Caller, workers_of
 
 pytest.importorskip("daft")
 pytest.importorskip("skl2onnx")
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("train")]
 KILLS = 20 if os.environ.get("MODELPORT_PROVE") else 2
 
 
@@ -81,6 +81,7 @@ def test_what_is_registered_is_what_callers_get(client: Client, tmp_path: Path) 
     client.undeploy("growers")
 
 
+@pytest.mark.long
 def test_the_same_again_is_the_same(client: Client) -> None:
     first, again, other = (
         client.training.train(

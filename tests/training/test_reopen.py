@@ -51,6 +51,8 @@ def written(out: Path, name: str, options: dict[str, Any]) -> Start:
 
 Version = tuple[Start, TrainingData, Trained]
 
+pytestmark = pytest.mark.xdist_group("reopen")
+
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Version:

@@ -67,6 +67,7 @@ def accuracy(answers: Array, trained: Trained, labels: list[str]) -> float:
     )
 
 
+@pytest.mark.long
 def test_small_learns_as_well_as_a_bag_of_words(tmp_path: Path) -> None:
     """Beside TF-IDF and a logistic regression on the same split; served, raw texts get the same answers."""
     rows = topics(ROWS)

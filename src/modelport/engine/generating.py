@@ -139,7 +139,7 @@ class GeneratingReplica:
         self._facts = runtime.facts
         self._prompts = Prompts(runtime)
         self._admission: Admission[_Writing] = Admission(
-            self._facts.slots, self._facts.room or 1 << 60, self._facts.ample
+            self._facts.slots, self._facts.room or 1 << 60, self._facts.ample, self._facts.short
         )
         self._returns = Returns()
         self._texts: dict[int, _Writing] = {}

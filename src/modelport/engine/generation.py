@@ -128,6 +128,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Texts that are written at once."""
     ample: int = 0
     """So many are written nearly as fast as all of them: one key has no more. 0 where more are faster."""
+    short: int = 0
+    """Tokens: a step takes the longer for texts that have more, in proportion. 0 where that hardly matters."""
     room: int = 0
     """Tokens that its cache holds, for all texts together."""
     lacks: tuple[str, ...] = ()

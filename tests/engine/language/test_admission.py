@@ -13,8 +13,8 @@ from modelport.errors import Overloaded
 class Replica:
     """Begins what it may, as a replica does."""
 
-    def __init__(self, slots: int, room: int, ample: int = 0) -> None:
-        self.admission: Admission[str] = Admission(slots, room, ample)
+    def __init__(self, slots: int, room: int, ample: int = 0, short: int = 0) -> None:
+        self.admission: Admission[str] = Admission(slots, room, ample, short)
         self.running: dict[str, int] = {}
         self.gave_way: list[str] = []
         self._numbers = 0
@@ -203,6 +203,17 @@ def test_beside_others_a_flood_has_a_quarter_of_the_slots_and_as_many_as_another
         all_gain(replica)
     assert sum(name.startswith("other") for name in replica.running) == 12, "as many as the flood has wanted"
     assert sum(name.startswith("flood") for name in replica.running) == 12, "as many as the other"
+
+
+@pytest.mark.parametrize(("tokens", "count"), [(10, 8), (20, 8), (30, 6), (200, 4)])
+def test_beside_others_long_texts_of_a_flood_count_for_several(tokens: int, count: int) -> None:
+    replica = Replica(32, 100_000, short=20)
+    replica.add("quiet", "q", 2)
+    for number in range(40):
+        replica.add(f"flood{number}", "f", tokens)
+        for _ in range(20):
+            all_gain(replica)
+    assert len(replica.running) == 1 + count
 
 
 def test_a_flood_gets_its_slots_back_when_it_is_alone_again() -> None:

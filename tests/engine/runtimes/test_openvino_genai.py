@@ -36,6 +36,9 @@ def real() -> LoadOptions:
     return LoadOptions(file.parent, (file.name,), SIGNATURE, {}, details=details)
 
 
+pytestmark = pytest.mark.xdist_group("openvino-genai")
+
+
 @pytest.fixture(scope="module")
 def runtime() -> OpenVinoGenAiRuntime:
     return OpenVinoGenAiRuntime.load(real())

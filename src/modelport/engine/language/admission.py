@@ -98,10 +98,10 @@ class _Queue(Generic[T]):
 class Admission(Generic[T]):
     """The texts of one replica that are under way or wait. Not for several threads."""
 
-    def __init__(self, slots: int, room: int, ample: int = 0) -> None:
+    def __init__(self, slots: int, room: int, ample: int = 0, short: int = 0) -> None:
         """``slots`` texts at once, ``room`` tokens for all of them together; ``ample`` texts for one key, if not three
-        quarters of the slots."""
-        self.slots, self.room, self._ample = slots, room, ample or slots - slots // 4
+        quarters of the slots; texts of more than ``short`` tokens count for several, if that is not 0."""
+        self.slots, self.room, self._ample, self._short = slots, room, ample or slots - slots // 4, short
         self._running: dict[int, _Waits[T]] = {}
         """By number."""
         self._of: dict[str, int] = {}
@@ -247,15 +247,21 @@ class Admission(Generic[T]):
         return len(self._running) < self.slots and self._used + entry.tokens <= self.room
 
     def _has_many(self, caller: str) -> bool:
-        return self._of.get(caller, 0) >= self._share(caller)
-
-    def _share(self, caller: str) -> int:
-        """Texts that a caller has under way at most. A step takes the longer the more there are: while others are there
-        or will soon be, and have few, he has a quarter of the slots, or as many as one of them wants. Who has no key is
-        everybody."""
-        most = self._ample if caller else self.slots
+        """Whether a caller has all texts under way that he may have. A step takes the longer the more and the longer
+        they are: while others are there or will soon be, and have few, he has a quarter of the slots, or as many as one
+        of them wants. Who has no key is everybody."""
+        own, most = self._of.get(caller, 0), self._ample if caller else self.slots
         wanted = [self._of.get(other, 0) + len(self._waiting.of(other)) for other in self._debts.lately(caller)]
-        return min(most, max(_FEW, self.slots // 4, *wanted)) if wanted else most
+        if not wanted:
+            return own >= most
+        return own >= min(most, max(_FEW, *wanted)) and self._weight(caller) >= min(most, self.slots // 4)
+
+    def _weight(self, caller: str) -> float:
+        """Of his texts: short ones that would take as long in a step."""
+        if not self._short:
+            return self._of.get(caller, 0)
+        his = (entry for entry in self._running.values() if entry.caller == caller and not entry.background)
+        return sum(max(1.0, (entry.prompt + entry.tokens) / 2 / self._short) for entry in his)
 
     def _most_behind(self) -> int:
         """Texts of the background at once: a quarter of the slots beside others, all but a quarter without them."""
