@@ -70,10 +70,8 @@ def test_hostile_artifacts_are_refused(row: hostile.Row, tmp_path: Path) -> None
     try:
         row.build(folder)
         with pytest.raises(ArtifactRefused) as caught:
-            if (
-                row.name.startswith("skops-") and not LONG
-            ):  # read, and none of it is run: 40 times scikit-learn's import
-                inspect(folder, Trust())
+            if row.name.startswith("skops-") and not LONG:
+                inspect(folder, Trust())  # nothing of it is run; alone each would import scikit-learn
             else:
                 inspect_apart(folder, Trust(), timeout_s=30, memory_mb=2048)
     finally:

@@ -7,10 +7,14 @@ import json
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import psutil
 import pytest
 
 pytest.importorskip("openvino_genai")
+
+import openvino
+from openvino import opset13
 
 from modelport.engine.formats.gguf import GgufFormat
 from modelport.engine.formats.openvino_language import OpenVinoLanguageFormat
@@ -92,6 +96,31 @@ def test_a_version_that_does_not_tell_its_vocabulary_has_forms_prepared_too() ->
     assert "vocabulary" not in given.details, "by that drafts are compared"
     del given.details["vocab_size"]
     assert openvino_genai._width(given) == 49_152
+
+
+@pytest.mark.parametrize(("config", "width"), [(None, None), ("{", None), ("[]", None), ('{"vocab_size": 77}', 77)])
+def test_logits_of_no_fixed_width_have_that_of_the_vocabulary(
+    tmp_path: Path, config: str | None, width: int | None
+) -> None:
+    logits = opset13.parameter([-1, -1, -1], np.float32, name="given")
+    named = opset13.relu(logits)
+    named.output(0).get_tensor().set_names({"logits"})
+    openvino.save_model(openvino.Model([named], [logits], "any"), tmp_path / "openvino_model.xml")
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    assert openvino_genai._width(LoadOptions(tmp_path, ("openvino_model.xml",), SIGNATURE, {}, details={})) == width
+
+
+@pytest.mark.parametrize("how", [{"temperature": 1e-300}, {"top_p": 1e-300}, {"min_p": 1.0}], ids=str)
+def test_the_least_chance_is_none(runtime: OpenVinoGenAiRuntime, how: dict[str, float]) -> None:
+    """Such small numbers are zero in 32 bits, which the library refuses."""
+    tokens: list[list[int]] = []
+    for number, sampling in enumerate((Sampling(max_tokens=8, temperature=0), Sampling(max_tokens=8, **how)), 901):
+        runtime.begin(number, runtime.encode("The capital of France is", special=False), sampling, None)
+        tokens.append([])
+        while len(tokens[-1]) < sampling.max_tokens:
+            tokens[-1] += [token for stepped in runtime.step() for token in stepped.tokens]
+    assert tokens[0] == tokens[1]
 
 
 @pytest.mark.parametrize("name", ["prepared", "new"])

@@ -50,6 +50,8 @@ _AHEAD = 3
 """Tokens that are tried in a step, where a deployment does not say how many."""
 _LOOKED_UP = 3
 """Tokens of a beginning that is looked for in the text."""
+_COLDEST, _NARROWEST = 1e-2, 1e-6
+"""What is nearer to always taking the likeliest token is as good as that, and in 32 bits nothing or infinite."""
 _OF_A_PIECE = Sampling(max_tokens=2, temperature=0, ignore_eos=True)
 _TEXTS = ("Hello, world!  Two  blanks\n\ttab", "Grüße aus Köln: 東京 🙂 – naïve", "def f(x):\n    return x + 1  # done")
 """Whose tokens have to read as they do."""
@@ -71,7 +73,8 @@ class OpenVinoGenAiRuntime(Runtime, Generates, Prepares):
         ahead: Mapping[str, int],
         width: int | None,
     ) -> None:
-        """``width`` of the logits, if that is known."""
+        """``width`` of the logits, if that is known: else forms cannot be tried before a step, and one that the
+        library cannot read would end the process."""
         self._pipeline = pipeline
         self._tokenizer = pipeline.get_tokenizer()
         self._eos = pipeline.get_config().eos_token_id
@@ -104,12 +107,13 @@ class OpenVinoGenAiRuntime(Runtime, Generates, Prepares):
         source = tokenizer.get_original_chat_template() or tokenizer.chat_template
         vocabulary = {token: bytes(raw) for raw, token in tokenizer.get_vocab().items()}
         names = {"bos_token": tokenizer.get_bos_token(), "eos_token": tokenizer.get_eos_token()}
+        width = _width(options)
         facts = Facts(
             context=context, slots=_SLOTS, ample=_AMPLE, short=_SHORT, room=_room(pipeline, ahead),
-            lacks=_LACKS, chat=bool(source), words=max(vocabulary, default=-1) + 1,
+            lacks=_LACKS if width else (*_LACKS, "format"), chat=bool(source), words=max(vocabulary, default=-1) + 1,
         )  # fmt: skip
         template = (source, names) if source else None
-        return cls(pipeline, facts, template, _words(tokenizer, vocabulary), ahead, _width(options))
+        return cls(pipeline, facts, template, _words(tokenizer, vocabulary), ahead, width)
 
     @property
     def facts(self) -> Facts:
@@ -169,7 +173,7 @@ class OpenVinoGenAiRuntime(Runtime, Generates, Prepares):
         return self._reading.may_begin
 
     def begin(self, number: int, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> None:
-        refuse_unknown(sampling, _LACKS, self.name)
+        refuse_unknown(sampling, self._facts.lacks, self.name)
         config = self._config(sampling)
         try:
             config.validate()  # not every prompt is given to the library now
@@ -200,11 +204,11 @@ class OpenVinoGenAiRuntime(Runtime, Generates, Prepares):
         config.logprobs = 0 if sampling.logprobs is None else 1
         if sampling.temperature > 0:
             config.do_sample = True
-            config.temperature = sampling.temperature
-            config.top_p = sampling.top_p
+            config.temperature = max(sampling.temperature, _COLDEST)
+            config.top_p = max(sampling.top_p, _NARROWEST)
             if sampling.top_k:
                 config.top_k = sampling.top_k
-            config.min_p = sampling.min_p
+            config.min_p = min(sampling.min_p, 1 - _NARROWEST)
             config.rng_seed = (sampling.seed if sampling.seed is not None else np.random.randint(1 << 31)) % (1 << 63)
         if sampling.format is not None:
             config.structured_output_config = _structure(sampling.format)
@@ -355,7 +359,11 @@ def _width(options: LoadOptions) -> int | None:
     if name := options.details.get("model_file"):
         return options.details.get("vocab_size") or vocab_size_of(options.folder / name)  # older versions tell none
     logits = openvino.Core().read_model(options.folder / "openvino_model.xml").output("logits").partial_shape[-1]
-    return int(logits.get_length()) if logits.is_static else None
+    if logits.is_static:
+        return int(logits.get_length())
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads((options.folder / "config.json").read_text())["vocab_size"])
+    return None
 
 
 def _key(form: Format) -> int:
