@@ -43,7 +43,7 @@ def offer(server: Server, rate: float, seconds: int, **more: Any) -> tuple[Calle
     return callers, sizes
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [3, 10])
 def test_overload(tree: Server, line: Line, times: int) -> None:
     with deployed(tree, "overloaded", naps.model("alone"), **naps.spec(10)):
         alone = offer(tree, 0, 2, connections=8)[0]["HTTP"]  # a closed loop: what it can do

@@ -43,7 +43,6 @@ def test_a_killed_process_is_started_again_and_goes_on(call: Caller, job_server:
     assert job["result"]["begun_at"] >= 10
 
 
-@pytest.mark.long  # the whole tree is killed above, and control alone by tests/chaos
 def test_a_killed_control_goes_on_with_its_jobs(own_job_server: Callable[..., Server]) -> None:
     server = own_job_server()
     call = Caller(server)

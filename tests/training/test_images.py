@@ -333,7 +333,7 @@ class _Stopped(BaseException):
     """A kill, as far as one process can do it to itself."""
 
 
-@pytest.mark.parametrize("step", [pytest.param(9, marks=pytest.mark.long), 30])
+@pytest.mark.parametrize("step", [9, 30])
 def test_a_run_that_broke_off_goes_on_where_it_was(tmp_path: Path, step: int) -> None:
     """In the first fit or in the second: the same weights, bit for bit, with changed images and guessed labels."""
     files, labels = digit_files(slice(0, 260))

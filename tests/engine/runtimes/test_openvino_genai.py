@@ -111,6 +111,14 @@ def test_logits_of_no_fixed_width_have_that_of_the_vocabulary(
     assert openvino_genai._width(LoadOptions(tmp_path, ("openvino_model.xml",), SIGNATURE, {}, details={})) == width
 
 
+def test_where_no_width_is_known_no_form_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_genai, "_width", lambda options: None)
+    loaded = OpenVinoGenAiRuntime.load(real())
+    assert "format" in loaded.facts.lacks
+    with pytest.raises(InvalidInput, match="does not know 'format'"):
+        loaded.begin(1, [1], Sampling(max_tokens=2, format=Format(grammar='root ::= "a"')), None)
+
+
 @pytest.mark.parametrize("how", [{"temperature": 1e-300}, {"top_p": 1e-300}, {"min_p": 1.0}], ids=str)
 def test_the_least_chance_is_none(runtime: OpenVinoGenAiRuntime, how: dict[str, float]) -> None:
     """Such small numbers are zero in 32 bits, which the library refuses."""
